@@ -18,3 +18,5 @@
 pub mod model;
 pub mod runtime;
 pub mod store;
+pub mod wire;
+pub mod wire_receive;

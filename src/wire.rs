@@ -1,0 +1,30 @@
+//! Generated protobuf types and gRPC services, nothing by hand.
+//!
+//! They stop at the borders that `tests/house.rs` names; everything behind works with `model` types.
+
+/// `apache.rocketmq.v2`: what the official clients speak.
+#[allow(
+    clippy::all,
+    missing_docs,
+    rustdoc::all,
+    unreachable_pub,
+    unused_qualifications
+)]
+pub mod rocketmq {
+    tonic::include_proto!("apache.rocketmq.v2");
+}
+
+/// `bolide.admin.v1`: what `bolide admin` speaks.
+#[allow(
+    clippy::all,
+    missing_docs,
+    rustdoc::all,
+    unreachable_pub,
+    unused_qualifications
+)]
+pub mod admin {
+    tonic::include_proto!("bolide.admin.v1");
+}
+
+/// Every file above with its imports, as an encoded `google.protobuf.FileDescriptorSet`: what gRPC reflection serves.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
