@@ -2,4 +2,6 @@
 
 pub mod catalog_codec;
 mod codec;
+pub mod dispatch;
+pub mod kv;
 pub mod record;
