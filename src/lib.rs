@@ -15,6 +15,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod broker;
 pub mod model;
 pub mod runtime;
 pub mod store;

@@ -3,5 +3,7 @@
 pub mod catalog_codec;
 mod codec;
 pub mod dispatch;
+pub mod files;
 pub mod kv;
+mod mmap;
 pub mod record;
