@@ -1,4 +1,5 @@
 //! Bytes that survive: the log, and the state folded from it.
 
 pub mod catalog_codec;
+mod codec;
 pub mod record;
