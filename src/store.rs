@@ -2,4 +2,6 @@
 
 pub mod catalog_codec;
 mod codec;
+pub mod files;
+pub mod mmap;
 pub mod record;
