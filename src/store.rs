@@ -5,3 +5,5 @@ mod codec;
 pub mod files;
 pub mod mmap;
 pub mod record;
+mod stub;
+pub use stub::*;

@@ -104,22 +104,10 @@ impl Members {
         gone
     }
 
-    /// Whether a client is remembered.
-    #[must_use]
-    pub fn knows(&self, holder: HolderId) -> bool {
-        self.inner.members.lock().contains_key(&holder)
-    }
-
     /// Live clients.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.inner.members.lock().len()
-    }
-
-    /// Whether there is no live client.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -166,6 +154,6 @@ mod tests {
         for id in 0..10 {
             members.seen(HolderId(id), false, Timestamp(0));
         }
-        assert_eq!(members.len(), 2);
+        assert_eq!(members.count(), 2);
     }
 }

@@ -54,7 +54,7 @@ impl FrameListener for News {
 
     fn observe_sync(&self, duration: Duration, units: usize, bytes: usize) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.metrics.sync(duration, units, bytes);
+            inner.metrics.sync(inner.shard.get(), duration, units, bytes);
         }
     }
 }

@@ -110,15 +110,7 @@ impl Broker {
 
     fn count_in(&self, topic: &Topic, messages: &[NewMessage]) {
         for message in messages {
-            let kind = match message.message_type {
-                MessageType::Normal => "normal",
-                MessageType::Fifo => "fifo",
-                MessageType::Delay => "delay",
-                MessageType::Transaction => "transaction",
-                MessageType::Priority => "priority",
-                MessageType::Lite => "lite",
-            };
-            self.inner.metrics.messages_in(topic.name.name(), kind, 1, u64::from(message.body_bytes));
+            self.inner.metrics.messages_in(topic.name.name(), message.message_type, 1, u64::from(message.body_bytes));
         }
     }
 }

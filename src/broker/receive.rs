@@ -65,7 +65,8 @@ impl Delivery {
             grant: grant.terms.grant,
             lease_end: grant.terms.deadline,
         };
-        inner.metrics.messages_out(self.topic.name.name(), self.group.name.name(), 1, u64::from(record.body_bytes));
+        let again = grant.attempt > 1;
+        inner.metrics.messages_out(self.topic.name.name(), self.group.name.name(), again, 1, u64::from(record.body_bytes));
         Some(Delivered {
             handle: inner.handles.seal(&receipt, 0),
             attempt: grant.attempt,

@@ -191,7 +191,7 @@ impl Broker {
             reason,
             topics: self.topics().len(),
             groups: self.groups().len(),
-            members: self.inner.members.len(),
+            members: self.inner.members.count(),
             pollers: usize::try_from(self.inner.pollers.used()).unwrap_or(usize::MAX),
             in_flight,
         }
