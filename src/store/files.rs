@@ -246,13 +246,8 @@ impl Files for RealFiles {
     fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Held>, LockError> {
         let failed = |source| LockError::Io { path: path.to_owned(), source };
         // Not truncated at opening: until the lock is ours, the text in it is the holder's.
-        let mut file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
+        let mut file =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {

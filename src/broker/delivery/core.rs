@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::broker::delivery::ack_memory::AckMemory;
 use crate::broker::delivery::lease::{Changed, Due, Grant, LeaseTerms, Standing};
-use crate::broker::delivery::subscription::{QueueState, Subscription};
+use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::group::Group;
@@ -48,23 +48,6 @@ pub struct Condemned {
     pub queue: QueueId,
     /// Message.
     pub offset: QueueOffset,
-}
-
-/// What a receive asks of the state.
-#[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
-    /// Topic.
-    pub topic: TopicId,
-    /// Group.
-    pub group: GroupId,
-    /// Which messages.
-    pub filter: &'a TagFilter,
-    /// Most messages.
-    pub max: usize,
-    /// Most outstanding messages per queue.
-    pub outstanding_max: usize,
-    /// The lease to give.
-    pub terms: LeaseTerms,
 }
 
 /// What a receive got.
@@ -245,7 +228,8 @@ impl Core {
     pub fn forget_recent(&mut self, folded: LogPosition) {
         while self.recent_order.len() > self.recent_max {
             let Some(&(topic, queue)) = self.recent_order.front() else { return };
-            if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tails.get_mut(queue.get() as usize)) {
+            if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tails.get_mut(queue.get() as usize))
+            {
                 match tail.oldest_recent() {
                     Some(entry) if entry.at.position >= folded => return,
                     Some(_) => tail.forget_oldest(),
@@ -271,16 +255,27 @@ impl Core {
                 break;
             }
             let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, wish.filter, left, wish.outstanding_max, wish.terms, now);
+            let look = subscription.look(index, tail, wish, left, now);
             if missing.is_none() {
                 missing = look.missing.map(|offset| (queue, offset));
             }
             selection.more |= look.more;
+            if !look.unwanted.is_empty() {
+                let settled = look.unwanted.iter().map(|offset| (queue, *offset)).collect();
+                Self::record_settled(wish.topic, wish.group, SettleReason::Skipped, settled, unit);
+            }
             if !look.grants.is_empty() || !look.set_aside.is_empty() {
                 touched.push(queue);
             }
             let place = (wish.group, wish.topic, queue);
-            record_look(&mut subscription.queues[index], place, &look.grants, &look.set_aside, wish.terms.state(), unit);
+            record_look(
+                &mut subscription.queues[index],
+                place,
+                &look.grants,
+                &look.set_aside,
+                wish.terms.state(),
+                unit,
+            );
             selection.grants.extend(look.grants.into_iter().map(|grant| (queue, grant)));
         }
         if selection.grants.is_empty() {
@@ -288,7 +283,8 @@ impl Core {
         } else {
             selection.more = false;
             if wish.terms.attempt_key != 0 {
-                let given = selection.grants.iter().map(|(queue, grant)| (*queue, grant.entry.offset, grant.terms.grant));
+                let given =
+                    selection.grants.iter().map(|(queue, grant)| (*queue, grant.entry.offset, grant.terms.grant));
                 subscription.note_attempt(wish.terms.attempt_key, given.collect(), now);
             }
         }
@@ -454,11 +450,7 @@ impl Core {
     /// A condemned message, if it still is: its entry and its attempts.
     #[must_use]
     pub fn condemned_entry(&self, which: &Condemned) -> Option<(QueueEntry, u32)> {
-        self.subscription(which.topic, which.group)?
-            .queues
-            .get(which.queue.get() as usize)?
-            .leases
-            .dying(which.offset)
+        self.subscription(which.topic, which.group)?.queues.get(which.queue.get() as usize)?.leases.dying(which.offset)
     }
 
     /// The next condemned message.
@@ -553,7 +545,13 @@ impl Core {
         }
     }
 
-    fn condemned_at(&mut self, topic: TopicId, group: GroupId, queue: QueueId, offsets: impl IntoIterator<Item = QueueOffset>) {
+    fn condemned_at(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        queue: QueueId,
+        offsets: impl IntoIterator<Item = QueueOffset>,
+    ) {
         self.condemned.extend(offsets.into_iter().map(|offset| Condemned { topic, group, queue, offset }));
         self.condemned_added.notify_one();
     }
