@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::broker::api::{AckOutcome, ChangeOutcome, SettleError};
 use crate::broker::dead_letter::FORWARDED;
-use crate::broker::delivery::core::{Acked, Condemned, Core};
+use crate::broker::delivery::core::{Condemned, Core};
 use crate::broker::delivery::lease::{LeaseTerms, Standing};
+use crate::broker::delivery::settlement::Acked;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
