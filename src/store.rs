@@ -3,5 +3,6 @@
 pub mod catalog_codec;
 mod codec;
 pub mod files;
+pub mod log;
 pub mod mmap;
 pub mod record;
