@@ -130,6 +130,8 @@ pub trait View: Send + Sync + Debug {
     fn read(&self, offset: u64, length: usize) -> io::Result<Bytes>;
     /// Whether bytes handed out before are still in use somewhere.
     fn is_in_use(&self) -> bool;
+    /// Lets go of memory that earlier reads keep resident; bytes handed out stay valid.
+    fn release(&self);
 }
 
 /// The operating system's files.
@@ -325,6 +327,10 @@ impl View for RealView {
 
     fn is_in_use(&self) -> bool {
         self.0.is_in_use()
+    }
+
+    fn release(&self) {
+        self.0.release();
     }
 }
 

@@ -362,6 +362,8 @@ impl View for MemoryView {
     fn is_in_use(&self) -> bool {
         false
     }
+
+    fn release(&self) {}
 }
 
 #[cfg(test)]
