@@ -7,5 +7,8 @@ pub mod data_dir;
 pub mod dispatch;
 pub mod files;
 pub mod kv;
+pub mod log;
 pub mod mmap;
 pub mod record;
+mod stub;
+pub use stub::*;
