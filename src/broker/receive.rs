@@ -408,7 +408,7 @@ impl Broker {
 
 fn refused(error: &AppendError) -> ReceiveError {
     match error {
-        AppendError::Full | AppendError::DiskFull | AppendError::TooLarge => ReceiveError::Overloaded,
+        AppendError::Full { .. } | AppendError::DiskFull(_) | AppendError::TooLarge { .. } => ReceiveError::Overloaded,
         AppendError::Failed(_) | AppendError::Closed => ReceiveError::ShardFailed(error.to_string()),
     }
 }

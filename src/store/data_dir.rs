@@ -129,21 +129,24 @@ impl DataDir {
         Err(DataDirError::UnknownFormat { path, found, known: DATA_FORMAT })
     }
 
-    /// End of the log as a clean end noted it, and removes the note: from now on a crash may happen. A note that cannot be
-    /// read says nothing.
+    /// End of the log as a clean end noted it. A note that cannot be read says nothing.
+    #[must_use]
+    pub fn clean_end(&self, files: &dyn Files) -> Option<LogPosition> {
+        read_small(files, &self.clean()).ok().and_then(|text| number_after(CLEAN_WORDS, &text)).map(LogPosition)
+    }
+
+    /// Removes the note of a clean end: from now on a crash may happen.
     ///
     /// # Errors
     /// The note could not be removed.
-    pub fn take_clean_end(&self, files: &dyn Files) -> Result<Option<LogPosition>, DataDirError> {
+    pub fn forget_clean_end(&self, files: &dyn Files) -> Result<(), DataDirError> {
         let path = self.clean();
         if !files.exists(&path) {
-            return Ok(None);
+            return Ok(());
         }
-        let end = read_small(files, &path).ok().and_then(|text| number_after(CLEAN_WORDS, &text));
         let io = |source| DataDirError::Io { path: path.clone(), source };
         files.remove(&path).map_err(io)?;
-        files.sync_dir(&self.shard).map_err(io)?;
-        Ok(end.map(LogPosition))
+        files.sync_dir(&self.shard).map_err(io)
     }
 
     /// Notes a clean end.
@@ -178,13 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clean_end_is_told_once() {
+    fn a_clean_end_is_known_until_it_is_forgotten() {
         let files = MemoryFiles::new(1).life();
         let dir = DataDir::new(Path::new("data"), ShardId(0));
         let _lock = dir.claim(files.as_ref()).unwrap();
-        assert_eq!(dir.take_clean_end(files.as_ref()).unwrap(), None);
+        assert_eq!(dir.clean_end(files.as_ref()), None);
         dir.note_clean_end(files.as_ref(), LogPosition(77)).unwrap();
-        assert_eq!(dir.take_clean_end(files.as_ref()).unwrap(), Some(LogPosition(77)));
-        assert_eq!(dir.take_clean_end(files.as_ref()).unwrap(), None);
+        assert_eq!(dir.clean_end(files.as_ref()), Some(LogPosition(77)));
+        dir.forget_clean_end(files.as_ref()).unwrap();
+        assert_eq!(dir.clean_end(files.as_ref()), None);
     }
 }

@@ -261,8 +261,8 @@ impl Dispatcher {
             bounds.first = first;
             bounds.next = bounds.next.max(first);
             self.changed_tails.insert((topic, queue));
+            queue_entry::delete_before(rows, topic, queue, first);
         }
-        queue_entry::delete_before(rows, topic, queue, first);
         let groups = (topic, queue, GroupId(0))..=(topic, queue, GroupId(u32::MAX));
         for (&(_, _, group), place) in self.places.range_mut(groups) {
             if place.next.is_some_and(|next| next < first) {

@@ -17,7 +17,7 @@ const KEY_BYTES: usize = 16;
 const VALUE_BYTES: usize = 28;
 
 /// A message as its queue sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueEntry {
     /// Place in the queue.
     pub offset: QueueOffset,
