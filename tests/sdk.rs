@@ -364,7 +364,8 @@ fn end(child: &mut Child, overrun: bool) -> Result<ExitStatus> {
 
 fn cache_root() -> PathBuf {
     if let Some(root) = std::env::var_os("BOLIDE_CACHE") {
-        return root.into();
+        // The scripts run in folders of their own, where a relative path would mean another place.
+        return std::path::absolute(&root).unwrap_or(root.into());
     }
     let home = std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into());
     Path::new(&home).join(".cache/bolide/sdk")

@@ -2,7 +2,6 @@
 
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { format } from 'node:util';
 
 export const endpoint = process.env.BOLIDE_ENDPOINT;
 export const tls = process.env.BOLIDE_TLS === '1';
@@ -48,7 +47,7 @@ export async function run(test) {
     say(`CASE ${test.name} OK`);
   } catch (error) {
     failed.push(test.name);
-    process.stderr.write(format('%s: %o\n', test.name, error));
+    process.stderr.write(`${error.stack}\n${error.cause ? `cause: ${error.cause}\n` : ''}`);
     say(`CASE ${test.name} FAIL ${error}`);
   }
   say(`${test.name} took ${((Date.now() - begun) / 1000).toFixed(1)} s`);
