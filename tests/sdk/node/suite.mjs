@@ -114,7 +114,7 @@ async function send_receive_ack() {
   const name = await topic('plain');
   const sender = await producer(name);
   const consumer = await simpleConsumer(await group('plain'), name);
-  const bodies = [Buffer.from([0]), Buffer.from(Array(256).keys()), pseudoRandom(1 << 20)];
+  const bodies = [Buffer.from([0]), Buffer.from([...Array(256).keys()]), pseudoRandom(1 << 20)];
   const sent = new Map();
   for (const [number, body] of bodies.entries()) {
     const keys = [`key-${number}`, `other-${number}`];
