@@ -10,7 +10,7 @@ fi
 # A stamp instead of cargo's own look: that rebuilds when CC or a like variable differs between a
 # shell and a test run. It is written last, so an interrupted build is done again.
 stamp=$(cat Cargo.toml Cargo.lock src/*.rs | sha256sum)
-if [ "$stamp" = "$(cat "$cache/built" 2>/dev/null)" ]; then
+if [ -x "$cache/target/debug/bolide-sdk-rust" ] && [ "$stamp" = "$(cat "$cache/built" 2>/dev/null)" ]; then
   exit 0
 fi
 export CARGO_TARGET_DIR=$cache/target
