@@ -96,7 +96,7 @@ func eventually(within time.Duration, condition func() bool, otherwise string) {
 
 // retry repeats action until it succeeds: a client that lost its server needs a moment to find it again.
 func retry[T any](within time.Duration, action func() (T, error), what string) T {
-	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(within); ; time.Sleep(500 * time.Millisecond) {
 		value, err := action()
 		if err == nil {
 			return value

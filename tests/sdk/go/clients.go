@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -59,16 +60,18 @@ func (c *clients) push(group, topic string, listener func(*rmq.MessageView) rmq.
 }
 
 // close waits for a push consumer's long poll, 20 s at most.
-func (c *clients) close() {
+func (c *clients) close() error {
+	errs := make([]error, len(c.open))
 	var stopping sync.WaitGroup
-	for _, client := range c.open {
+	for n, client := range c.open {
 		stopping.Add(1)
 		go func() {
 			defer stopping.Done()
-			_ = client.GracefulStop()
+			errs[n] = client.GracefulStop()
 		}()
 	}
 	stopping.Wait()
+	return errors.Join(errs...)
 }
 
 func config(group string) *rmq.Config {

@@ -24,7 +24,7 @@ func sendReceiveAck(d *driver, c *clients) {
 	}
 	bodies := [][]byte{{0}, everyByte, randomBytes(1<<20, 7)}
 	keys := []string{"order-17", "café"}
-	properties := map[string]string{"colour": "blue", "note": "zwölf €", "empty-ish": " "}
+	properties := map[string]string{"colour": "blue", "note": "zwölf €", "padded": " x "}
 
 	producer := c.producer(topic)
 	sent := map[string][]byte{}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	rmq "github.com/apache/rocketmq-clients/golang/v5"
@@ -47,8 +48,7 @@ func main() {
 
 func runTogether(d *driver) bool {
 	var cases, closing sync.WaitGroup
-	var mutex sync.Mutex
-	ok := true
+	var failed atomic.Bool
 	slots := make(chan struct{}, casesAtOnce)
 	for _, c := range independent {
 		slots <- struct{}{}
@@ -57,28 +57,31 @@ func runTogether(d *driver) bool {
 			defer cases.Done()
 			defer func() { <-slots }()
 			opened := &clients{}
-			passed := report(d, c.name, func() { c.body(d, opened) })
-			mutex.Lock()
-			ok = ok && passed
-			mutex.Unlock()
+			if !report(d, c.name, func() { c.body(d, opened) }) {
+				failed.Store(true)
+			}
 			closing.Add(1)
 			go func() {
 				defer closing.Done()
-				opened.close()
+				if err := opened.close(); err != nil {
+					fmt.Fprintf(os.Stderr, "closing the clients of %s: %v\n", c.name, err)
+					failed.Store(true)
+				}
 			}()
 		}()
 	}
 	cases.Wait()
 	// No client may be under way when the restarts begin.
 	closing.Wait()
-	return ok
+	return !failed.Load()
 }
 
+// runRestarts leaves its clients open to the end of the process: closing is proven by the others, and would wait for
+// a long poll.
 func runRestarts(d *driver) bool {
-	opened := &clients{}
 	var survivor *survivor
 	kill := report(d, "restart_kill", func() {
-		survivor = newSurvivor(d, opened)
+		survivor = newSurvivor(d, &clients{})
 		survivor.round("kill")
 	})
 	term := report(d, "restart_term", func() {
@@ -87,7 +90,6 @@ func runRestarts(d *driver) bool {
 		}
 		survivor.round("term")
 	})
-	opened.close()
 	return kill && term
 }
 

@@ -11,6 +11,7 @@ java -Xshare:auto -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx512m \
     -cp "$build/classes:$(cat "$build/classpath")" Suite || status=$?
 if [ "$status" -ne 0 ]; then
     echo "last lines of the client's own log:" >&2
-    tail -n 60 "$HOME/logs/rocketmq/rocketmq-client.log" >&2 || true
+    # Without the stack traces, which are longer than everything else together.
+    grep -v '^[[:space:]]*at ' "$HOME/logs/rocketmq/rocketmq-client.log" | tail -n 60 >&2 || true
 fi
 exit "$status"

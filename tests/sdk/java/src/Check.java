@@ -105,7 +105,7 @@ final class Check {
                 if (System.nanoTime() >= deadline) {
                     throw failure;
                 }
-                Thread.sleep(100);
+                Thread.sleep(500);
             }
         }
     }
