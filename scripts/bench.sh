@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# `make bench`: a broker of its own on ports of its own in a temporary directory, then each kind of load for a while.
+#   BOLIDE_BENCH_DIR   where its data goes, default the directory of the build cache: name the disk that you want measured
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+scripts/setup.sh build
+. scripts/env.sh
+cargo build --release --locked --bin bolide
+bolide="$CARGO_TARGET_DIR/release/bolide"
+
+mkdir -p "${BOLIDE_BENCH_DIR:-$bolide_cache}"
+data="$(mktemp -d "${BOLIDE_BENCH_DIR:-$bolide_cache}/bench.XXXXXX")"
+public=127.0.0.1:28081 internal=127.0.0.1:28082 http=127.0.0.1:28088
+"$bolide" standalone --data "$data" --listen "$public" --internal "$internal" --http "$http" >"$data.log" 2>&1 &
+server=$!
+trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; rm -rf "$data" "$data.log"' EXIT
+
+for _ in $(seq 100); do
+    if curl --silent --fail --output /dev/null "http://$http/readyz"; then break; fi
+    kill -0 "$server" 2>/dev/null || { cat "$data.log" >&2; exit 1; }
+    sleep 0.1 # until ready, ten seconds at most; the next line says so if it never was
+done
+curl --silent --show-error --fail "http://$http/readyz" >/dev/null || { cat "$data.log" >&2; exit 1; }
+
+"$bolide" admin topic create bench --address "$internal" >/dev/null
+echo "machine: $(nproc) cores, $(uname -sr), $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
+for load in "send --against-echo" send receive e2e; do
+    echo
+    echo "==> bolide bench $load"
+    # shellcheck disable=SC2086 # the load and its flag are two words
+    "$bolide" bench $load --endpoint "$public" --topic bench --cpu-of "$server" "$@"
+done
