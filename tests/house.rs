@@ -228,7 +228,7 @@ mod the_rules_see {
             (
                 "observe/catalog.rs",
                 "pub const SENT: Metric = Metric::counter(\"rocketmq_messages_in_total\");\n\
-                 pub const DEAD: Metric = Metric::counter(\"bolide_dead\");\n\
+                 pub const DEAD: MetricDef = MetricDef::counter(\"bolide_dead\");\n\
                  pub const ALL: &[Metric] = &[SENT, DEAD];\nconst fn of(name: &str) -> Metric { todo() }\n",
             ),
             (

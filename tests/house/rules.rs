@@ -396,7 +396,7 @@ pub fn metrics(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// Names of `const NAME: Metric` and `static NAME: Metric`, with their line.
+/// Names of `const NAME: Metric…` and `static NAME: Metric…`, with their line.
 fn metric_constants(code: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     for keyword in ["const", "static"] {
@@ -408,7 +408,7 @@ fn metric_constants(code: &str) -> Vec<(usize, &str)> {
             let is_name = words(name).count() == 1 && !name.contains(['(', '<', ';', '{']);
             let is_metric = words(kind)
                 .find(|word| !matches!(*word, "crate" | "observe" | "catalog" | "super"))
-                == Some("Metric");
+                .is_some_and(|word| word.starts_with("Metric"));
             if is_name && is_metric && !kind.trim_start().starts_with('&') {
                 found.push((line_of(code, at), name.trim()));
             }
