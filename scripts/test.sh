@@ -46,10 +46,10 @@ done
 count() { # count WORD: sums cargo's closing lines
     { grep -oE "[0-9]+ $1" "$log" || true; } | awk '{ sum += $1 } END { print sum + 0 }'
 }
-skipped=$(grep -c '^SKIPPED ' "$log" || true)
+skipped=$(grep -cE 'SKIPPED [a-z_]+ ' "$log" || true)
 printf '\n'
 if [ "$skipped" -gt 0 ]; then
-    grep '^SKIPPED ' "$log" | sort -u
+    grep -oE 'SKIPPED [a-z_]+ .*' "$log" | sort -u
 fi
 if [ "${#failed[@]}" -gt 0 ]; then printf 'failed: %s\n' "${failed[@]}"; fi
 # A test file that did not even build, or was killed, has no closing line: it counts as one failure.
