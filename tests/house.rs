@@ -18,22 +18,14 @@ fn house() -> Tree {
 
 #[track_caller]
 fn clean(violations: Vec<String>) {
-    assert!(
-        violations.is_empty(),
-        "{} violations:\n  {}",
-        violations.len(),
-        violations.join("\n  ")
-    );
+    assert!(violations.is_empty(), "{} violations:\n  {}", violations.len(), violations.join("\n  "));
 }
 
 /// `violations` are exactly those that contain the given texts, in any order.
 #[track_caller]
 fn sees(violations: Vec<String>, wanted: &[&str]) {
     for text in wanted {
-        assert!(
-            violations.iter().any(|violation| violation.contains(text)),
-            "not seen: {text}\nseen: {violations:#?}"
-        );
+        assert!(violations.iter().any(|violation| violation.contains(text)), "not seen: {text}\nseen: {violations:#?}");
     }
     assert_eq!(violations.len(), wanted.len(), "seen: {violations:#?}");
 }
@@ -84,31 +76,13 @@ mod the_rules_see {
     #[test]
     fn an_upward_a_sideways_and_a_hidden_import() {
         let tree = Tree::sample(&[
-            (
-                "lib.rs",
-                "pub mod model; pub mod store; pub mod broker; pub mod proxy; pub mod route; pub mod auth;",
-            ),
+            ("lib.rs", "pub mod model; pub mod store; pub mod broker; pub mod proxy; pub mod route; pub mod auth;"),
             ("store.rs", "mod log;\nuse crate::broker::Verbs;\n"),
-            (
-                "store/log.rs",
-                "use super::super::proxy::server;\nuse super::log_helper;\nuse crate::model::Topic;",
-            ),
-            (
-                "route.rs",
-                "use crate::{model::{Topic, Group as G}, auth::{Decision}};",
-            ),
-            (
-                "broker.rs",
-                "use crate::store::Log; fn f() { crate::proxy::status::of(1) }",
-            ),
-            (
-                "proxy.rs",
-                "use crate::{\n  broker::Verbs,\n  store::Log,\n};",
-            ),
-            (
-                "auth.rs",
-                "pub(crate) struct A; pub(in crate::auth) struct B; use crate::runtime::Clock;",
-            ),
+            ("store/log.rs", "use super::super::proxy::server;\nuse super::log_helper;\nuse crate::model::Topic;"),
+            ("route.rs", "use crate::{model::{Topic, Group as G}, auth::{Decision}};"),
+            ("broker.rs", "use crate::store::Log; fn f() { crate::proxy::status::of(1) }"),
+            ("proxy.rs", "use crate::{\n  broker::Verbs,\n  store::Log,\n};"),
+            ("auth.rs", "pub(crate) struct A; pub(in crate::auth) struct B; use crate::runtime::Clock;"),
             ("model.rs", "use crate::wire::rocketmq as v2;"),
         ]);
         sees(
@@ -132,10 +106,7 @@ mod the_rules_see {
             ("route/table.rs", "use crate::wire_receive::Content;"),
             ("console/pages.rs", "type T = crate::wire::admin::Topic;"),
             ("proxy/send.rs", "use crate::wire::rocketmq as v2;"),
-            (
-                "cli/inspect.rs",
-                "use crate::store::inspect::Log; use crate::store::Log as Direct;",
-            ),
+            ("cli/inspect.rs", "use crate::store::inspect::Log; use crate::store::Log as Direct;"),
             ("main.rs", "use bolide::cli; use bolide::store::Log;"),
             ("attic/x.rs", ""),
         ]);
@@ -162,20 +133,11 @@ mod the_rules_see {
                  #[cfg(test)]\nmod tests {\n fn f() { let _ = std::time::Instant::now(); }\n}\n\
                  fn g() { let _ = tokio::time::Instant::now(); }\n#[cfg(test)] use std::fs;\nfn h() { rand::random() }\n",
             ),
-            (
-                "runtime/clock.rs",
-                "fn now() { std::time::Instant::now(); }",
-            ),
+            ("runtime/clock.rs", "fn now() { std::time::Instant::now(); }"),
             ("store/files/real.rs", "use std::fs::File;"),
-            (
-                "store/log.rs",
-                "use std::{\n  fs::File,\n  io,\n};\nuse std::thread;\n#[cfg(test)]\nmod tests;\n",
-            ),
+            ("store/log.rs", "use std::{\n  fs::File,\n  io,\n};\nuse std::thread;\n#[cfg(test)]\nmod tests;\n"),
             ("store/log/tests.rs", "use std::fs;"),
-            (
-                "store.rs",
-                "pub mod log; pub mod files; use tokio::net::TcpStream; #[cfg(not(test))] use tokio::spawn;",
-            ),
+            ("store.rs", "pub mod log; pub mod files; use tokio::net::TcpStream; #[cfg(not(test))] use tokio::spawn;"),
         ]);
         sees(
             rules::seams(&tree),
@@ -193,23 +155,11 @@ mod the_rules_see {
     #[test]
     fn a_wire_crate_behind_the_border() {
         let tree = Tree::sample(&[
-            (
-                "broker/publish.rs",
-                "use tonic::Status;\nuse crate::model::http::X;",
-            ),
+            ("broker/publish.rs", "use tonic::Status;\nuse crate::model::http::X;"),
             ("proxy/server.rs", "use tonic::Status;"),
-            (
-                "model/message.rs",
-                "fn f() { prost_types::Timestamp::default(); }",
-            ),
+            ("model/message.rs", "fn f() { prost_types::Timestamp::default(); }"),
         ]);
-        sees(
-            rules::border_crates(&tree),
-            &[
-                "broker/publish.rs:1: tonic",
-                "model/message.rs:1: prost_types",
-            ],
-        );
+        sees(rules::border_crates(&tree), &["broker/publish.rs:1: tonic", "model/message.rs:1: prost_types"]);
     }
 
     #[test]
@@ -252,10 +202,7 @@ mod the_rules_see {
             ("lib.rs", "pub mod store; // mod ghost;\n"),
             ("main.rs", "mod helper;"),
             ("helper.rs", ""),
-            (
-                "store.rs",
-                "mod log;\npub(crate) mod kv;\n#[cfg(test)]\nmod tests;",
-            ),
+            ("store.rs", "mod log;\npub(crate) mod kv;\n#[cfg(test)]\nmod tests;"),
             ("store/log.rs", ""),
             ("store/kv/mod.rs", "mod lease;"),
             ("store/kv/lease.rs", ""),
@@ -263,10 +210,7 @@ mod the_rules_see {
             ("store/tests.rs", ""),
             ("ghost.rs", ""),
         ]);
-        sees(
-            rules::unreached(&tree),
-            &["ghost.rs", "store/kv/forgotten.rs"],
-        );
+        sees(rules::unreached(&tree), &["ghost.rs", "store/kv/forgotten.rs"]);
     }
 
     #[test]
@@ -282,18 +226,13 @@ mod the_rules_see {
             ("route/table.rs", ""),
             ("wire_receive.rs", &lines(300)),
         ]);
-        sees(
-            rules::sizes(&tree),
-            &["store.rs: 122 lines in a face", "store/log.rs: 501 lines"],
-        );
+        sees(rules::sizes(&tree), &["store.rs: 122 lines in a face", "store/log.rs: 501 lines"]);
     }
 
     #[test]
     fn an_item_in_the_library_root() {
-        let tree = Tree::sample(&[(
-            "lib.rs",
-            "//! fn in a comment\n#![deny(unsafe_code)]\npub mod store;\npub fn f() {}\n",
-        )]);
+        let tree =
+            Tree::sample(&[("lib.rs", "//! fn in a comment\n#![deny(unsafe_code)]\npub mod store;\npub fn f() {}\n")]);
         sees(rules::library_root(&tree), &["lib.rs:4: fn"]);
     }
 }

@@ -60,11 +60,7 @@ fn climbing(file: &Source) -> Vec<Mention> {
 fn module_of(path: &str) -> Vec<&str> {
     match path {
         "lib.rs" | "main.rs" => Vec::new(),
-        _ => path
-            .trim_end_matches(".rs")
-            .trim_end_matches("/mod")
-            .split('/')
-            .collect(),
+        _ => path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect(),
     }
 }
 
@@ -75,15 +71,11 @@ fn after_colons(code: &str) -> Option<&str> {
 /// Byte offsets at which `word` stands as a word of its own.
 pub fn word_positions<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
-    code.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |&at| {
-            let free_before = at == 0 || !is_word(bytes[at - 1]);
-            let free_after = bytes
-                .get(at + word.len())
-                .is_none_or(|&byte| !is_word(byte));
-            free_before && free_after
-        })
+    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        let free_before = at == 0 || !is_word(bytes[at - 1]);
+        let free_after = bytes.get(at + word.len()).is_none_or(|&byte| !is_word(byte));
+        free_before && free_after
+    })
 }
 
 /// Reads a path or a use tree at the start of `code`; gives back what follows it.
@@ -102,10 +94,7 @@ fn read_tree<'a>(code: &'a str, prefix: &mut Vec<String>, found: &mut Vec<Vec<St
             }
         }
     }
-    let name: String = code
-        .chars()
-        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
-        .collect();
+    let name: String = code.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
     if name.is_empty() {
         if !prefix.is_empty() {
             found.push(prefix.clone());
@@ -119,9 +108,7 @@ fn read_tree<'a>(code: &'a str, prefix: &mut Vec<String>, found: &mut Vec<Vec<St
         None => {
             found.push(prefix.clone());
             if let Some(alias) = rest.trim_start().strip_prefix("as ") {
-                rest = alias
-                    .trim_start()
-                    .trim_start_matches(|letter: char| letter.is_alphanumeric() || letter == '_');
+                rest = alias.trim_start().trim_start_matches(|letter: char| letter.is_alphanumeric() || letter == '_');
             }
         }
     }

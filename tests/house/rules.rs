@@ -16,74 +16,30 @@ struct Room {
 
 /// The floor plan of docs/ARCHITECTURE.md.
 const PLAN: &[Room] = &[
-    Room {
-        name: "model",
-        may_import: &[],
-    },
-    Room {
-        name: "wire",
-        may_import: &[],
-    },
-    Room {
-        name: "runtime",
-        may_import: &["model"],
-    },
-    Room {
-        name: "observe",
-        may_import: &["model"],
-    },
-    Room {
-        name: "store",
-        may_import: &["model", "runtime", "observe"],
-    },
-    Room {
-        name: "route",
-        may_import: &["model", "runtime", "observe"],
-    },
-    Room {
-        name: "auth",
-        may_import: &["model"],
-    },
-    Room {
-        name: "replica",
-        may_import: &["store", "route", "model", "runtime", "observe"],
-    },
-    Room {
-        name: "broker",
-        may_import: &["replica", "store", "route", "model", "runtime", "observe"],
-    },
-    Room {
-        name: "proxy",
-        may_import: &[
-            "broker", "route", "auth", "model", "runtime", "observe", "wire",
-        ],
-    },
-    Room {
-        name: "console",
-        may_import: &["broker", "route", "auth", "model", "runtime", "observe"],
-    },
+    Room { name: "model", may_import: &[] },
+    Room { name: "wire", may_import: &[] },
+    Room { name: "runtime", may_import: &["model"] },
+    Room { name: "observe", may_import: &["model"] },
+    Room { name: "store", may_import: &["model", "runtime", "observe"] },
+    Room { name: "route", may_import: &["model", "runtime", "observe"] },
+    Room { name: "auth", may_import: &["model"] },
+    Room { name: "replica", may_import: &["store", "route", "model", "runtime", "observe"] },
+    Room { name: "broker", may_import: &["replica", "store", "route", "model", "runtime", "observe"] },
+    Room { name: "proxy", may_import: &["broker", "route", "auth", "model", "runtime", "observe", "wire"] },
+    Room { name: "console", may_import: &["broker", "route", "auth", "model", "runtime", "observe"] },
     Room {
         name: "config",
-        may_import: &[
-            "console", "proxy", "broker", "replica", "store", "route", "auth", "model", "runtime",
-            "observe",
-        ],
+        may_import: &["console", "proxy", "broker", "replica", "store", "route", "auth", "model", "runtime", "observe"],
     },
     Room {
         name: "app",
         may_import: &[
-            "config", "console", "proxy", "broker", "replica", "store", "route", "auth", "model",
-            "runtime", "observe", "wire",
+            "config", "console", "proxy", "broker", "replica", "store", "route", "auth", "model", "runtime", "observe",
+            "wire",
         ],
     },
-    Room {
-        name: "cli",
-        may_import: &["app", "config", "wire", "model", "runtime"],
-    },
-    Room {
-        name: "main",
-        may_import: &["cli", "app", "config", "observe", "runtime"],
-    },
+    Room { name: "cli", may_import: &["app", "config", "wire", "model", "runtime"] },
+    Room { name: "main", may_import: &["cli", "app", "config", "observe", "runtime"] },
 ];
 
 /// Imports beyond the plan: (file or folder ending in `/`, path that may be named there).
@@ -107,24 +63,14 @@ fn within(file: &Source, place: &str) -> bool {
 }
 
 fn room(file: &Source) -> &str {
-    room_of(
-        file.path
-            .split('/')
-            .next()
-            .unwrap_or("")
-            .trim_end_matches(".rs"),
-    )
+    room_of(file.path.split('/').next().unwrap_or("").trim_end_matches(".rs"))
 }
 
 pub fn imports(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for file in tree.files.iter().filter(|file| file.path != "lib.rs") {
         let Some(here) = PLAN.iter().find(|candidate| candidate.name == room(file)) else {
-            found.push(format!(
-                "{}: the room {:?} is not on the floor plan",
-                file.path,
-                room(file)
-            ));
+            found.push(format!("{}: the room {:?} is not on the floor plan", file.path, room(file)));
             continue;
         };
         for mention in mentions(file) {
@@ -133,18 +79,12 @@ pub fn imports(tree: &Tree) -> Vec<String> {
             let door = DOORS.iter().any(|(place, path)| {
                 within(file, place)
                     && path.first() == Some(&there)
-                    && path[1..]
-                        .iter()
-                        .zip(&mention.path[1..])
-                        .all(|(wanted, named)| wanted == named)
+                    && path[1..].iter().zip(&mention.path[1..]).all(|(wanted, named)| wanted == named)
                     && mention.path.len() >= path.len()
             });
             if on_plan && there != here.name && !here.may_import.contains(&there) && !door {
-                let what = if there == "wire" {
-                    "a generated type past its border"
-                } else {
-                    "an import the plan forbids"
-                };
+                let what =
+                    if there == "wire" { "a generated type past its border" } else { "an import the plan forbids" };
                 found.push(format!(
                     "{}:{}: {what}: {} in {}",
                     file.path,
@@ -168,35 +108,17 @@ struct Seam {
 const SEAMS: &[Seam] = &[
     Seam {
         what: "a clock is read",
-        spellings: &[
-            "Instant::now",
-            "SystemTime::now",
-            "Uuid::now_v7",
-            "Uuid::now_v6",
-            "Uuid::now_v1",
-        ],
+        spellings: &["Instant::now", "SystemTime::now", "Uuid::now_v7", "Uuid::now_v6", "Uuid::now_v1"],
         allowed: &["runtime/", "cli/", "main.rs"],
     },
     Seam {
         what: "a thread is used",
-        spellings: &[
-            "std::thread",
-            "thread::spawn",
-            "thread::sleep",
-            "thread::Builder",
-            "thread::scope",
-        ],
+        spellings: &["std::thread", "thread::spawn", "thread::sleep", "thread::Builder", "thread::scope"],
         allowed: &["runtime/", "proxy/listener.rs", "cli/", "main.rs"],
     },
     Seam {
         what: "a task is started",
-        spellings: &[
-            "tokio::spawn",
-            "task::spawn",
-            "spawn_blocking",
-            "spawn_local",
-            "block_in_place",
-        ],
+        spellings: &["tokio::spawn", "task::spawn", "spawn_blocking", "spawn_local", "block_in_place"],
         allowed: &["runtime/", "proxy/listener.rs", "cli/", "main.rs"],
     },
     Seam {
@@ -206,22 +128,8 @@ const SEAMS: &[Seam] = &[
     },
     Seam {
         what: "a file is touched",
-        spellings: &[
-            "std::fs",
-            "tokio::fs",
-            "File::open",
-            "File::create",
-            "OpenOptions",
-            "rustix::fs",
-        ],
-        allowed: &[
-            "runtime/",
-            "store/files.rs",
-            "store/files/",
-            "store/mmap.rs",
-            "cli/",
-            "main.rs",
-        ],
+        spellings: &["std::fs", "tokio::fs", "File::open", "File::create", "OpenOptions", "rustix::fs"],
+        allowed: &["runtime/", "store/files.rs", "store/files/", "store/mmap.rs", "cli/", "main.rs"],
     },
     Seam {
         what: "a connection is touched",
@@ -231,14 +139,7 @@ const SEAMS: &[Seam] = &[
     Seam {
         what: "a port is opened",
         spellings: &["TcpListener", "UnixListener"],
-        allowed: &[
-            "runtime/",
-            "proxy/listener.rs",
-            "console/",
-            "app/",
-            "cli/",
-            "main.rs",
-        ],
+        allowed: &["runtime/", "proxy/listener.rs", "console/", "app/", "cli/", "main.rs"],
     },
 ];
 
@@ -246,18 +147,11 @@ pub fn seams(tree: &Tree) -> Vec<String> {
     let mut found = BTreeSet::new();
     for file in &tree.files {
         let grouped = grouped_imports(file);
-        for seam in SEAMS
-            .iter()
-            .filter(|seam| !seam.allowed.iter().any(|place| within(file, place)))
-        {
+        for seam in SEAMS.iter().filter(|seam| !seam.allowed.iter().any(|place| within(file, place))) {
             for spelling in seam.spellings {
-                let plain = spelled(&file.code, spelling)
-                    .into_iter()
-                    .map(|at| line_of(&file.code, at));
-                let in_group = grouped
-                    .iter()
-                    .filter(|(_, path)| !spelled(path, spelling).is_empty())
-                    .map(|(line, _)| *line);
+                let plain = spelled(&file.code, spelling).into_iter().map(|at| line_of(&file.code, at));
+                let in_group =
+                    grouped.iter().filter(|(_, path)| !spelled(path, spelling).is_empty()).map(|(line, _)| *line);
                 for line in plain.chain(in_group) {
                     found.insert(format!("{}:{line}: {}: {spelling}", file.path, seam.what));
                 }
@@ -276,51 +170,30 @@ fn grouped_imports(file: &Source) -> Vec<(usize, String)> {
             .map(|mention| (mention.line, format!("{root}::{}", mention.path.join("::"))))
             .collect::<Vec<_>>()
     };
-    ["std", "tokio", "rustix", "uuid"]
-        .into_iter()
-        .flat_map(spell_out)
-        .collect()
+    ["std", "tokio", "rustix", "uuid"].into_iter().flat_map(spell_out).collect()
 }
 
 /// Like a word search, but a spelling may end in `::`.
 fn spelled<'a>(code: &'a str, spelling: &'a str) -> Vec<usize> {
     match spelling.strip_suffix("::") {
-        Some(word) => word_positions(code, word)
-            .filter(|at| code[at + word.len()..].starts_with("::"))
-            .collect(),
+        Some(word) => word_positions(code, word).filter(|at| code[at + word.len()..].starts_with("::")).collect(),
         None => word_positions(code, spelling).collect(),
     }
 }
 
 /// Crates that carry the wire or the web; behind the border nobody may know them.
-const BORDER_CRATES: &[&str] = &[
-    "tonic",
-    "tonic_prost",
-    "prost",
-    "prost_types",
-    "axum",
-    "hyper",
-    "http",
-];
+const BORDER_CRATES: &[&str] = &["tonic", "tonic_prost", "prost", "prost_types", "axum", "hyper", "http"];
 const BEHIND_THE_BORDER: &[&str] = &["model", "store", "auth", "broker", "config"];
 
 pub fn border_crates(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
-    for file in tree
-        .files
-        .iter()
-        .filter(|file| BEHIND_THE_BORDER.contains(&room(file)))
-    {
+    for file in tree.files.iter().filter(|file| BEHIND_THE_BORDER.contains(&room(file))) {
         for name in BORDER_CRATES {
             for at in word_positions(&file.code, name) {
                 let used = file.code[at + name.len()..].starts_with("::");
                 let part_of_a_path = file.code[..at].ends_with("::");
                 if used && !part_of_a_path {
-                    found.push(format!(
-                        "{}:{}: {name} behind the border",
-                        file.path,
-                        line_of(&file.code, at)
-                    ));
+                    found.push(format!("{}:{}: {name} behind the border", file.path, line_of(&file.code, at)));
                 }
             }
         }
@@ -330,17 +203,9 @@ pub fn border_crates(tree: &Tree) -> Vec<String> {
 
 pub fn unsafe_code(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
-    for file in tree
-        .files
-        .iter()
-        .filter(|file| file.path != "store/mmap.rs")
-    {
+    for file in tree.files.iter().filter(|file| file.path != "store/mmap.rs") {
         for at in word_positions(&file.code, "unsafe") {
-            found.push(format!(
-                "{}:{}: unsafe outside store/mmap.rs",
-                file.path,
-                line_of(&file.code, at)
-            ));
+            found.push(format!("{}:{}: unsafe outside store/mmap.rs", file.path, line_of(&file.code, at)));
         }
     }
     found
@@ -352,10 +217,7 @@ fn is_catalog(file: &Source) -> bool {
 
 fn is_metric_name(text: &str) -> bool {
     let has_prefix = text.starts_with("rocketmq_") || text.starts_with("bolide_");
-    has_prefix
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    has_prefix && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 pub fn metrics(tree: &Tree) -> Vec<String> {
@@ -370,26 +232,16 @@ pub fn metrics(tree: &Tree) -> Vec<String> {
     for file in tree.files.iter().filter(|file| !is_catalog(file)) {
         for (line, text) in file.texts.iter().filter(|(_, text)| is_metric_name(text)) {
             if !listed.contains(text.as_str()) {
-                found.push(format!(
-                    "{}:{line}: metric {text} is missing from observe/catalog.rs",
-                    file.path
-                ));
+                found.push(format!("{}:{line}: metric {text} is missing from observe/catalog.rs", file.path));
             }
         }
     }
-    let used: BTreeSet<&str> = tree
-        .files
-        .iter()
-        .filter(|file| !is_catalog(file))
-        .flat_map(|file| words(&file.code))
-        .collect();
+    let used: BTreeSet<&str> =
+        tree.files.iter().filter(|file| !is_catalog(file)).flat_map(|file| words(&file.code)).collect();
     for file in catalog {
         for (line, name) in metric_constants(&file.code) {
             if !used.contains(name) {
-                found.push(format!(
-                    "{}:{line}: metric {name} is in the catalogue and nobody records it",
-                    file.path
-                ));
+                found.push(format!("{}:{line}: metric {name} is in the catalogue and nobody records it", file.path));
             }
         }
     }
@@ -418,10 +270,7 @@ fn metric_constants(code: &str) -> Vec<(usize, &str)> {
 }
 
 pub fn unreached(tree: &Tree) -> Vec<String> {
-    tree.unreached
-        .iter()
-        .map(|path| format!("{path}: no `mod` line reaches this file"))
-        .collect()
+    tree.unreached.iter().map(|path| format!("{path}: no `mod` line reaches this file")).collect()
 }
 
 pub fn sizes(tree: &Tree) -> Vec<String> {
@@ -430,10 +279,7 @@ pub fn sizes(tree: &Tree) -> Vec<String> {
         let name = file.path.trim_end_matches(".rs");
         let face = !name.contains('/') && tree.has_folder(name);
         if face && file.lines > FACE_LINES {
-            found.push(format!(
-                "{}: {} lines in a face, {FACE_LINES} at most",
-                file.path, file.lines
-            ));
+            found.push(format!("{}: {} lines in a face, {FACE_LINES} at most", file.path, file.lines));
         } else if file.lines > FILE_LINES {
             found.push(format!(
                 "{}: {} lines, {FILE_LINES} at most: which second idea moved in?",
@@ -449,16 +295,11 @@ pub fn library_root(tree: &Tree) -> Vec<String> {
     let Some(root) = tree.file("lib.rs") else {
         return vec!["lib.rs: missing".to_string()];
     };
-    let items = [
-        "fn", "struct", "enum", "trait", "impl", "static", "const", "type", "use",
-    ];
+    let items = ["fn", "struct", "enum", "trait", "impl", "static", "const", "type", "use"];
     let mut found = Vec::new();
     for item in items {
         for at in word_positions(&root.code, item) {
-            found.push(format!(
-                "lib.rs:{}: {item}: modules only",
-                line_of(&root.code, at)
-            ));
+            found.push(format!("lib.rs:{}: {item}: modules only", line_of(&root.code, at)));
         }
     }
     found

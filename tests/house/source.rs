@@ -34,26 +34,14 @@ impl Tree {
 
     /// For samples: pairs of path and text.
     pub fn sample(files: &[(&str, &str)]) -> Self {
-        Self::from_texts(
-            files
-                .iter()
-                .map(|(path, text)| (path.to_string(), text.to_string()))
-                .collect(),
-        )
+        Self::from_texts(files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect())
     }
 
     fn from_texts(mut files: Vec<(String, String)>) -> Self {
         files.sort();
-        let mut files: Vec<Source> = files
-            .iter()
-            .map(|(path, text)| Source::read(path, text))
-            .collect();
+        let mut files: Vec<Source> = files.iter().map(|(path, text)| Source::read(path, text)).collect();
         let reached = reach(&files);
-        let unreached = files
-            .iter()
-            .map(|file| file.path.clone())
-            .filter(|path| !reached.contains_key(path))
-            .collect();
+        let unreached = files.iter().map(|file| file.path.clone()).filter(|path| !reached.contains_key(path)).collect();
         for file in &mut files {
             if reached.get(&file.path) == Some(&true) {
                 file.code = blank(&file.code);
@@ -75,20 +63,14 @@ impl Tree {
 }
 
 fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
-    let entries =
-        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
         let path = entry.expect("a directory entry").path();
         if path.is_dir() {
             collect(root, &path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let relative = path
-                .strip_prefix(root)
-                .expect("a path below src")
-                .to_string_lossy()
-                .replace('\\', "/");
-            let text = std::fs::read_to_string(&path)
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let relative = path.strip_prefix(root).expect("a path below src").to_string_lossy().replace('\\', "/");
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             found.push((relative, text));
         }
     }
@@ -98,9 +80,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
 fn reach(files: &[Source]) -> BTreeMap<String, bool> {
     let known: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let mut reached: BTreeMap<String, bool> = BTreeMap::new();
-    let mut open: Vec<(String, bool)> = ["lib.rs", "main.rs"]
-        .map(|root| (root.to_string(), false))
-        .into();
+    let mut open: Vec<(String, bool)> = ["lib.rs", "main.rs"].map(|root| (root.to_string(), false)).into();
     while let Some((path, only_tests)) = open.pop() {
         let Some(file) = files.iter().find(|file| file.path == path) else {
             continue;
@@ -132,10 +112,7 @@ impl Source {
         let (code, texts) = strip(text);
         let test_ranges = test_items(&code);
         let in_test = |at: usize| test_ranges.iter().any(|range| range.contains(&at));
-        let declares = module_lines(&code)
-            .into_iter()
-            .map(|(at, name)| (name, in_test(at)))
-            .collect();
+        let declares = module_lines(&code).into_iter().map(|(at, name)| (name, in_test(at))).collect();
         let mut kept = code.clone();
         let mut test_lines = 0;
         for range in &test_ranges {
@@ -158,18 +135,12 @@ impl Source {
 
 /// The line (from 1) on which byte `at` stands.
 pub fn line_of(code: &str, at: usize) -> usize {
-    code.as_bytes()[..at]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count()
-        + 1
+    code.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
 /// Spaces of the same length in bytes, line breaks kept.
 fn blank(text: &str) -> String {
-    text.bytes()
-        .map(|byte| if byte == b'\n' { '\n' } else { ' ' })
-        .collect()
+    text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
 }
 
 pub fn is_word(byte: u8) -> bool {
@@ -232,22 +203,14 @@ fn block_comment_len(text: &str) -> usize {
 
 /// Lengths of the opening, the contents and the closing of the text literal that `text` begins with.
 fn quoted(text: &str, after_word: bool) -> Option<(usize, usize, usize)> {
-    let prefix = if after_word {
-        0
-    } else {
-        text.len() - text.trim_start_matches(['b', 'c']).len()
-    };
+    let prefix = if after_word { 0 } else { text.len() - text.trim_start_matches(['b', 'c']).len() };
     let tail = &text[prefix..];
     if let Some(raw) = tail.strip_prefix('r').filter(|_| !after_word) {
         let hashes = raw.len() - raw.trim_start_matches('#').len();
         let inner = raw[hashes..].strip_prefix('"')?;
         let close = format!("\"{}", "#".repeat(hashes));
         let len = inner.find(&close).unwrap_or(inner.len());
-        return Some((
-            prefix + 1 + hashes + 1,
-            len,
-            close.len().min(inner.len() - len),
-        ));
+        return Some((prefix + 1 + hashes + 1, len, close.len().min(inner.len() - len)));
     }
     let inner = tail.strip_prefix('"')?;
     let mut escaped = false;
@@ -279,8 +242,7 @@ fn test_items(code: &str) -> Vec<std::ops::Range<usize>> {
     let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
     for (at, _) in code.match_indices("cfg(") {
         let condition = &code[at + 4..at + 4 + code[at + 4..].find(']').unwrap_or(0)];
-        let names_test = words(condition).any(|word| word == "test")
-            && !words(condition).any(|word| word == "not");
+        let names_test = words(condition).any(|word| word == "test") && !words(condition).any(|word| word == "not");
         let before = code[..at].trim_end();
         if !names_test || ranges.last().is_some_and(|range| range.contains(&at)) {
             continue;
@@ -317,8 +279,7 @@ fn item_end(code: &str, at: usize) -> usize {
 }
 
 pub fn words(code: &str) -> impl Iterator<Item = &str> {
-    code.split(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
-        .filter(|word| !word.is_empty())
+    code.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')).filter(|word| !word.is_empty())
 }
 
 /// Every `mod name;`, with its offset.
@@ -329,10 +290,7 @@ fn module_lines(code: &str) -> Vec<(usize, String)> {
             continue;
         }
         let rest = code[at + 4..].trim_start();
-        let name = rest
-            .split(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
-            .next()
-            .unwrap_or("");
+        let name = rest.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')).next().unwrap_or("");
         if !name.is_empty() && rest[name.len()..].trim_start().starts_with(';') {
             found.push((at, name.to_string()));
         }
