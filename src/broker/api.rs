@@ -1,0 +1,322 @@
+//! What the broker is asked and what it answers. Expected endings are outcomes; errors say what did not happen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::model::group::{Backoff, StartPosition};
+use crate::model::message::{MessageType, NewMessage, StoredMessage};
+use crate::model::name::{GroupName, NameError, TopicName};
+use crate::model::position::{QueueId, QueueOffset};
+use crate::model::tag::TagFilter;
+use crate::model::time::Timestamp;
+use crate::model::topic::{Permission, Promise, TopicType};
+
+/// A client, by the id it gave itself. Not unique over time: a restarted container may reuse it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub Arc<str>);
+
+/// Messages to store, all of one topic, all or none.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Topic.
+    pub topic: TopicName,
+    /// At least one message, in request order.
+    pub messages: Vec<NewMessage>,
+}
+
+/// Where a message was stored. Given only when the topic's promise has been kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Queue.
+    pub queue: QueueId,
+    /// Place in it.
+    pub offset: QueueOffset,
+}
+
+/// Why nothing was stored, or, for [`PublishError::ShardFailed`] alone, why that is unknown.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PublishError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// The topic's permission forbids sending.
+    #[error("no writable queue: topic {0} does not allow sending")]
+    NotWritable(TopicName),
+    /// A message is of a kind that the topic does not take.
+    #[error("topic {topic} takes {expected:?} messages, message {index} is {found:?}")]
+    TypeConflict {
+        /// Topic.
+        topic: TopicName,
+        /// Its type.
+        expected: TopicType,
+        /// What the message is.
+        found: MessageType,
+        /// Place in the request.
+        index: usize,
+    },
+    /// A kind of message that this version cannot keep its promises for.
+    #[error("{0} are not implemented yet")]
+    NotImplemented(&'static str),
+    /// Too much is in flight; try again later.
+    #[error("too many bytes are waiting to be stored; try again later")]
+    Overloaded,
+    /// The disk is full; retryable, reads and acks go on.
+    #[error("the disk of this broker is full; sending is refused until space returns")]
+    DiskFull,
+    /// The request is larger than one log frame.
+    #[error("the request stores more bytes than fit at once")]
+    TooLarge,
+    /// The log failed; whether it was stored is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// How long a delivery is the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseWish {
+    /// This long.
+    Fixed(Duration),
+    /// As long as the client lives, up to the group's consume timeout.
+    AutoRenew,
+}
+
+/// A wish for messages.
+#[derive(Clone, Debug)]
+pub struct Receive {
+    /// Group; created when unknown, if the broker may.
+    pub group: GroupName,
+    /// Topic.
+    pub topic: TopicName,
+    /// Which messages.
+    pub filter: TagFilter,
+    /// Most messages, at least 1.
+    pub batch: usize,
+    /// How long they are the client's.
+    pub lease: LeaseWish,
+    /// How long to wait for the first.
+    pub wait: Duration,
+    /// Who asks.
+    pub client: ClientId,
+    /// Same id within its lease: the same messages again.
+    pub attempt_id: Option<String>,
+}
+
+/// Why nothing is delivered, beyond there being nothing.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// No such group, and none may be created.
+    #[error("consumer group {0} does not exist")]
+    GroupNotFound(GroupName),
+    /// The topic's permission forbids receiving.
+    #[error("no readable queue: topic {0} does not allow receiving")]
+    NotReadable(TopicName),
+    /// The group is switched off.
+    #[error("consumer group {0} is disabled")]
+    GroupDisabled(GroupName),
+    /// Ordered delivery, which this version cannot promise.
+    #[error("{0} is not implemented yet")]
+    NotImplemented(&'static str),
+    /// Too many receives wait.
+    #[error("too many receives are waiting; try again later")]
+    Overloaded,
+    /// The log failed, or a message could not be read.
+    #[error("the shard cannot deliver: {0}")]
+    ShardFailed(String),
+}
+
+/// One message on its way out.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// Text that names this delivery.
+    pub handle: String,
+    /// From 1.
+    pub attempt: u32,
+    /// Queue.
+    pub queue: QueueId,
+    /// Place in it.
+    pub offset: QueueOffset,
+    /// How long it is the client's, from now.
+    pub invisible: Duration,
+    /// Kind.
+    pub message_type: MessageType,
+    /// Message group, or empty.
+    pub message_group: String,
+    /// Content.
+    pub message: StoredMessage,
+    /// Set on dead letters.
+    pub origin: Option<Origin>,
+}
+
+/// Where a dead letter came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Origin topic.
+    pub topic: TopicName,
+    /// Deliveries that failed.
+    pub attempts: u32,
+    /// In words.
+    pub reason: String,
+}
+
+/// What became of an ack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckOutcome {
+    /// The message will not come back.
+    Done,
+    /// The handle is malformed, foreign, superseded or expired.
+    InvalidHandle,
+}
+
+/// What became of a change of the invisible duration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// Changed; another text for the same delivery.
+    Changed {
+        /// New text; the old one keeps working.
+        handle: String,
+    },
+    /// The handle is malformed, foreign, superseded or expired.
+    InvalidHandle,
+}
+
+/// Why a settlement did not happen, or may not have.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SettleError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// No such group.
+    #[error("consumer group {0} does not exist")]
+    GroupNotFound(GroupName),
+    /// Too much is in flight.
+    #[error("too much is waiting to be stored; try again later")]
+    Overloaded,
+    /// The log failed; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// Settings of a new topic, or the ones to change. `None` keeps or takes the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Kind.
+    pub topic_type: Option<TopicType>,
+    /// Queues, 1 to 1 024; may grow, not shrink.
+    pub queues: Option<u32>,
+    /// Permission.
+    pub permission: Option<Permission>,
+    /// Promise.
+    pub promise: Option<Promise>,
+    /// Retention; `Some(None)` removes an own retention.
+    pub retention: Option<Option<Duration>>,
+}
+
+/// Settings of a new group, or the ones to change. `None` keeps or takes the default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupSpec {
+    /// Ordered; `Some(None)` leaves it to the topic.
+    pub ordered: Option<Option<bool>>,
+    /// Start position; only at creation.
+    pub start: Option<StartPosition>,
+    /// Deliveries before dead-lettering, 1 to 1 000.
+    pub max_attempts: Option<u32>,
+    /// Delay between attempts.
+    pub backoff: Option<Backoff>,
+    /// Longest time an auto-renewed delivery stays with its client.
+    pub consume_timeout: Option<Duration>,
+    /// Whether members may receive.
+    pub enabled: Option<bool>,
+}
+
+/// Why the catalogue did not change.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum CatalogError {
+    /// The name breaks a rule.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A setting is out of its bounds.
+    #[error("{0}")]
+    Invalid(String),
+    /// It exists with other settings.
+    #[error("{name} exists with other settings: {differing}")]
+    Differs {
+        /// Name of the topic or group.
+        name: String,
+        /// Which settings differ, and how.
+        differing: String,
+    },
+    /// It does not exist.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The bound on topics or groups is reached.
+    #[error("{0}")]
+    TooMany(String),
+    /// Too much is in flight.
+    #[error("too much is waiting to be stored; try again later")]
+    Overloaded,
+    /// The log failed; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// Bounds of a queue: first retained offset, and the one the next message will get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSpan {
+    /// Queue.
+    pub queue: QueueId,
+    /// First retained.
+    pub first: QueueOffset,
+    /// One past the last visible.
+    pub next: QueueOffset,
+}
+
+/// What a group still has to do in one queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueLag {
+    /// Topic.
+    pub topic: TopicName,
+    /// Bounds of the queue.
+    pub span: QueueSpan,
+    /// Next offset that was never considered for delivery.
+    pub next: QueueOffset,
+    /// Deliverable now: never delivered, or due again.
+    pub ready: u64,
+    /// With clients.
+    pub in_flight: u64,
+    /// Waiting for their next attempt.
+    pub waiting_retry: u64,
+    /// When the oldest message that is not done was stored.
+    pub oldest: Option<Timestamp>,
+}
+
+impl QueueLag {
+    /// Everything that is not done.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.ready + self.in_flight + self.waiting_retry
+    }
+}
+
+/// State of the broker in numbers, for status page and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerStatus {
+    /// Whether sends are accepted now.
+    pub ready: bool,
+    /// Why not, in words; empty when ready.
+    pub reason: String,
+    /// Topics.
+    pub topics: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Live clients.
+    pub members: usize,
+    /// Receives that wait.
+    pub pollers: usize,
+    /// Deliveries with clients.
+    pub in_flight: u64,
+}

@@ -1,0 +1,48 @@
+//! Settings that the broker obeys.
+
+use std::time::Duration;
+
+/// See each field. All apply at start.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// Whether a consumer group that nobody created comes into being at its first use. Default true (rule C4).
+    pub auto_create_groups: bool,
+    /// Whether a topic that nobody created comes into being at its first send. Default false (rule C4).
+    pub auto_create_topics: bool,
+    /// Most outstanding deliveries of one group in one queue; beyond it nothing new is delivered. Default 20 000.
+    pub outstanding_per_queue_max: usize,
+    /// Most receives that wait at once, over all groups. Default 10 000; beyond it 42900.
+    pub pollers_max: usize,
+    /// Most receives of one group and topic that wait at once. Default 1 024; beyond it 42900.
+    pub pollers_per_group_max: usize,
+    /// Queue entries kept in memory for consumers near the tail, over all queues. Default 131 072.
+    pub entries_in_memory_max: usize,
+    /// Most topics. Default 10 000.
+    pub topics_max: usize,
+    /// Most consumer groups. Default 10 000.
+    pub groups_max: usize,
+    /// Most members (live clients) remembered. Default 50 000.
+    pub members_max: usize,
+    /// How long a client may be silent before its auto-renewed messages return. Default 15 s.
+    pub session_timeout: Duration,
+    /// The same for clients that heartbeat every 30 s only (Rust). Default 65 s.
+    pub slow_session_timeout: Duration,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            auto_create_groups: true,
+            auto_create_topics: false,
+            outstanding_per_queue_max: 20_000,
+            pollers_max: 10_000,
+            pollers_per_group_max: 1_024,
+            entries_in_memory_max: 131_072,
+            topics_max: 10_000,
+            groups_max: 10_000,
+            members_max: 50_000,
+            session_timeout: Duration::from_secs(15),
+            slow_session_timeout: Duration::from_secs(65),
+        }
+    }
+}

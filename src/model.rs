@@ -1,0 +1,11 @@
+//! The words everyone uses: names, positions, times, topics, groups, messages. Valid by construction; no I/O, no async, no protobuf.
+
+pub mod group;
+pub mod limits;
+pub mod message;
+pub mod name;
+pub mod position;
+pub mod receipt;
+pub mod tag;
+pub mod time;
+pub mod topic;

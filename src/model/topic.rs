@@ -1,0 +1,70 @@
+//! What a topic is.
+
+use std::time::Duration;
+
+use crate::model::name::TopicName;
+use crate::model::position::TopicId;
+
+/// Kind of messages a topic takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TopicType {
+    /// Plain messages.
+    #[default]
+    Normal,
+    /// Messages with a message group, ordered inside it.
+    Fifo,
+    /// Messages with a delivery time.
+    Delay,
+    /// Half messages, committed or rolled back later.
+    Transaction,
+    /// Messages with a priority.
+    Priority,
+    /// Parent of lite topics.
+    Lite,
+    /// Normal, FIFO, delayed and transactional messages.
+    Mixed,
+}
+
+/// What may be done with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Permission {
+    /// Consumers may receive.
+    pub readable: bool,
+    /// Producers may send.
+    pub writable: bool,
+}
+
+impl Default for Permission {
+    fn default() -> Self {
+        Self { readable: true, writable: true }
+    }
+}
+
+/// The rung of the ladder that a send waits for and that makes a message visible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Promise {
+    /// In the page cache: a crash of the process loses nothing, a power cut may.
+    Written,
+    /// On stable storage.
+    #[default]
+    Durable,
+}
+
+/// Settings of a topic, as the catalogue keeps them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Internal id.
+    pub id: TopicId,
+    /// Name and namespace.
+    pub name: TopicName,
+    /// Kind of messages.
+    pub topic_type: TopicType,
+    /// Number of queues, at least 1.
+    pub queues: u32,
+    /// Who may do what.
+    pub permission: Permission,
+    /// What an OK of a send means.
+    pub promise: Promise,
+    /// How long messages stay; `None`: as long as the log keeps them.
+    pub retention: Option<Duration>,
+}

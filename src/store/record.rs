@@ -1,0 +1,28 @@
+//! What the log says: one record for every durable change. Layout and codec only; what a record does to the folded state
+//! is in `dispatch`.
+//!
+//! ```text
+//! record  = length u32 | kind u8 | version u8 | flags u16 | body        little-endian, length counts the whole record
+//! message = topic u32 | queue u32 | offset u64 | stored_at u64 | tag_hash u32 | body_bytes u32
+//!         | type u8 | promise u8 | id_len u16 | tag_len u16 | group_len u16 | system_len u32 | rest_len u32
+//!         | id | tag | group | system | rest | [origin]                 origin: only with flag 1, see `DeadLetterOrigin`
+//! ```
+//! Unknown kinds and versions are an error that names them: state that cannot be understood must not be skipped.
+
+mod decode;
+mod encode;
+mod types;
+mod unit;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::{decode, decode_lease_state, message_head, split_first, walk};
+pub use encode::encode_lease_state;
+pub use types::{
+    DeadLetterOrigin, LEASE_STATE_BYTES, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION,
+    Record, SettleReason,
+};
+pub use unit::{MessageSlot, Unit};
+
+pub use crate::store::codec::RecordError;
