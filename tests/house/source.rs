@@ -14,8 +14,17 @@ pub struct Source {
     pub lines: usize,
     /// Every text literal outside test items, with its line.
     pub texts: Vec<(usize, String)>,
-    /// Modules that this file declares without a body, and whether only tests see them.
-    pub declares: Vec<(String, bool)>,
+    /// Modules that this file declares without a body.
+    pub declares: Vec<Module>,
+}
+
+/// `mod name;`
+pub struct Module {
+    name: String,
+    /// Of `#[path = "…"]`.
+    path: Option<String>,
+    /// Only tests see it.
+    test: bool,
 }
 
 /// All of `src/`.
@@ -96,11 +105,14 @@ fn reach(files: &[Source]) -> BTreeMap<String, bool> {
                 None => format!("{}/", path.trim_end_matches(".rs")),
             },
         };
-        for (name, test) in &file.declares {
-            for child in [format!("{home}{name}.rs"), format!("{home}{name}/mod.rs")] {
-                if known.contains(child.as_str()) {
-                    open.push((child, only_tests || *test));
-                }
+        let folder = path.rfind('/').map_or("", |slash| &path[..=slash]);
+        for Module { name, path, test } in &file.declares {
+            let places = match path {
+                Some(path) => vec![format!("{folder}{path}")],
+                None => vec![format!("{home}{name}.rs"), format!("{home}{name}/mod.rs")],
+            };
+            for place in places.into_iter().filter(|place| known.contains(place.as_str())) {
+                open.push((place, only_tests || *test));
             }
         }
     }
@@ -112,7 +124,10 @@ impl Source {
         let (code, texts) = strip(text);
         let test_ranges = test_items(&code);
         let in_test = |at: usize| test_ranges.iter().any(|range| range.contains(&at));
-        let declares = module_lines(&code).into_iter().map(|(at, name)| (name, in_test(at))).collect();
+        let declares = module_lines(&code)
+            .into_iter()
+            .map(|(at, name)| Module { name, path: path_attribute(&code[..at], &texts), test: in_test(at) })
+            .collect();
         let mut kept = code.clone();
         let mut test_lines = 0;
         for range in &test_ranges {
@@ -296,4 +311,11 @@ fn module_lines(code: &str) -> Vec<(usize, String)> {
         }
     }
     found
+}
+
+/// The text of a `#[path = "…"]` among the attributes at the end of `before`.
+fn path_attribute(before: &str, texts: &[(usize, String)]) -> Option<String> {
+    let item = before.rfind([';', '{', '}']).map_or(0, |end| end + 1);
+    let attribute = item + before[item..].find("path = \"")?;
+    texts.iter().find(|(at, _)| *at > attribute).map(|(_, text)| text.clone())
 }
