@@ -25,8 +25,8 @@ help: ## This page
 	@echo "  make sim SEED=n                        one seed again, exactly"
 	@echo
 	@echo "Measure it:"
-	@echo "  make bench                    short loads against a broker of its own"
-	@echo "  make bench ARGS='--seconds 60'  further arguments go to bolide bench"
+	@echo "  make bench                    several short loads against a broker of its own"
+	@echo "  make bench ARGS='send --against-echo --duration 60s'   one load only; the arguments of bolide bench"
 	@echo
 	@echo "Where things are:"
 	@echo "  make where                    prints the path of the release binary"

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # `make bench`: a broker of its own on ports of its own in a temporary directory, then each kind of load for a while.
-#   BOLIDE_BENCH_DIR   where its data goes, default the directory of the build cache: name the disk that you want measured
+# With arguments, `bolide bench` runs once with these instead.
+#   BOLIDE_BENCH_DIR       where its data goes, default the directory of the build cache: name the disk you want measured
+#   BOLIDE_BENCH_BACKLOG   messages stored before they are received, default 200000
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -23,11 +25,19 @@ for _ in $(seq 100); do
 done
 curl --silent --show-error --fail "http://$http/readyz" >/dev/null || { cat "$data.log" >&2; exit 1; }
 
-"$bolide" admin topic create bench --address "$internal" >/dev/null
 echo "machine: $(nproc) cores, $(uname -sr), $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
-for load in "send --against-echo" send receive e2e; do
-    echo
-    echo "==> bolide bench $load"
-    # shellcheck disable=SC2086 # the load and its flag are two words
-    "$bolide" bench $load --endpoint "$public" --topic bench --cpu-of "$server" "$@"
-done
+export BOLIDE_ENDPOINT="$public" BOLIDE_ADDRESS="$internal"
+run() { # each load on a topic of its own, so that none finds the messages of another
+    printf '\n==> bolide bench %s\n' "$*"
+    "$bolide" bench "$@" --cpu-of "$server" --topic "bench-$((++loads))"
+}
+loads=0
+if [ $# -gt 0 ]; then
+    run "$@"
+else
+    run send --against-echo
+    run receive --fill "${BOLIDE_BENCH_BACKLOG:-200000}"
+    run e2e --rate 1000
+    run e2e --idle --messages 500
+    run nack
+fi
