@@ -17,6 +17,7 @@
 
 pub mod broker;
 pub mod model;
+pub mod observe;
 pub mod runtime;
 pub mod store;
 pub mod wire;

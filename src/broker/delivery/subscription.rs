@@ -1,0 +1,219 @@
+//! One group on one topic: its outstanding messages per queue, its waiting receives, the filters its members use.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
+use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::wait_list::WaitList;
+use crate::model::group::Group;
+use crate::model::position::{GrantId, QueueId, QueueOffset};
+use crate::model::tag::TagFilter;
+use crate::model::time::Timestamp;
+use crate::store::QueueEntry;
+
+/// A filter that nobody used for this long no longer keeps messages for its users.
+const FILTER_MEMORY: Duration = Duration::from_secs(120);
+/// Most filters remembered per group and topic; the longest unused is forgotten first.
+const FILTERS_MAX: usize = 64;
+/// Entries considered per look, so that the lock is held for a bounded time.
+pub const SCAN_MAX: usize = 4096;
+/// Entries read ahead from disk per queue.
+pub const READ_AHEAD: usize = 512;
+/// Most messages set aside for other members per queue; beyond it the queue waits for them.
+const SET_ASIDE_MAX: u64 = 4096;
+/// Attempt ids remembered per group and topic before finished ones are swept.
+const ATTEMPTS_MAX: usize = 4096;
+
+/// One queue of a subscription.
+#[derive(Debug, Default)]
+pub struct QueueState {
+    /// Outstanding messages.
+    pub leases: QueueLeases,
+    /// Entries read ahead from disk; the first is the one at `leases.next()`, or they are stale and dropped.
+    read_ahead: VecDeque<QueueEntry>,
+    /// Due instant that the timer has been told for this queue.
+    pub scheduled: Option<Timestamp>,
+    /// `next` as the last record says it.
+    pub recorded_next: QueueOffset,
+}
+
+/// One group on one topic.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The group.
+    pub group: Arc<Group>,
+    /// By queue id.
+    pub queues: Vec<QueueState>,
+    /// Waiting receives.
+    pub waiters: WaitList,
+    turn: usize,
+    filters: Vec<(TagFilter, Timestamp)>,
+    attempts: HashMap<u64, Vec<(QueueId, QueueOffset, GrantId)>>,
+}
+
+/// What a look at one queue found.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Messages granted, redeliveries first.
+    pub grants: Vec<Grant>,
+    /// Messages set aside for other members.
+    pub set_aside: Vec<QueueOffset>,
+    /// Entries from here on must be read from disk before this queue can go on.
+    pub missing: Option<QueueOffset>,
+    /// Whether the look stopped at its bound with more to consider.
+    pub more: bool,
+}
+
+impl Subscription {
+    /// A subscription with the given queues.
+    #[must_use]
+    pub fn new(group: Arc<Group>, queues: Vec<QueueState>) -> Self {
+        let mut attempts: HashMap<u64, Vec<_>> = HashMap::new();
+        for (queue, state) in (0..).zip(&queues) {
+            for (key, offset, grant) in state.leases.keyed_leases() {
+                attempts.entry(key).or_default().push((QueueId(queue), offset, grant));
+            }
+        }
+        Self { group, queues, waiters: WaitList::default(), turn: 0, filters: Vec::new(), attempts }
+    }
+
+    /// Queue ids in the order in which this receive should look, a different first one each time.
+    pub fn order(&mut self) -> Vec<usize> {
+        let count = self.queues.len();
+        self.turn = self.turn.wrapping_add(1);
+        (0..count).map(|step| (self.turn + step) % count).collect()
+    }
+
+    /// Remembers that a member uses this filter.
+    pub fn note_filter(&mut self, filter: &TagFilter, now: Timestamp) {
+        if let Some((_, seen)) = self.filters.iter_mut().find(|(known, _)| known == filter) {
+            *seen = now;
+            return;
+        }
+        self.filters.retain(|(_, seen)| now.since(*seen) < FILTER_MEMORY);
+        if self.filters.len() >= FILTERS_MAX {
+            if let Some(oldest) = (0..self.filters.len()).min_by_key(|&index| self.filters[index].1) {
+                self.filters.swap_remove(oldest);
+            }
+        }
+        self.filters.push((filter.clone(), now));
+    }
+
+    /// Whether a message with this tag hash is wanted by a member with another filter.
+    #[must_use]
+    pub fn wanted_elsewhere(&self, own: &TagFilter, tag_hash: u32, now: Timestamp) -> bool {
+        self.filters
+            .iter()
+            .any(|(filter, seen)| filter != own && now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash))
+    }
+
+    /// Looks at one queue for at most `max` messages.
+    pub fn look(
+        &mut self,
+        queue: usize,
+        tail: &QueueTail,
+        filter: &TagFilter,
+        max: usize,
+        outstanding_max: usize,
+        terms: LeaseTerms,
+        now: Timestamp,
+    ) -> Look {
+        let mut found = Look { grants: self.queues[queue].leases.grant_ready(filter, max, terms), ..Look::default() };
+        let several_filters = self.filters.iter().any(|(known, _)| known != filter);
+        let mut offered = Offered::default();
+        let mut considered = 0;
+        while found.grants.len() + offered.grants.len() < max {
+            let state = &mut self.queues[queue];
+            let next = state.leases.next();
+            let counts_ready = state.leases.counts().ready;
+            if next >= tail.visible() || state.leases.outstanding() >= outstanding_max || counts_ready >= SET_ASIDE_MAX {
+                break;
+            }
+            if considered == SCAN_MAX {
+                found.more = true;
+                break;
+            }
+            considered += 1;
+            let Some(entry) = state.entry_at_next(tail) else {
+                found.missing = Some(next);
+                break;
+            };
+            let wanted_here = filter.may_match(entry.tag_hash);
+            let wanted_elsewhere = !wanted_here && several_filters && self.wanted_elsewhere(filter, entry.tag_hash, now);
+            self.queues[queue].leases.offer(entry, wanted_here, wanted_elsewhere, terms, &mut offered);
+        }
+        found.grants.append(&mut offered.grants);
+        found.set_aside = offered.set_aside;
+        found
+    }
+
+    /// Takes entries that were read from disk for a queue.
+    pub fn read_ahead(&mut self, queue: usize, entries: Vec<QueueEntry>) {
+        let Some(state) = self.queues.get_mut(queue) else { return };
+        state.read_ahead.clear();
+        state.read_ahead.extend(entries);
+    }
+
+    /// Whether anything can be delivered now, to anyone.
+    #[must_use]
+    pub fn has_deliverable(&self, tails: &[QueueTail]) -> bool {
+        self.queues
+            .iter()
+            .zip(tails)
+            .any(|(state, tail)| state.leases.has_ready() || state.leases.next() < tail.visible())
+    }
+
+    /// Remembers which messages an attempt id got.
+    pub fn note_attempt(&mut self, key: u64, given: Vec<(QueueId, QueueOffset, GrantId)>, now: Timestamp) {
+        if self.attempts.len() >= ATTEMPTS_MAX {
+            let queues = &self.queues;
+            self.attempts.retain(|_, messages| {
+                messages.iter().any(|(queue, offset, grant)| {
+                    queues.get(queue.get() as usize).is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
+                })
+            });
+        }
+        self.attempts.insert(key, given);
+    }
+
+    /// The messages that an attempt id got and still holds; empty when it is new or all are settled.
+    #[must_use]
+    pub fn repeat_attempt(&self, key: u64, now: Timestamp) -> Vec<(QueueId, Grant)> {
+        let Some(messages) = self.attempts.get(&key) else { return Vec::new() };
+        messages
+            .iter()
+            .filter_map(|(queue, offset, grant)| {
+                let state = self.queues.get(queue.get() as usize)?;
+                Some((*queue, state.leases.repeat(*offset, *grant, now)?))
+            })
+            .collect()
+    }
+}
+
+impl QueueState {
+    /// A queue that begins at `next`, as the folded state or a new subscription says.
+    #[must_use]
+    pub fn starting_at(next: QueueOffset) -> Self {
+        Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
+    }
+
+    fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
+        let next = self.leases.next();
+        if let Some(entry) = tail.recent(next) {
+            return Some(entry);
+        }
+        while let Some(entry) = self.read_ahead.pop_front() {
+            if entry.offset == next {
+                return Some(entry);
+            }
+            if entry.offset > next {
+                // Does not connect: read for an older position.
+                self.read_ahead.clear();
+                return None;
+            }
+        }
+        None
+    }
+}

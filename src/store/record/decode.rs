@@ -1,0 +1,258 @@
+//! From bytes to records. Bytes come from disk: every read is checked, nothing panics.
+
+use bytes::Bytes;
+
+use crate::model::message::{MessageType, StoredMessage};
+use crate::model::position::{
+    GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, Term, TopicId,
+};
+use crate::model::time::Timestamp;
+use crate::model::topic::Promise;
+use crate::store::catalog_codec::{decode_group, decode_topic};
+use crate::store::codec::{Reader, RecordError, length_u32};
+use crate::store::record::types::{
+    DeadLetterOrigin, FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
+    LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+};
+
+/// Cuts the first record off `bytes`, without copying.
+///
+/// # Errors
+/// [`RecordError::Short`] when the length field says more than there is.
+pub fn split_first(bytes: &mut Bytes) -> Result<Bytes, RecordError> {
+    if bytes.len() < RECORD_HEADER_BYTES {
+        return Err(RecordError::Short { wanted: RECORD_HEADER_BYTES, found: bytes.len() });
+    }
+    let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+    if length < RECORD_HEADER_BYTES || length > bytes.len() {
+        return Err(RecordError::Short { wanted: length.max(RECORD_HEADER_BYTES), found: bytes.len() });
+    }
+    Ok(bytes.split_to(length))
+}
+
+/// Walks the records of a frame's payload. `position` is the log position of the payload's first byte.
+pub fn walk(
+    mut payload: Bytes,
+    mut position: LogPosition,
+) -> impl Iterator<Item = Result<(RecordAt, Bytes), RecordError>> {
+    std::iter::from_fn(move || {
+        if payload.is_empty() {
+            return None;
+        }
+        Some(match split_first(&mut payload) {
+            Ok(record) => {
+                let length = length_u32(record.len());
+                let at = RecordAt { position, length };
+                position = position.plus(u64::from(length));
+                Ok((at, record))
+            }
+            Err(error) => {
+                payload = Bytes::new();
+                Err(error)
+            }
+        })
+    })
+}
+
+/// Reads the head of a message record; `None` for every other kind.
+///
+/// # Errors
+/// The bytes are not a record, or one of a newer program.
+pub fn message_head(record: &[u8]) -> Result<Option<MessageHead>, RecordError> {
+    let (kind, mut body) = open(record)?;
+    if kind != KIND_MESSAGE {
+        return Ok(None);
+    }
+    Ok(Some(message_fixed(&mut body)?.head))
+}
+
+/// Reads a whole record. Slices of a message share the memory of `record`.
+///
+/// # Errors
+/// The bytes are not a record, or one of a newer program.
+pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
+    let (kind, mut body) = open(record)?;
+    let decoded = match kind {
+        KIND_OPENED => {
+            Record::Opened { shard: ShardId(body.u32()?), term: Term(body.u64()?), at: Timestamp(body.u64()?) }
+        }
+        KIND_MESSAGE => Record::Message(message(record, &mut body)?),
+        KIND_GRANTED => granted(&mut body)?,
+        KIND_LEASE_CHANGED => {
+            let (group, topic, queue) = place(&mut body)?;
+            let offset = QueueOffset(body.u64()?);
+            let attempt = body.u32()?;
+            Record::LeaseChanged { group, topic, queue, offset, attempt, lease: lease(&mut body)? }
+        }
+        KIND_SETTLED => settled(&mut body)?,
+        KIND_ADVANCED => {
+            let (group, topic, queue) = place(&mut body)?;
+            Record::Advanced { group, topic, queue, next: QueueOffset(body.u64()?) }
+        }
+        KIND_TOPIC_PUT => Record::TopicPut(decode_topic(body.rest())?),
+        KIND_TOPIC_DELETED => Record::TopicDeleted(TopicId(body.u32()?)),
+        KIND_GROUP_PUT => Record::GroupPut(decode_group(body.rest())?),
+        KIND_GROUP_DELETED => Record::GroupDeleted(GroupId(body.u32()?)),
+        KIND_TRIMMED => Record::Trimmed {
+            topic: TopicId(body.u32()?),
+            queue: QueueId(body.u32()?),
+            first: QueueOffset(body.u64()?),
+        },
+        KIND_LOG_TRIMMED => Record::LogTrimmed { start: LogPosition(body.u64()?) },
+        _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
+    };
+    body.end()?;
+    Ok(decoded)
+}
+
+/// Reads a lease state as [`encode_lease_state`](super::encode_lease_state) wrote it.
+///
+/// # Errors
+/// The bytes are not a lease state.
+pub fn decode_lease_state(bytes: &[u8]) -> Result<LeaseState, RecordError> {
+    let mut reader = Reader::new(bytes, 0);
+    let state = lease(&mut reader)?;
+    reader.end()?;
+    Ok(state)
+}
+
+/// Kind of a record, and a reader of its body.
+fn open(record: &[u8]) -> Result<(u8, Reader<'_>), RecordError> {
+    let mut header = Reader::new(record, 0);
+    let length = header.u32()? as usize;
+    let (kind, version) = (header.u8()?, header.u8()?);
+    header.u16()?;
+    if length != record.len() {
+        return Err(RecordError::Short { wanted: length, found: record.len() });
+    }
+    if version != RECORD_VERSION {
+        return Err(RecordError::Unknown { kind, version });
+    }
+    Ok((kind, header))
+}
+
+fn place(body: &mut Reader<'_>) -> Result<(GroupId, TopicId, QueueId), RecordError> {
+    Ok((GroupId(body.u32()?), TopicId(body.u32()?), QueueId(body.u32()?)))
+}
+
+fn lease(body: &mut Reader<'_>) -> Result<LeaseState, RecordError> {
+    let kind = body.u8()?;
+    let auto_renew = body.flag("auto renew")?;
+    let at = Timestamp(body.u64()?);
+    let grant = GrantId(body.u64()?);
+    let holder = HolderId(body.u64()?);
+    let attempt_key = body.u64()?;
+    match kind {
+        1 => Ok(LeaseState::Leased { deadline: at, grant, holder, auto_renew, attempt_key }),
+        2 => Ok(LeaseState::Waiting { visible_at: at }),
+        _ => Err(RecordError::Field("lease state")),
+    }
+}
+
+fn granted(body: &mut Reader<'_>) -> Result<Record, RecordError> {
+    let (group, topic, queue) = place(body)?;
+    let next = QueueOffset(body.u64()?);
+    let lease = lease(body)?;
+    let count = body.count(12)?;
+    let mut items = Vec::with_capacity(count);
+    for _ in 0..count {
+        items.push((QueueOffset(body.u64()?), body.u32()?));
+    }
+    Ok(Record::Granted { group, topic, queue, next, lease, items })
+}
+
+fn settled(body: &mut Reader<'_>) -> Result<Record, RecordError> {
+    let (group, topic, queue) = place(body)?;
+    let reason = match body.u8()? {
+        1 => SettleReason::Acked,
+        2 => SettleReason::Skipped,
+        3 => SettleReason::DeadLettered,
+        4 => SettleReason::Expired,
+        _ => return Err(RecordError::Field("settle reason")),
+    };
+    let count = body.count(8)?;
+    let mut offsets = Vec::with_capacity(count);
+    for _ in 0..count {
+        offsets.push(QueueOffset(body.u64()?));
+    }
+    Ok(Record::Settled { group, topic, queue, reason, offsets })
+}
+
+struct Fixed {
+    head: MessageHead,
+    message_type: MessageType,
+    id: usize,
+    tag: usize,
+    group: usize,
+    system: usize,
+    rest: usize,
+}
+
+fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
+    let (topic, queue) = (TopicId(body.u32()?), QueueId(body.u32()?));
+    let offset = QueueOffset(body.u64()?);
+    let stored_at = Timestamp(body.u64()?);
+    let (tag_hash, body_bytes) = (body.u32()?, body.u32()?);
+    let message_type = match body.u8()? {
+        1 => MessageType::Normal,
+        2 => MessageType::Fifo,
+        3 => MessageType::Delay,
+        4 => MessageType::Transaction,
+        5 => MessageType::Lite,
+        6 => MessageType::Priority,
+        _ => return Err(RecordError::Field("message type")),
+    };
+    let promise = if body.flag("promise")? { Promise::Durable } else { Promise::Written };
+    Ok(Fixed {
+        head: MessageHead { topic, queue, offset, stored_at, tag_hash, body_bytes, promise },
+        message_type,
+        id: usize::from(body.u16()?),
+        tag: usize::from(body.u16()?),
+        group: usize::from(body.u16()?),
+        system: body.u32()? as usize,
+        rest: body.u32()? as usize,
+    })
+}
+
+fn message(record: &Bytes, body: &mut Reader<'_>) -> Result<MessageRecord, RecordError> {
+    let fixed = message_fixed(body)?;
+    let message_id = body.text(fixed.id)?.to_owned();
+    let tag = body.text(fixed.tag)?.to_owned();
+    let message_group = body.text(fixed.group)?.to_owned();
+    let system_static = shared(record, body, fixed.system)?;
+    let rest = shared(record, body, fixed.rest)?;
+    let flags = u16::from_le_bytes([record[6], record[7]]);
+    let origin = if flags & FLAG_ORIGIN == 0 { None } else { Some(origin(body)?) };
+    Ok(MessageRecord {
+        topic: fixed.head.topic,
+        queue: fixed.head.queue,
+        offset: fixed.head.offset,
+        promise: fixed.head.promise,
+        message_type: fixed.message_type,
+        tag_hash: fixed.head.tag_hash,
+        body_bytes: fixed.head.body_bytes,
+        message_group,
+        message: StoredMessage { stored_at: fixed.head.stored_at, message_id, tag, rest, system_static },
+        origin,
+    })
+}
+
+/// The next `bytes` bytes, sharing the memory of the record.
+fn shared(record: &Bytes, body: &mut Reader<'_>, bytes: usize) -> Result<Bytes, RecordError> {
+    let start = body.at();
+    body.take(bytes)?;
+    Ok(record.slice(start..start + bytes))
+}
+
+fn origin(body: &mut Reader<'_>) -> Result<DeadLetterOrigin, RecordError> {
+    let queue = QueueId(body.u32()?);
+    let offset = QueueOffset(body.u64()?);
+    let attempts = body.u32()?;
+    let mut texts = [String::new(), String::new(), String::new()];
+    for text in &mut texts {
+        body.sized_text()?.clone_into(text);
+    }
+    let [namespace, topic, reason] = texts;
+    Ok(DeadLetterOrigin { namespace, topic, queue, offset, attempts, reason })
+}

@@ -1,0 +1,328 @@
+//! What is written is read back, and bytes that nobody wrote are an error, never a panic.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::group::{Backoff, Group, StartPosition};
+use crate::model::message::{MessageType, NewMessage, StoredMessage};
+use crate::model::name::{GroupName, TopicName};
+use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
+use crate::model::time::Timestamp;
+use crate::model::topic::{Permission, Promise, Topic, TopicType};
+use crate::store::catalog_codec::{decode_group, decode_topic, encode_group, encode_topic};
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+}
+
+fn lease() -> impl Strategy<Value = LeaseState> {
+    prop_oneof![
+        (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>(), any::<u64>()).prop_map(
+            |(deadline, grant, holder, auto_renew, attempt_key)| LeaseState::Leased {
+                deadline: Timestamp(deadline),
+                grant: GrantId(grant),
+                holder: HolderId(holder),
+                auto_renew,
+                attempt_key,
+            }
+        ),
+        any::<u64>().prop_map(|at| LeaseState::Waiting { visible_at: Timestamp(at) }),
+    ]
+}
+
+fn topic() -> impl Strategy<Value = Topic> {
+    let topic_type = prop::sample::select(vec![
+        TopicType::Normal,
+        TopicType::Fifo,
+        TopicType::Delay,
+        TopicType::Transaction,
+        TopicType::Priority,
+        TopicType::Lite,
+        TopicType::Mixed,
+    ]);
+    let promise = prop::sample::select(vec![Promise::Durable, Promise::Written]);
+    let names = ("[a-z]{0,9}", "[a-zA-Z0-9_%|-]{1,127}");
+    let retention = prop::option::of(0..u64::MAX - 1);
+    (any::<u32>(), names, topic_type, any::<u32>(), any::<(bool, bool)>(), promise, retention).prop_map(
+        |(id, (namespace, name), topic_type, queues, (readable, writable), promise, retention)| Topic {
+            id: TopicId(id),
+            name: TopicName::trusted(&namespace, &name),
+            topic_type,
+            queues,
+            permission: Permission { readable, writable },
+            promise,
+            retention: retention.map(Duration::from_millis),
+        },
+    )
+}
+
+fn group() -> impl Strategy<Value = Group> {
+    let start = prop_oneof![
+        Just(StartPosition::Earliest),
+        Just(StartPosition::Latest),
+        any::<u64>().prop_map(|at| StartPosition::At(Timestamp(at))),
+    ];
+    let backoff = prop_oneof![
+        prop::collection::vec(0..u64::MAX - 1, 1..20)
+            .prop_map(|table| Backoff::Customized(table.into_iter().map(Duration::from_millis).collect())),
+        (0..u64::MAX - 1, 0..u64::MAX - 1, 1.0f32..100.0).prop_map(|(initial, max, multiplier)| {
+            Backoff::Exponential {
+                initial: Duration::from_millis(initial),
+                max: Duration::from_millis(max),
+                multiplier,
+            }
+        }),
+    ];
+    let names = ("[a-z]{0,9}", "[a-zA-Z0-9_%|-]{1,120}");
+    (any::<u32>(), names, any::<Option<bool>>(), start, any::<u32>(), backoff, 0..u64::MAX - 1, any::<bool>()).prop_map(
+        |(id, (namespace, name), ordered, start, max_attempts, backoff, timeout, enabled)| Group {
+            id: GroupId(id),
+            name: GroupName::trusted(&namespace, &name),
+            ordered,
+            start,
+            max_attempts,
+            backoff,
+            consume_timeout: Duration::from_millis(timeout),
+            enabled,
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = MessageRecord> {
+    let kind = prop::sample::select(vec![
+        MessageType::Normal,
+        MessageType::Fifo,
+        MessageType::Delay,
+        MessageType::Transaction,
+        MessageType::Lite,
+        MessageType::Priority,
+    ]);
+    let promise = prop::sample::select(vec![Promise::Durable, Promise::Written]);
+    let origin = prop::option::of(("\\PC{0,20}", "\\PC{0,20}", any::<u32>(), any::<u64>(), any::<u32>(), "\\PC{0,40}"));
+    let texts = ("\\PC{0,60}", "\\PC{0,20}", "\\PC{0,20}");
+    (any::<(u32, u32, u64, u64, u32, u32)>(), kind, promise, texts, bytes(), bytes(), origin).prop_map(
+        |(numbers, message_type, promise, (message_id, tag, message_group), rest, system_static, origin)| {
+            let (topic, queue, offset, stored_at, tag_hash, body_bytes) = numbers;
+            MessageRecord {
+                topic: TopicId(topic),
+                queue: QueueId(queue),
+                offset: QueueOffset(offset),
+                promise,
+                message_type,
+                tag_hash,
+                body_bytes,
+                message_group,
+                message: StoredMessage { stored_at: Timestamp(stored_at), message_id, tag, rest, system_static },
+                origin: origin.map(|(namespace, topic, queue, offset, attempts, reason)| DeadLetterOrigin {
+                    namespace,
+                    topic,
+                    queue: QueueId(queue),
+                    offset: QueueOffset(offset),
+                    attempts,
+                    reason,
+                }),
+            }
+        },
+    )
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let place = || any::<(u32, u32, u32)>().prop_map(|(g, t, q)| (GroupId(g), TopicId(t), QueueId(q)));
+    let offsets = || prop::collection::vec(any::<u64>().prop_map(QueueOffset), 0..40);
+    let reason = prop::sample::select(vec![
+        SettleReason::Acked,
+        SettleReason::Skipped,
+        SettleReason::DeadLettered,
+        SettleReason::Expired,
+    ]);
+    prop_oneof![
+        any::<(u32, u64, u64)>().prop_map(|(shard, term, at)| Record::Opened {
+            shard: ShardId(shard),
+            term: Term(term),
+            at: Timestamp(at)
+        }),
+        message().prop_map(Record::Message),
+        (place(), any::<u64>(), lease(), offsets(), any::<u32>()).prop_map(
+            |((group, topic, queue), next, lease, offsets, attempt)| Record::Granted {
+                group,
+                topic,
+                queue,
+                next: QueueOffset(next),
+                lease,
+                items: offsets.into_iter().map(|offset| (offset, attempt)).collect(),
+            }
+        ),
+        (place(), any::<u64>(), any::<u32>(), lease()).prop_map(|((group, topic, queue), offset, attempt, lease)| {
+            Record::LeaseChanged { group, topic, queue, offset: QueueOffset(offset), attempt, lease }
+        }),
+        (place(), reason, offsets()).prop_map(|((group, topic, queue), reason, offsets)| Record::Settled {
+            group,
+            topic,
+            queue,
+            reason,
+            offsets
+        }),
+        (place(), any::<u64>()).prop_map(|((group, topic, queue), next)| Record::Advanced {
+            group,
+            topic,
+            queue,
+            next: QueueOffset(next)
+        }),
+        topic().prop_map(Record::TopicPut),
+        any::<u32>().prop_map(|id| Record::TopicDeleted(TopicId(id))),
+        group().prop_map(Record::GroupPut),
+        any::<u32>().prop_map(|id| Record::GroupDeleted(GroupId(id))),
+        any::<(u32, u32, u64)>().prop_map(|(topic, queue, first)| Record::Trimmed {
+            topic: TopicId(topic),
+            queue: QueueId(queue),
+            first: QueueOffset(first)
+        }),
+        any::<u64>().prop_map(|start| Record::LogTrimmed { start: LogPosition(start) }),
+    ]
+}
+
+fn payload_of(records: &[Record]) -> Bytes {
+    let mut unit = Unit::state();
+    for record in records {
+        unit.push(record);
+    }
+    assert_eq!(unit.records() as usize, records.len());
+    Bytes::copy_from_slice(unit.bytes())
+}
+
+/// Asks every reader about bytes that may be anything; only a panic fails.
+fn read_every_way(bytes: &Bytes) {
+    let _ = decode(bytes);
+    let _ = message_head(bytes);
+    let _ = decode_lease_state(bytes);
+    let _ = decode_topic(bytes);
+    let _ = decode_group(bytes);
+    for found in walk(bytes.clone(), LogPosition(0)).flatten() {
+        let _ = decode(&found.1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_record_reads_back_as_written(records in prop::collection::vec(record(), 1..6)) {
+        let payload = payload_of(&records);
+        let mut end = 1_000;
+        let mut read = Vec::new();
+        for found in walk(payload.clone(), LogPosition(1_000)) {
+            let (at, bytes) = found.unwrap();
+            prop_assert_eq!(at.position.get(), end);
+            prop_assert_eq!(at.length as usize, bytes.len());
+            end += u64::from(at.length);
+            let record = decode(&bytes).unwrap();
+            let head = message_head(&bytes).unwrap();
+            if let Record::Message(message) = &record {
+                let head = head.unwrap();
+                prop_assert_eq!((head.topic, head.queue, head.offset), (message.topic, message.queue, message.offset));
+                prop_assert_eq!((head.tag_hash, head.body_bytes), (message.tag_hash, message.body_bytes));
+                prop_assert_eq!((head.stored_at, head.promise), (message.message.stored_at, message.promise));
+            } else {
+                prop_assert!(head.is_none());
+            }
+            read.push(record);
+        }
+        prop_assert_eq!(end, 1_000 + payload.len() as u64);
+        prop_assert_eq!(read, records);
+    }
+
+    #[test]
+    fn a_record_cut_anywhere_is_an_error_and_no_panic(record in record(), cut in any::<prop::sample::Index>()) {
+        let whole = payload_of(&[record]);
+        let part = whole.slice(..cut.index(whole.len()));
+        prop_assert!(decode(&part).is_err());
+        prop_assert!(message_head(&part).is_err());
+        prop_assert!(part.is_empty() || walk(part.clone(), LogPosition(0)).any(|found| found.is_err()));
+        // Also when the length field was made to fit, so that the lengths inside are what catches it.
+        if part.len() >= RECORD_HEADER_BYTES {
+            let mut fitted = BytesMut::from(&part[..]);
+            let length = u32::try_from(part.len()).unwrap();
+            fitted[..4].copy_from_slice(&length.to_le_bytes());
+            prop_assert!(decode(&fitted.freeze()).is_err());
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(record in record(), hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut damaged = BytesMut::from(&payload_of(&[record])[..]);
+        for (place, value) in hits {
+            let place = place.index(damaged.len());
+            damaged[place] = value;
+        }
+        read_every_way(&damaged.freeze());
+    }
+
+    #[test]
+    fn noise_never_panics(noise in prop::collection::vec(any::<u8>(), 0..300)) {
+        read_every_way(&Bytes::from(noise));
+    }
+
+    #[test]
+    fn topics_and_groups_read_back_as_written(topic in topic(), group in group()) {
+        let mut bytes = BytesMut::new();
+        encode_topic(&topic, &mut bytes);
+        prop_assert_eq!(decode_topic(&bytes).unwrap(), topic);
+        bytes.clear();
+        encode_group(&group, &mut bytes);
+        prop_assert_eq!(decode_group(&bytes).unwrap(), group);
+    }
+
+    #[test]
+    fn lease_states_have_their_fixed_length(lease in lease()) {
+        let mut bytes = BytesMut::new();
+        encode_lease_state(&lease, &mut bytes);
+        prop_assert_eq!(bytes.len(), LEASE_STATE_BYTES);
+        prop_assert_eq!(decode_lease_state(&bytes).unwrap(), lease);
+    }
+}
+
+#[test]
+fn a_placed_message_reads_as_if_its_place_had_been_known_from_the_start() {
+    let message = NewMessage {
+        message_type: MessageType::Fifo,
+        message_id: "id".into(),
+        tag: "tag".into(),
+        message_group: "group".into(),
+        rest: Bytes::from_static(b"rest"),
+        system_static: Bytes::from_static(b"system"),
+        body_bytes: 3,
+    };
+    let mut unit = Unit::send(64);
+    let first = unit.push_message(TopicId(1), Promise::Durable, 9, &message);
+    let second = unit.push_message(TopicId(1), Promise::Written, 9, &message);
+    unit.place(second, QueueId(5), QueueOffset(51), Timestamp(100));
+    unit.place(first, QueueId(4), QueueOffset(41), Timestamp(99));
+    assert!(unit.is_send() && unit.records() == 2);
+    let read: Vec<_> = walk(Bytes::copy_from_slice(unit.bytes()), LogPosition(0))
+        .map(|found| decode(&found.unwrap().1).unwrap())
+        .collect();
+    let place = |record: &Record| match record {
+        Record::Message(m) => (m.queue, m.offset, m.message.stored_at, m.promise, m.message.rest.clone()),
+        other => panic!("not a message: {other:?}"),
+    };
+    let rest = message.rest;
+    assert_eq!(place(&read[0]), (QueueId(4), QueueOffset(41), Timestamp(99), Promise::Durable, rest.clone()));
+    assert_eq!(place(&read[1]), (QueueId(5), QueueOffset(51), Timestamp(100), Promise::Written, rest));
+}
+
+#[test]
+fn a_record_of_a_newer_program_is_named_and_not_skipped() {
+    let mut newer = BytesMut::from(&payload_of(&[Record::TopicDeleted(TopicId(1))])[..]);
+    newer[5] = RECORD_VERSION + 1;
+    let expected = RecordError::Unknown { kind: newer[4], version: RECORD_VERSION + 1 };
+    assert_eq!(decode(&newer.clone().freeze()), Err(expected.clone()));
+    assert_eq!(message_head(&newer), Err(expected));
+    newer[4] = 200;
+    newer[5] = RECORD_VERSION;
+    let unknown_kind = decode(&newer.freeze()).unwrap_err();
+    assert_eq!(unknown_kind, RecordError::Unknown { kind: 200, version: RECORD_VERSION });
+    assert!(unknown_kind.to_string().contains("newer"));
+}

@@ -1,0 +1,219 @@
+//! The records and the numbers that stand for them on disk.
+
+use crate::model::group::Group;
+use crate::model::message::{MessageType, StoredMessage};
+use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
+use crate::model::time::Timestamp;
+use crate::model::topic::{Promise, Topic};
+
+/// Bytes of a record header.
+pub const RECORD_HEADER_BYTES: usize = 8;
+/// Version of every record body written by this build.
+pub const RECORD_VERSION: u8 = 1;
+/// Bytes of an encoded [`LeaseState`].
+pub const LEASE_STATE_BYTES: usize = 34;
+
+pub(super) const MESSAGE_FIXED_BYTES: usize = 48;
+pub(super) const FLAG_ORIGIN: u16 = 1;
+
+pub(super) const KIND_OPENED: u8 = 1;
+pub(super) const KIND_MESSAGE: u8 = 2;
+pub(super) const KIND_GRANTED: u8 = 3;
+pub(super) const KIND_LEASE_CHANGED: u8 = 4;
+pub(super) const KIND_SETTLED: u8 = 5;
+pub(super) const KIND_ADVANCED: u8 = 6;
+pub(super) const KIND_TOPIC_PUT: u8 = 7;
+pub(super) const KIND_TOPIC_DELETED: u8 = 8;
+pub(super) const KIND_GROUP_PUT: u8 = 9;
+pub(super) const KIND_GROUP_DELETED: u8 = 10;
+pub(super) const KIND_TRIMMED: u8 = 11;
+pub(super) const KIND_LOG_TRIMMED: u8 = 12;
+
+/// State of one outstanding message of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseState {
+    /// With a client until `deadline`.
+    Leased {
+        /// When it returns by itself.
+        deadline: Timestamp,
+        /// The granting; part of the receipt handle.
+        grant: GrantId,
+        /// Client that holds it.
+        holder: HolderId,
+        /// Whether it also returns when that client is gone.
+        auto_renew: bool,
+        /// Hash of client id and attempt id, 0 when none was given.
+        attempt_key: u64,
+    },
+    /// With nobody; deliverable from `visible_at` on.
+    Waiting {
+        /// Earliest redelivery.
+        visible_at: Timestamp,
+    },
+}
+
+/// Why an outstanding message is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettleReason {
+    /// Acknowledged.
+    Acked,
+    /// No filter of the group wanted it.
+    Skipped,
+    /// Moved to the dead-letter topic.
+    DeadLettered,
+    /// Out of retention.
+    Expired,
+}
+
+/// Where a dead letter came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterOrigin {
+    /// Namespace of the origin topic.
+    pub namespace: String,
+    /// Origin topic.
+    pub topic: String,
+    /// Queue there.
+    pub queue: QueueId,
+    /// Offset there.
+    pub offset: QueueOffset,
+    /// Deliveries that failed.
+    pub attempts: u32,
+    /// In words.
+    pub reason: String,
+}
+
+/// A message, with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRecord {
+    /// Topic.
+    pub topic: TopicId,
+    /// Queue.
+    pub queue: QueueId,
+    /// Place in the queue.
+    pub offset: QueueOffset,
+    /// Rung that makes it visible.
+    pub promise: Promise,
+    /// Kind.
+    pub message_type: MessageType,
+    /// Hash of its tag.
+    pub tag_hash: u32,
+    /// Bytes of the body.
+    pub body_bytes: u32,
+    /// Message group, or empty.
+    pub message_group: String,
+    /// Content.
+    pub message: StoredMessage,
+    /// Set on dead letters.
+    pub origin: Option<DeadLetterOrigin>,
+}
+
+/// One durable change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// The log was opened by a new process.
+    Opened {
+        /// Shard.
+        shard: ShardId,
+        /// Its new term.
+        term: Term,
+        /// When.
+        at: Timestamp,
+    },
+    /// A message was appended.
+    Message(MessageRecord),
+    /// Messages were handed to a client.
+    Granted {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// The group's next never-considered offset after this.
+        next: QueueOffset,
+        /// The lease, the same for all items.
+        lease: LeaseState,
+        /// Offset and attempt of each.
+        items: Vec<(QueueOffset, u32)>,
+    },
+    /// One outstanding message changed its lease, or was put back.
+    LeaseChanged {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// Message.
+        offset: QueueOffset,
+        /// Attempts so far; 0 for one that was set aside without a delivery.
+        attempt: u32,
+        /// New state.
+        lease: LeaseState,
+    },
+    /// Outstanding messages are done for the group.
+    Settled {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// Why.
+        reason: SettleReason,
+        /// Which.
+        offsets: Vec<QueueOffset>,
+    },
+    /// The group's next never-considered offset of a queue.
+    Advanced {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// New position.
+        next: QueueOffset,
+    },
+    /// A topic was created or changed.
+    TopicPut(Topic),
+    /// A topic, its messages and every group's state on it are gone.
+    TopicDeleted(TopicId),
+    /// A group was created or changed.
+    GroupPut(Group),
+    /// A group and its state are gone.
+    GroupDeleted(GroupId),
+    /// Messages below `first` are out of retention.
+    Trimmed {
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// First message that stays.
+        first: QueueOffset,
+    },
+    /// The log begins here from now on; queues follow by `Trimmed` records in the same unit.
+    LogTrimmed {
+        /// First position that stays.
+        start: LogPosition,
+    },
+}
+
+/// The few facts of a message record that visibility needs, read without touching the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageHead {
+    /// Topic.
+    pub topic: TopicId,
+    /// Queue.
+    pub queue: QueueId,
+    /// Place in the queue.
+    pub offset: QueueOffset,
+    /// When the broker took it.
+    pub stored_at: Timestamp,
+    /// Hash of its tag.
+    pub tag_hash: u32,
+    /// Bytes of the body.
+    pub body_bytes: u32,
+    /// Rung that makes it visible.
+    pub promise: Promise,
+}
