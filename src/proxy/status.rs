@@ -145,12 +145,8 @@ mod tests {
 
     #[test]
     fn every_error_has_the_code_of_the_table() {
-        let conflict = PublishError::TypeConflict {
-            topic: topic(),
-            expected: TopicType::Fifo,
-            found: MessageType::Normal,
-            index: 0,
-        };
+        let conflict =
+            PublishError::TypeConflict { topic: topic(), expected: TopicType::Fifo, found: MessageType::Normal, index: 0 };
         let publish = [
             (PublishError::NotWritable(topic()), 40300),
             (conflict, 40014),

@@ -89,8 +89,7 @@ fn check(message: &v2::Message, system: &v2::SystemProperties, rules: SendRules)
     }
     properties::check_properties(message, system)?;
     properties::check_message_id(&system.message_id)?;
-    if let (v2::MessageType::Transaction, Some(orphan)) =
-        (system.message_type(), &system.orphaned_transaction_recovery_duration)
+    if let (v2::MessageType::Transaction, Some(orphan)) = (system.message_type(), &system.orphaned_transaction_recovery_duration)
     {
         let longest = Duration::from_secs(ORPHAN_SECONDS_MAX);
         if time::duration(orphan).is_none_or(|orphan| orphan > longest) {

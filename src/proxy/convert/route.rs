@@ -1,6 +1,7 @@
 //! Routes and assignments: queues of a topic, and the address under which this caller reaches us.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::uri::Authority;
 
@@ -53,6 +54,16 @@ impl Address {
         };
         let address = v2::Address { host: self.host.clone(), port: i32::from(self.port) };
         v2::Endpoints { scheme: scheme as i32, addresses: vec![address] }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.parse::<Ipv6Addr>().is_ok() {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -200,7 +211,9 @@ mod tests {
                 assert_ne!(wire_permission(Permission { readable, writable }), v2::Permission::Unspecified);
             }
         }
-        for kind in [TopicType::Normal, TopicType::Fifo, TopicType::Delay, TopicType::Transaction, TopicType::Priority, TopicType::Lite] {
+        for kind in
+            [TopicType::Normal, TopicType::Fifo, TopicType::Delay, TopicType::Transaction, TopicType::Priority, TopicType::Lite]
+        {
             assert_eq!(accepted(kind).len(), 1);
             assert_ne!(accepted(kind)[0], 0);
         }
