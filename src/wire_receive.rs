@@ -59,8 +59,11 @@ pub enum Content {
 /// Length of the spliced `Message`, and of the `SystemProperties` inside it, in bytes.
 fn stored_len(rest: &Bytes, delivery: &Bytes, system_static: &Bytes, system_delivery: &Bytes) -> (usize, usize) {
     let system = system_static.len() + system_delivery.len();
-    let message =
-        rest.len() + delivery.len() + encoding::key_len(SYSTEM_PROPERTIES) + encoding::encoded_len_varint(system as u64) + system;
+    let message = rest.len()
+        + delivery.len()
+        + encoding::key_len(SYSTEM_PROPERTIES)
+        + encoding::encoded_len_varint(system as u64)
+        + system;
     (message, system)
 }
 
@@ -100,7 +103,13 @@ impl prost::Message for ReceiveMessageResponse {
         }
     }
 
-    fn merge_field(&mut self, tag: u32, wire_type: WireType, buf: &mut impl Buf, ctx: DecodeContext) -> Result<(), DecodeError> {
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
         // A repeated occurrence of the same member merges, another member replaces: the rule for a oneof.
         match tag {
             STATUS => {

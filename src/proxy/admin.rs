@@ -29,10 +29,16 @@ impl Admin for AdminService {
         &self,
         _: Request<v2::DescribeTopicStatusRequest>,
     ) -> Answered<v2::DescribeTopicStatusResponse> {
-        Ok(Response::new(v2::DescribeTopicStatusResponse { status: not_yet("DescribeTopicStatus"), ..Default::default() }))
+        Ok(Response::new(v2::DescribeTopicStatusResponse {
+            status: not_yet("DescribeTopicStatus"),
+            ..Default::default()
+        }))
     }
 
-    async fn list_subscription(&self, _: Request<v2::ListSubscriptionRequest>) -> Answered<v2::ListSubscriptionResponse> {
+    async fn list_subscription(
+        &self,
+        _: Request<v2::ListSubscriptionRequest>,
+    ) -> Answered<v2::ListSubscriptionResponse> {
         Ok(Response::new(v2::ListSubscriptionResponse { status: not_yet("ListSubscription"), ..Default::default() }))
     }
 
@@ -40,10 +46,16 @@ impl Admin for AdminService {
         &self,
         _: Request<v2::DescribeSubscriptionRequest>,
     ) -> Answered<v2::DescribeSubscriptionResponse> {
-        Ok(Response::new(v2::DescribeSubscriptionResponse { status: not_yet("DescribeSubscription"), ..Default::default() }))
+        Ok(Response::new(v2::DescribeSubscriptionResponse {
+            status: not_yet("DescribeSubscription"),
+            ..Default::default()
+        }))
     }
 
-    async fn delete_subscription(&self, _: Request<v2::DeleteSubscriptionRequest>) -> Answered<v2::DeleteSubscriptionResponse> {
+    async fn delete_subscription(
+        &self,
+        _: Request<v2::DeleteSubscriptionRequest>,
+    ) -> Answered<v2::DeleteSubscriptionResponse> {
         Ok(Response::new(v2::DeleteSubscriptionResponse { status: not_yet("DeleteSubscription") }))
     }
 
@@ -61,10 +73,16 @@ impl Admin for AdminService {
         &self,
         _: Request<v2::ListConsumerConnectionRequest>,
     ) -> Answered<v2::ListConsumerConnectionResponse> {
-        Ok(Response::new(v2::ListConsumerConnectionResponse { status: not_yet("ListConsumerConnection"), ..Default::default() }))
+        Ok(Response::new(v2::ListConsumerConnectionResponse {
+            status: not_yet("ListConsumerConnection"),
+            ..Default::default()
+        }))
     }
 
-    async fn reset_group_offset(&self, _: Request<v2::ResetGroupOffsetRequest>) -> Answered<v2::ResetGroupOffsetResponse> {
+    async fn reset_group_offset(
+        &self,
+        _: Request<v2::ResetGroupOffsetRequest>,
+    ) -> Answered<v2::ResetGroupOffsetResponse> {
         Ok(Response::new(v2::ResetGroupOffsetResponse { status: not_yet("ResetGroupOffset") }))
     }
 
@@ -76,14 +94,20 @@ impl Admin for AdminService {
         &self,
         _: Request<v2::PrintThreadStackTraceRequest>,
     ) -> Answered<v2::PrintThreadStackTraceResponse> {
-        Ok(Response::new(v2::PrintThreadStackTraceResponse { status: not_yet("PrintThreadStackTrace"), ..Default::default() }))
+        Ok(Response::new(v2::PrintThreadStackTraceResponse {
+            status: not_yet("PrintThreadStackTrace"),
+            ..Default::default()
+        }))
     }
 
     async fn verify_message(&self, _: Request<v2::VerifyMessageRequest>) -> Answered<v2::VerifyMessageResponse> {
         Ok(Response::new(v2::VerifyMessageResponse { status: not_yet("VerifyMessage") }))
     }
 
-    async fn admin_send_message(&self, _: Request<v2::AdminSendMessageRequest>) -> Answered<v2::AdminSendMessageResponse> {
+    async fn admin_send_message(
+        &self,
+        _: Request<v2::AdminSendMessageRequest>,
+    ) -> Answered<v2::AdminSendMessageResponse> {
         Ok(Response::new(v2::AdminSendMessageResponse { status: not_yet("AdminSendMessage"), ..Default::default() }))
     }
 
@@ -91,7 +115,10 @@ impl Admin for AdminService {
         &self,
         _: Request<v2::GetConsumerRunningInfoRequest>,
     ) -> Answered<v2::GetConsumerRunningInfoResponse> {
-        Ok(Response::new(v2::GetConsumerRunningInfoResponse { status: not_yet("GetConsumerRunningInfo"), ..Default::default() }))
+        Ok(Response::new(v2::GetConsumerRunningInfoResponse {
+            status: not_yet("GetConsumerRunningInfo"),
+            ..Default::default()
+        }))
     }
 
     async fn get_topic_route(&self, _: Request<v2::GetTopicRouteRequest>) -> Answered<v2::GetTopicRouteResponse> {
@@ -106,6 +133,9 @@ impl Admin for AdminService {
         &self,
         _: Request<v2::GetProxyRuntimeStatsRequest>,
     ) -> Answered<v2::GetProxyRuntimeStatsResponse> {
-        Ok(Response::new(v2::GetProxyRuntimeStatsResponse { status: not_yet("GetProxyRuntimeStats"), ..Default::default() }))
+        Ok(Response::new(v2::GetProxyRuntimeStatsResponse {
+            status: not_yet("GetProxyRuntimeStats"),
+            ..Default::default()
+        }))
     }
 }

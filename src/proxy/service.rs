@@ -52,7 +52,10 @@ impl MessagingService for Service {
         call.end(answer)
     }
 
-    async fn query_assignment(&self, request: Request<v2::QueryAssignmentRequest>) -> Answered<v2::QueryAssignmentResponse> {
+    async fn query_assignment(
+        &self,
+        request: Request<v2::QueryAssignmentRequest>,
+    ) -> Answered<v2::QueryAssignmentResponse> {
         let call = self.call("QueryAssignment", &request);
         let answer = route::query_assignment(&call, request.into_inner());
         call.end(answer)
@@ -110,7 +113,10 @@ impl MessagingService for Service {
         call.end(answer)
     }
 
-    async fn end_transaction(&self, request: Request<v2::EndTransactionRequest>) -> Answered<v2::EndTransactionResponse> {
+    async fn end_transaction(
+        &self,
+        request: Request<v2::EndTransactionRequest>,
+    ) -> Answered<v2::EndTransactionResponse> {
         let call = self.call("EndTransaction", &request);
         let answer = later::end_transaction(&call, request.get_ref());
         call.end(answer)

@@ -145,8 +145,12 @@ mod tests {
 
     #[test]
     fn every_error_has_the_code_of_the_table() {
-        let conflict =
-            PublishError::TypeConflict { topic: topic(), expected: TopicType::Fifo, found: MessageType::Normal, index: 0 };
+        let conflict = PublishError::TypeConflict {
+            topic: topic(),
+            expected: TopicType::Fifo,
+            found: MessageType::Normal,
+            index: 0,
+        };
         let publish = [
             (PublishError::NotWritable(topic()), 40300),
             (conflict, 40014),
@@ -173,8 +177,11 @@ mod tests {
             assert_eq!(refusal.code as i32, code, "{error:?}");
             assert!(!refusal.text.contains("secret"), "internals must not leak");
         }
-        let settle =
-            [(SettleError::GroupNotFound(group), 40403), (SettleError::Overloaded, 42900), (SettleError::ShardFailed, 50001)];
+        let settle = [
+            (SettleError::GroupNotFound(group), 40403),
+            (SettleError::Overloaded, 42900),
+            (SettleError::ShardFailed, 50001),
+        ];
         for (error, code) in settle {
             assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
         }

@@ -30,7 +30,8 @@ pub struct DeliveryEncoder {
 impl DeliveryEncoder {
     /// For a receive that named its topic as `topic`; `expected` deliveries are to come.
     pub fn new(topic: &v2::Resource, store_host: String, expected: usize) -> Self {
-        let mut out = BytesMut::with_capacity(64 + topic.name.len() + topic.resource_namespace.len() + expected * DELIVERY_BYTES);
+        let mut out =
+            BytesMut::with_capacity(64 + topic.name.len() + topic.resource_namespace.len() + expected * DELIVERY_BYTES);
         encoding::message::encode(fields::message::TOPIC, topic, &mut out);
         Self { topic: out.split().freeze(), store_host, out }
     }
@@ -164,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_dead_letter_says_where_it_came_from_and_why() {
-        let origin = Origin { topic: TopicName::trusted("ns", "orders"), attempts: 17, reason: "attempts exhausted".into() };
+        let origin =
+            Origin { topic: TopicName::trusted("ns", "orders"), attempts: 17, reason: "attempts exhausted".into() };
         let message = received(Delivered { origin: Some(origin), ..delivered() });
         let from = message.system_properties.unwrap().dead_letter_queue.unwrap();
         assert_eq!((from.topic.as_str(), from.message_id.as_str()), ("orders", "ID"));

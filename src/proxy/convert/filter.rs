@@ -13,9 +13,8 @@ pub fn tags(expression: Option<&v2::FilterExpression>) -> Result<TagFilter, Refu
     let Some(filter) = expression else { return Ok(TagFilter::All) };
     let illegal = |text: &'static str| Refusal::new(Code::IllegalFilterExpression, text);
     match FilterType::try_from(filter.r#type) {
-        Ok(FilterType::Tag | FilterType::Unspecified) => {
-            TagFilter::parse(&filter.expression).map_err(|error| Refusal::new(Code::IllegalFilterExpression, error.to_string()))
-        }
+        Ok(FilterType::Tag | FilterType::Unspecified) => TagFilter::parse(&filter.expression)
+            .map_err(|error| Refusal::new(Code::IllegalFilterExpression, error.to_string())),
         Ok(FilterType::Sql) if filter.expression.trim().is_empty() => Err(illegal("the SQL expression is empty")),
         Ok(FilterType::Sql) => Err(Refusal::not_implemented("filtering by SQL expression")),
         Err(_) => Err(illegal("the type of the filter expression is unknown")),
@@ -28,7 +27,8 @@ mod tests {
 
     #[test]
     fn each_kind_of_expression_has_its_answer() {
-        let of = |r#type: i32, expression: &str| tags(Some(&v2::FilterExpression { r#type, expression: expression.into() }));
+        let of =
+            |r#type: i32, expression: &str| tags(Some(&v2::FilterExpression { r#type, expression: expression.into() }));
         let code = |outcome: Result<TagFilter, Refusal>| outcome.unwrap_err().code;
         assert_eq!(tags(None), Ok(TagFilter::All));
         assert_eq!(of(1, "*"), Ok(TagFilter::All));

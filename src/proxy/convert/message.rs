@@ -89,7 +89,8 @@ fn check(message: &v2::Message, system: &v2::SystemProperties, rules: SendRules)
     }
     properties::check_properties(message, system)?;
     properties::check_message_id(&system.message_id)?;
-    if let (v2::MessageType::Transaction, Some(orphan)) = (system.message_type(), &system.orphaned_transaction_recovery_duration)
+    if let (v2::MessageType::Transaction, Some(orphan)) =
+        (system.message_type(), &system.orphaned_transaction_recovery_duration)
     {
         let longest = Duration::from_secs(ORPHAN_SECONDS_MAX);
         if time::duration(orphan).is_none_or(|orphan| orphan > longest) {
@@ -196,7 +197,8 @@ fn encode_system(
     put_text(field::MESSAGE_ID, &system.message_id, out);
     put_digest(field::BODY_DIGEST, v2::DigestType::Sha1 as i32, &upper_hex(Sha1::digest(&message.body).into()), out);
     // The bytes are opaque: a client's label is kept, its absence means "as they are", and 0 would lose the batch at Python's.
-    let encoding = if system.body_encoding() == v2::Encoding::Gzip { v2::Encoding::Gzip } else { v2::Encoding::Identity };
+    let encoding =
+        if system.body_encoding() == v2::Encoding::Gzip { v2::Encoding::Gzip } else { v2::Encoding::Identity };
     put_int(field::BODY_ENCODING, i64::from(encoding as i32), out);
     put_int(field::MESSAGE_TYPE, i64::from(wire_message_type(kind) as i32), out);
     match &system.born_timestamp {
@@ -204,7 +206,9 @@ fn encode_system(
         None => encoding::message::encode(field::BORN_TIMESTAMP, &time::wire_timestamp(now), out),
     }
     match caller.peer.peer {
-        Some(peer) if system.born_host.is_empty() => put_text(field::BORN_HOST, &peer.ip().to_canonical().to_string(), out),
+        Some(peer) if system.born_host.is_empty() => {
+            put_text(field::BORN_HOST, &peer.ip().to_canonical().to_string(), out)
+        }
         _ => put_text(field::BORN_HOST, &system.born_host, out),
     }
     if let Some(due) = &system.delivery_timestamp {

@@ -186,8 +186,10 @@ fn nothing_a_client_sent_is_lost_and_the_server_adds_digest_and_encoding() {
     expected.delivery_attempt = None;
     expected.queue_id = 0;
     expected.message_type = v2::MessageType::Delay as i32;
-    expected.body_digest =
-        Some(v2::Digest { r#type: v2::DigestType::Sha1 as i32, checksum: "A9993E364706816ABA3E25717850C26C9CD0D89D".into() });
+    expected.body_digest = Some(v2::Digest {
+        r#type: v2::DigestType::Sha1 as i32,
+        checksum: "A9993E364706816ABA3E25717850C26C9CD0D89D".into(),
+    });
     assert_eq!(stored.system_properties, Some(expected));
     assert_eq!((message.tag.as_str(), message.message_group.as_str(), message.body_bytes), ("blue", "g", 3));
 }

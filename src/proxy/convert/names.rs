@@ -8,7 +8,8 @@ use crate::wire::rocketmq as v2;
 /// Namespace and name of a resource; an absent resource has a blank name.
 fn parts<'a>(caller: &'a Caller, resource: Option<&'a v2::Resource>) -> (&'a str, &'a str) {
     let Some(resource) = resource else { return (&caller.namespace, "") };
-    let namespace = if resource.resource_namespace.is_empty() { &caller.namespace } else { &resource.resource_namespace };
+    let namespace =
+        if resource.resource_namespace.is_empty() { &caller.namespace } else { &resource.resource_namespace };
     (namespace, &resource.name)
 }
 

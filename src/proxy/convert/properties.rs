@@ -111,7 +111,9 @@ pub fn check_properties(message: &v2::Message, system: &v2::SystemProperties) ->
         bytes += check_key(key)?;
     }
     if bytes > PROPERTIES_BYTES_MAX {
-        return Err(too_large(format!("{bytes} bytes of properties are more than the maximum of {PROPERTIES_BYTES_MAX}")));
+        return Err(too_large(format!(
+            "{bytes} bytes of properties are more than the maximum of {PROPERTIES_BYTES_MAX}"
+        )));
     }
     Ok(())
 }

@@ -112,7 +112,11 @@ impl RouteBuilder<'_> {
             topic: self.resource.clone(),
             id,
             permission: permission as i32,
-            broker: Some(v2::Broker { name: self.broker_name.to_owned(), id: 0, endpoints: Some(self.address.endpoints()) }),
+            broker: Some(v2::Broker {
+                name: self.broker_name.to_owned(),
+                id: 0,
+                endpoints: Some(self.address.endpoints()),
+            }),
             accept_message_types: accepted(self.topic.topic_type),
         }
     }
@@ -175,7 +179,10 @@ mod tests {
         }
         let several = v2::Endpoints {
             scheme: 1,
-            addresses: vec![v2::Address { host: "10.0.0.1".into(), port: 1 }, v2::Address { host: "10.0.0.2".into(), port: 2 }],
+            addresses: vec![
+                v2::Address { host: "10.0.0.1".into(), port: 1 },
+                v2::Address { host: "10.0.0.2".into(), port: 2 },
+            ],
         };
         assert_eq!(Address::from_access_point(Some(&several)), None);
         assert_eq!(Address::from_access_point(None), None);
@@ -186,8 +193,12 @@ mod tests {
         let resource = v2::Resource { resource_namespace: "ns".into(), name: "t".into() };
         let topic = topic(TopicType::Mixed, Permission::default());
         let address = address("127.0.0.1:8081");
-        let builder =
-            RouteBuilder { resource: Some(resource.clone()), topic: &topic, broker_name: "broker-0", address: &address };
+        let builder = RouteBuilder {
+            resource: Some(resource.clone()),
+            topic: &topic,
+            broker_name: "broker-0",
+            address: &address,
+        };
         let queues = builder.queues();
         assert_eq!(queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(queues, builder.queues());
@@ -211,9 +222,14 @@ mod tests {
                 assert_ne!(wire_permission(Permission { readable, writable }), v2::Permission::Unspecified);
             }
         }
-        for kind in
-            [TopicType::Normal, TopicType::Fifo, TopicType::Delay, TopicType::Transaction, TopicType::Priority, TopicType::Lite]
-        {
+        for kind in [
+            TopicType::Normal,
+            TopicType::Fifo,
+            TopicType::Delay,
+            TopicType::Transaction,
+            TopicType::Priority,
+            TopicType::Lite,
+        ] {
             assert_eq!(accepted(kind).len(), 1);
             assert_ne!(accepted(kind)[0], 0);
         }

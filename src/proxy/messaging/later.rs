@@ -85,12 +85,16 @@ pub fn end_transaction(call: &Call, request: &v2::EndTransactionRequest) -> v2::
 /// RecallMessage.
 pub fn recall(call: &Call, request: &v2::RecallMessageRequest) -> v2::RecallMessageResponse {
     let checked = client(call).and_then(|()| topic(call, request.topic.as_ref()));
-    v2::RecallMessageResponse { status: Some(call.caller.refused(&refusal(checked, "RecallMessage"))), message_id: String::new() }
+    v2::RecallMessageResponse {
+        status: Some(call.caller.refused(&refusal(checked, "RecallMessage"))),
+        message_id: String::new(),
+    }
 }
 
 /// SyncLiteSubscription.
 pub fn sync_lite(call: &Call, request: &v2::SyncLiteSubscriptionRequest) -> v2::SyncLiteSubscriptionResponse {
-    let checked =
-        client(call).and_then(|()| topic(call, request.topic.as_ref())).and_then(|()| group(call, request.group.as_ref()));
+    let checked = client(call)
+        .and_then(|()| topic(call, request.topic.as_ref()))
+        .and_then(|()| group(call, request.group.as_ref()));
     v2::SyncLiteSubscriptionResponse { status: Some(call.caller.refused(&refusal(checked, "SyncLiteSubscription"))) }
 }

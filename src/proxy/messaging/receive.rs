@@ -86,7 +86,9 @@ fn lease(request: &v2::ReceiveMessageRequest, options: &ProxyOptions) -> Result<
 pub fn invisible(wanted: Option<Duration>, shortest: Duration, longest: Duration) -> Result<Duration, Refusal> {
     let illegal = |text: String| Err(Refusal::new(Code::IllegalInvisibleTime, text));
     match wanted {
-        Some(wanted) if wanted > longest => illegal(format!("the invisibleTime is too large. max is {}", longest.as_millis())),
+        Some(wanted) if wanted > longest => {
+            illegal(format!("the invisibleTime is too large. max is {}", longest.as_millis()))
+        }
         Some(wanted) if wanted >= shortest => Ok(wanted),
         Some(_) | None => illegal(format!("the invisibleTime is too small. min is {}", shortest.as_millis())),
     }
@@ -95,7 +97,8 @@ pub fn invisible(wanted: Option<Duration>, shortest: Duration, longest: Duration
 fn poll_time(call: &Call, request: &v2::ReceiveMessageRequest) -> Duration {
     let options = &call.shared.options;
     let wanted = request.long_polling_timeout.as_ref().and_then(time::duration);
-    let request_timeout = || call.caller.client().map_or(Duration::ZERO, |client| call.shared.sessions.request_timeout(client));
+    let request_timeout =
+        || call.caller.client().map_or(Duration::ZERO, |client| call.shared.sessions.request_timeout(client));
     poll_time_of(wanted, call.caller.time_limit, request_timeout, options.long_poll_min, options.long_poll_max)
 }
 
@@ -224,7 +227,8 @@ mod tests {
             (None, None, 20.0),
         ];
         for (wanted, limit, expected) in cases {
-            let wait = poll_time_of(wanted.map(seconds), limit.map(seconds), || seconds(3.0), seconds(5.0), seconds(20.0));
+            let wait =
+                poll_time_of(wanted.map(seconds), limit.map(seconds), || seconds(3.0), seconds(5.0), seconds(20.0));
             assert_eq!(wait, seconds(expected), "wished {wanted:?}, limit {limit:?}");
         }
     }
@@ -235,8 +239,9 @@ mod tests {
         let of = |invisible_duration, auto_renew| {
             lease(&v2::ReceiveMessageRequest { invisible_duration, auto_renew, ..Default::default() }, &options)
         };
-        let ms =
-            |ms: i64| Some(prost_types::Duration { seconds: ms / 1000, nanos: i32::try_from(ms % 1000).unwrap() * 1_000_000 });
+        let ms = |ms: i64| {
+            Some(prost_types::Duration { seconds: ms / 1000, nanos: i32::try_from(ms % 1000).unwrap() * 1_000_000 })
+        };
         let text = |outcome: Result<LeaseWish, Refusal>| outcome.unwrap_err().text.into_owned();
         assert_eq!(of(ms(10_000), false), Ok(LeaseWish::Fixed(seconds(10.0))));
         assert_eq!(of(ms(43_200_000), false), Ok(LeaseWish::Fixed(seconds(43_200.0))));

@@ -31,11 +31,18 @@ pub fn query_assignment(call: &Call, request: v2::QueryAssignmentRequest) -> v2:
             let assignments = builder(call, request.topic, &topic, &address).assignments(ordered);
             v2::QueryAssignmentResponse { status: Some(ok()), assignments }
         }
-        Err(refusal) => v2::QueryAssignmentResponse { status: Some(call.caller.refused(&refusal)), ..Default::default() },
+        Err(refusal) => {
+            v2::QueryAssignmentResponse { status: Some(call.caller.refused(&refusal)), ..Default::default() }
+        }
     }
 }
 
-fn builder<'a>(call: &'a Call, resource: Option<v2::Resource>, topic: &'a Topic, address: &'a Address) -> RouteBuilder<'a> {
+fn builder<'a>(
+    call: &'a Call,
+    resource: Option<v2::Resource>,
+    topic: &'a Topic,
+    address: &'a Address,
+) -> RouteBuilder<'a> {
     RouteBuilder { resource, topic, broker_name: &call.shared.options.broker_name, address }
 }
 
@@ -53,13 +60,14 @@ fn find_assigned(call: &Call, request: &v2::QueryAssignmentRequest) -> Result<(A
     call.about_group(&group_name);
     let topic = find_topic(call, request.topic.as_ref())?;
     if !topic.permission.readable {
-        return Err(Refusal::new(Code::Forbidden, format!("no readable queue: topic {topic_name} does not allow receiving")));
+        return Err(Refusal::new(
+            Code::Forbidden,
+            format!("no readable queue: topic {topic_name} does not allow receiving"),
+        ));
     }
-    let group = call
-        .shared
-        .broker
-        .group_or_default(&group_name)
-        .ok_or_else(|| Refusal::new(Code::ConsumerGroupNotFound, format!("consumer group {group_name} does not exist")))?;
+    let group = call.shared.broker.group_or_default(&group_name).ok_or_else(|| {
+        Refusal::new(Code::ConsumerGroupNotFound, format!("consumer group {group_name} does not exist"))
+    })?;
     let ordered = is_ordered(&group, topic.topic_type);
     Ok((topic, ordered))
 }

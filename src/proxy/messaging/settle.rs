@@ -20,7 +20,11 @@ fn invalid_handle() -> Refusal {
 }
 
 /// The checks that all three share.
-fn place(call: &Call, topic: Option<&v2::Resource>, group: Option<&v2::Resource>) -> Result<(TopicName, GroupName), Refusal> {
+fn place(
+    call: &Call,
+    topic: Option<&v2::Resource>,
+    group: Option<&v2::Resource>,
+) -> Result<(TopicName, GroupName), Refusal> {
     call.caller.require_client()?;
     let topic = names::topic(&call.caller, topic)?;
     let group = names::group(&call.caller, group)?;
@@ -78,7 +82,10 @@ async fn settle_all(call: &Call, request: &v2::AckMessageRequest) -> Result<Vec<
 }
 
 /// Answers with a handle that differs from the one sent, whatever happens (rule C11): simple consumers keep it unread.
-pub async fn change_invisible(call: &Call, request: v2::ChangeInvisibleDurationRequest) -> v2::ChangeInvisibleDurationResponse {
+pub async fn change_invisible(
+    call: &Call,
+    request: v2::ChangeInvisibleDurationRequest,
+) -> v2::ChangeInvisibleDurationResponse {
     let (status, receipt_handle) = match try_change(call, &request).await {
         Ok(ChangeOutcome::Changed { handle }) => (ok(), handle),
         Ok(ChangeOutcome::InvalidHandle) => failed_change(call, &request, &invalid_handle()),

@@ -55,7 +55,8 @@ pub fn merge(mut settings: v2::Settings, group: &GroupFacts, language: Language,
             let keeps_own = matches!(client_type, ClientType::SimpleConsumer | ClientType::LiteSimpleConsumer)
                 && subscription.long_polling_timeout.is_some();
             if !keeps_own {
-                subscription.long_polling_timeout = Some(wire_duration(Duration::from_secs(long_poll.as_secs().max(1))));
+                subscription.long_polling_timeout =
+                    Some(wire_duration(Duration::from_secs(long_poll.as_secs().max(1))));
             }
             if matches!(client_type, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer) {
                 subscription.lite_subscription_quota = Some(LITE_SUBSCRIPTIONS_MAX);
@@ -109,9 +110,9 @@ fn python_table(group: &GroupFacts) -> Strategy {
     let whole = |delay: Duration| Duration::from_secs((delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1));
     match &group.backoff {
         Backoff::Customized(delays) => table(delays.iter().copied().map(whole)),
-        backoff @ Backoff::Exponential { .. } => {
-            table((1..=group.max_attempts.clamp(1, BACKOFF_TABLE_MAX)).map(|attempt| whole(backoff.after_attempt(attempt))))
-        }
+        backoff @ Backoff::Exponential { .. } => table(
+            (1..=group.max_attempts.clamp(1, BACKOFF_TABLE_MAX)).map(|attempt| whole(backoff.after_attempt(attempt))),
+        ),
     }
 }
 
@@ -144,7 +145,8 @@ mod tests {
     #[test]
     fn a_producer_gets_a_body_limit_and_an_exponential_policy_with_both_ends() {
         let topics = vec![v2::Resource { resource_namespace: "ns".into(), name: "t".into() }];
-        let publishing = v2::Publishing { topics: topics.clone(), max_body_size: 134_217_728, validate_message_type: false };
+        let publishing =
+            v2::Publishing { topics: topics.clone(), max_body_size: 134_217_728, validate_message_type: false };
         let agent = v2::Ua { language: v2::Language::Python as i32, version: "5.1.2".into(), ..Default::default() };
         let sent = v2::Settings {
             client_type: Some(ClientType::Producer as i32),
@@ -193,7 +195,11 @@ mod tests {
             assert_eq!(subscription(&answer).fifo, Some(true));
             answer.backoff_policy.unwrap().strategy.unwrap()
         };
-        let grown = Backoff::Exponential { initial: Duration::from_millis(1_500), max: Duration::from_secs(4), multiplier: 2.0 };
+        let grown = Backoff::Exponential {
+            initial: Duration::from_millis(1_500),
+            max: Duration::from_secs(4),
+            multiplier: 2.0,
+        };
         let seconds = |strategy| match strategy {
             Strategy::CustomizedBackoff(table) => {
                 assert!(table.next.iter().all(|delay| delay.nanos == 0));

@@ -140,7 +140,8 @@ impl Session {
             self.last_answer = Some(answer.clone());
         }
         self.send(answer);
-        let seen = Seen { request_timeout, stream: (self.number, self.sender.clone()), at_next_heartbeat: first_of_node, now };
+        let seen =
+            Seen { request_timeout, stream: (self.number, self.sender.clone()), at_next_heartbeat: first_of_node, now };
         self.shared.sessions.settings_came(&self.client, seen);
     }
 
