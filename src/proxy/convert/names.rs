@@ -41,8 +41,10 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::field_reassign_with_default)] // one field is private
     fn the_resource_outranks_the_header_and_an_empty_one_takes_it() {
-        let caller = Caller { namespace: "header".into(), ..Default::default() };
+        let mut caller = Caller::default();
+        caller.namespace = "header".into();
         let of = |namespace: &str| topic(&caller, Some(&resource(namespace, "t"))).unwrap().namespace().to_owned();
         assert_eq!(of("own"), "own");
         assert_eq!(of(""), "header");

@@ -179,8 +179,9 @@ mod tests {
             assert_eq!(subscription.receive_batch_size, Some(32));
             assert_eq!(subscription.long_polling_timeout, Some(prost_types::Duration { seconds: 20, nanos: 0 }));
             assert_eq!(subscription.group.as_ref().unwrap().resource_namespace, "ns", "echoed as written");
-            assert_eq!(answer.backoff_policy.as_ref().unwrap().max_attempts, 17);
-            assert!(answer.backoff_policy.unwrap().strategy.is_some());
+            let policy = answer.backoff_policy.as_ref().unwrap();
+            assert_eq!(policy.max_attempts, 17);
+            assert!(policy.strategy.is_some());
             assert_eq!(answer.metric, Some(v2::Metric { on: false, endpoints: None }));
             let lite = client_type == ClientType::LitePushConsumer;
             assert_eq!(subscription.lite_subscription_quota.is_some(), lite);
