@@ -18,6 +18,7 @@
 pub mod broker;
 pub mod model;
 pub mod observe;
+pub mod proxy;
 pub mod runtime;
 pub mod store;
 pub mod wire;
