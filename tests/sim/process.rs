@@ -24,7 +24,8 @@ use tokio::time::Instant;
 
 use crate::net::Net;
 
-const DATA: &str = "data";
+/// Absolute, because RocksDB in memory knows no working directory.
+const DATA: &str = "/data";
 /// Wall time at the beginning of every simulation.
 const BEGIN_MS: u64 = 1_750_000_000_000;
 /// Longest wait until everything of an ended process has let go of its database.
