@@ -16,6 +16,8 @@
 #![deny(unsafe_code)]
 
 pub mod broker;
+pub mod cli;
+pub mod config;
 pub mod model;
 pub mod observe;
 pub mod runtime;

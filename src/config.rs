@@ -1,0 +1,3 @@
+//! One document made of every room's options: where each value comes from, what it may be, what it means.
+
+pub mod units;
