@@ -2,4 +2,8 @@
 
 pub mod catalog_codec;
 mod codec;
+pub mod files;
+pub mod mmap;
 pub mod record;
+mod stub;
+pub use stub::*;

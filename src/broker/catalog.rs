@@ -1,0 +1,296 @@
+//! Topics and groups by name. Readers take a snapshot without a lock; changes go one at a time, through the log, and show
+//! only when they are durable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::broker::api::{CatalogError, GroupSpec, TopicSpec};
+use crate::model::group::{Backoff, Group};
+use crate::model::limits::{QUEUES_DEFAULT, QUEUES_MAX};
+use crate::model::name::{GroupName, TopicName};
+use crate::model::position::{GroupId, TopicId};
+use crate::model::topic::{Topic, TopicType};
+
+/// Most attempts a group may allow.
+const ATTEMPTS_MAX: u32 = 1_000;
+/// Bounds of the consume timeout.
+const CONSUME_TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 60 * 60));
+/// Entries of a back-off table, and the longest delay.
+const BACKOFF_STEPS_MAX: usize = 64;
+const BACKOFF_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// Shortest and longest own retention of a topic.
+const RETENTION_BOUNDS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10 * 365 * 24 * 60 * 60));
+
+/// The names.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    topics: ArcSwap<HashMap<TopicName, Arc<Topic>>>,
+    groups: ArcSwap<HashMap<GroupName, Arc<Group>>>,
+}
+
+impl Catalog {
+    /// From what the folded state knows.
+    #[must_use]
+    pub fn new(topics: Vec<Topic>, groups: Vec<Group>) -> Self {
+        let topics = topics.into_iter().map(|topic| (topic.name.clone(), Arc::new(topic))).collect();
+        let groups = groups.into_iter().map(|group| (group.name.clone(), Arc::new(group))).collect();
+        Self { topics: ArcSwap::from_pointee(topics), groups: ArcSwap::from_pointee(groups) }
+    }
+
+    /// A topic.
+    #[must_use]
+    pub fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.topics.load().get(name).cloned()
+    }
+
+    /// A group.
+    #[must_use]
+    pub fn group(&self, name: &GroupName) -> Option<Arc<Group>> {
+        self.groups.load().get(name).cloned()
+    }
+
+    /// All topics, by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.topics.load().values().cloned().collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+
+    /// All groups, by name.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        let mut groups: Vec<_> = self.groups.load().values().cloned().collect();
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        groups
+    }
+
+    /// Shows a topic. Only under the change lock.
+    pub fn put_topic(&self, topic: &Arc<Topic>) {
+        self.topics.rcu(|topics| {
+            let mut topics = HashMap::clone(topics);
+            topics.insert(topic.name.clone(), topic.clone());
+            topics
+        });
+    }
+
+    /// Hides a topic. Only under the change lock.
+    pub fn remove_topic(&self, name: &TopicName) {
+        self.topics.rcu(|topics| {
+            let mut topics = HashMap::clone(topics);
+            topics.remove(name);
+            topics
+        });
+    }
+
+    /// Shows a group. Only under the change lock.
+    pub fn put_group(&self, group: &Arc<Group>) {
+        self.groups.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.insert(group.name.clone(), group.clone());
+            groups
+        });
+    }
+
+    /// Hides a group. Only under the change lock.
+    pub fn remove_group(&self, name: &GroupName) {
+        self.groups.rcu(|groups| {
+            let mut groups = HashMap::clone(groups);
+            groups.remove(name);
+            groups
+        });
+    }
+}
+
+/// A new topic from a wish.
+///
+/// # Errors
+/// A setting is out of bounds.
+pub fn new_topic(id: TopicId, name: TopicName, spec: &TopicSpec) -> Result<Topic, CatalogError> {
+    let plain = Topic {
+        id,
+        name,
+        topic_type: TopicType::Normal,
+        queues: QUEUES_DEFAULT,
+        permission: crate::model::topic::Permission::default(),
+        promise: crate::model::topic::Promise::default(),
+        retention: None,
+    };
+    changed_topic(&plain, spec, false)
+}
+
+/// A topic with some settings changed.
+///
+/// # Errors
+/// A setting is out of bounds, or may not change that way.
+pub fn changed_topic(topic: &Topic, spec: &TopicSpec, exists: bool) -> Result<Topic, CatalogError> {
+    let mut changed = topic.clone();
+    if let Some(queues) = spec.queues {
+        if queues == 0 || queues > QUEUES_MAX {
+            return Err(CatalogError::Invalid(format!("queues must be between 1 and {QUEUES_MAX}, not {queues}")));
+        }
+        if exists && queues < topic.queues {
+            return Err(CatalogError::Invalid(format!(
+                "the number of queues may grow but not shrink: {} has {}",
+                topic.name, topic.queues
+            )));
+        }
+        changed.queues = queues;
+    }
+    if let Some(topic_type) = spec.topic_type {
+        changed.topic_type = topic_type;
+    }
+    if let Some(permission) = spec.permission {
+        changed.permission = permission;
+    }
+    if let Some(promise) = spec.promise {
+        changed.promise = promise;
+    }
+    if let Some(retention) = spec.retention {
+        if retention.is_some_and(|wish| wish < RETENTION_BOUNDS.0 || wish > RETENTION_BOUNDS.1) {
+            return Err(CatalogError::Invalid("retention must be between 1 minute and 10 years".to_owned()));
+        }
+        changed.retention = retention;
+    }
+    Ok(changed)
+}
+
+/// Which settings of a wish an existing topic does not have; empty when it has them all.
+#[must_use]
+pub fn topic_differences(topic: &Topic, spec: &TopicSpec) -> String {
+    let mut differing = Vec::new();
+    let mut compare = |name: &str, has: String, wanted: Option<String>| {
+        if let Some(wanted) = wanted {
+            if wanted != has {
+                differing.push(format!("{name} is {has}, not {wanted}"));
+            }
+        }
+    };
+    compare("type", format!("{:?}", topic.topic_type), spec.topic_type.map(|value| format!("{value:?}")));
+    compare("queues", topic.queues.to_string(), spec.queues.map(|value| value.to_string()));
+    compare("permission", format!("{:?}", topic.permission), spec.permission.map(|value| format!("{value:?}")));
+    compare("promise", format!("{:?}", topic.promise), spec.promise.map(|value| format!("{value:?}")));
+    compare("retention", format!("{:?}", topic.retention), spec.retention.map(|value| format!("{value:?}")));
+    differing.join(", ")
+}
+
+/// A group with some settings changed.
+///
+/// # Errors
+/// A setting is out of bounds.
+pub fn changed_group(group: &Group, spec: &GroupSpec, exists: bool) -> Result<Group, CatalogError> {
+    let mut changed = group.clone();
+    if let Some(ordered) = spec.ordered {
+        changed.ordered = ordered;
+    }
+    if let Some(start) = spec.start {
+        if exists && start != group.start {
+            return Err(CatalogError::Invalid("the start position is fixed when a group is created".to_owned()));
+        }
+        changed.start = start;
+    }
+    if let Some(max_attempts) = spec.max_attempts {
+        if max_attempts == 0 || max_attempts > ATTEMPTS_MAX {
+            return Err(CatalogError::Invalid(format!("max attempts must be between 1 and {ATTEMPTS_MAX}, not {max_attempts}")));
+        }
+        changed.max_attempts = max_attempts;
+    }
+    if let Some(backoff) = &spec.backoff {
+        check_backoff(backoff)?;
+        changed.backoff = backoff.clone();
+    }
+    if let Some(timeout) = spec.consume_timeout {
+        if timeout < CONSUME_TIMEOUT_BOUNDS.0 || timeout > CONSUME_TIMEOUT_BOUNDS.1 {
+            return Err(CatalogError::Invalid("consume timeout must be between 1 second and 24 hours".to_owned()));
+        }
+        changed.consume_timeout = timeout;
+    }
+    if let Some(enabled) = spec.enabled {
+        changed.enabled = enabled;
+    }
+    Ok(changed)
+}
+
+fn check_backoff(backoff: &Backoff) -> Result<(), CatalogError> {
+    let fits = match backoff {
+        Backoff::Customized(steps) => {
+            (1..=BACKOFF_STEPS_MAX).contains(&steps.len()) && steps.iter().all(|step| *step <= BACKOFF_MAX)
+        }
+        Backoff::Exponential { initial, max, multiplier } => {
+            *initial <= *max && *max <= BACKOFF_MAX && multiplier.is_finite() && (1.0..=100.0).contains(multiplier)
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(CatalogError::Invalid(
+        "a back-off has 1 to 64 steps of at most 12 hours, or initial <= max <= 12 hours and a multiplier from 1 to 100"
+            .to_owned(),
+    ))
+}
+
+/// Which settings of a wish an existing group does not have; empty when it has them all.
+#[must_use]
+pub fn group_differences(group: &Group, spec: &GroupSpec) -> String {
+    let mut differing = Vec::new();
+    let mut compare = |name: &str, has: String, wanted: Option<String>| {
+        if let Some(wanted) = wanted {
+            if wanted != has {
+                differing.push(format!("{name} is {has}, not {wanted}"));
+            }
+        }
+    };
+    compare("ordered", format!("{:?}", group.ordered), spec.ordered.map(|value| format!("{value:?}")));
+    compare("start", format!("{:?}", group.start), spec.start.map(|value| format!("{value:?}")));
+    compare("max attempts", group.max_attempts.to_string(), spec.max_attempts.map(|value| value.to_string()));
+    compare("back-off", format!("{:?}", group.backoff), spec.backoff.as_ref().map(|value| format!("{value:?}")));
+    compare(
+        "consume timeout",
+        format!("{:?}", group.consume_timeout),
+        spec.consume_timeout.map(|value| format!("{value:?}")),
+    );
+    compare("enabled", group.enabled.to_string(), spec.enabled.map(|value| value.to_string()));
+    differing.join(", ")
+}
+
+/// Ids for what is created next.
+#[derive(Debug)]
+pub struct NextIds {
+    /// Next topic.
+    pub topic: TopicId,
+    /// Next group.
+    pub group: GroupId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic() -> Topic {
+        new_topic(TopicId(1), TopicName::trusted("", "t"), &TopicSpec::default()).unwrap()
+    }
+
+    #[test]
+    fn settings_out_of_bounds_are_refused() {
+        let spec = |queues| TopicSpec { queues: Some(queues), ..TopicSpec::default() };
+        assert!(new_topic(TopicId(1), TopicName::trusted("", "t"), &spec(0)).is_err());
+        assert!(new_topic(TopicId(1), TopicName::trusted("", "t"), &spec(QUEUES_MAX + 1)).is_err());
+        assert!(changed_topic(&topic(), &spec(QUEUES_DEFAULT - 1), true).is_err());
+        assert_eq!(changed_topic(&topic(), &spec(QUEUES_DEFAULT + 1), true).unwrap().queues, 9);
+        let group = Group::with_defaults(GroupId(1), GroupName::trusted("", "g"));
+        let spec = GroupSpec { max_attempts: Some(0), ..GroupSpec::default() };
+        assert!(changed_group(&group, &spec, false).is_err());
+        let spec = GroupSpec { backoff: Some(Backoff::Customized(vec![])), ..GroupSpec::default() };
+        assert!(changed_group(&group, &spec, false).is_err());
+    }
+
+    #[test]
+    fn only_settings_that_were_asked_for_can_differ() {
+        assert_eq!(topic_differences(&topic(), &TopicSpec::default()), "");
+        let spec = TopicSpec { topic_type: Some(TopicType::Fifo), queues: Some(8), ..TopicSpec::default() };
+        assert_eq!(topic_differences(&topic(), &spec), "type is Normal, not Fifo");
+    }
+}

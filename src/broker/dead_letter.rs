@@ -1,0 +1,105 @@
+//! The move to a group's dead-letter topic: a copy there and the settlement here, in one unit, so that no crash can leave
+//! both or neither. The copy keeps id, properties and body, and says where it came from and why.
+
+use std::sync::Arc;
+
+use crate::broker::api::{CatalogError, SettleError, TopicSpec};
+use crate::broker::delivery::core::{Condemned, Core};
+use crate::broker::settle::refused;
+use crate::broker::verbs::Broker;
+use crate::model::group::Group;
+use crate::model::name::TopicName;
+use crate::model::position::{QueueId, RecordAt};
+use crate::model::topic::{Promise, Topic};
+use crate::store::ReadError;
+use crate::store::record::{DeadLetterOrigin, MessageRecord, Record, SettleReason, Unit};
+
+/// Reason of a move that a consumer asked for.
+pub const FORWARDED: &str = "forwarded by a consumer";
+/// Reason of a move that the retry policy asked for.
+pub const EXHAUSTED: &str = "delivery attempts exhausted";
+
+impl Broker {
+    /// Moves a condemned message; nothing to do when it is not condemned any more.
+    pub(super) async fn move_to_dead_letter(&self, which: Condemned, reason: &str) -> Result<(), SettleError> {
+        let Some((at, attempts, topic, group)) = self.condemned(&which) else { return Ok(()) };
+        let target = match self.dead_letter_topic(&group).await {
+            Ok(target) => target,
+            Err(CatalogError::Overloaded | CatalogError::TooMany(_)) => return Err(SettleError::Overloaded),
+            Err(_) => return Err(SettleError::ShardFailed),
+        };
+        let record = match self.inner.store.read_message(at).await {
+            Ok(record) => Some(record),
+            // Out of retention meanwhile: there is nothing left to keep.
+            Err(ReadError::Gone { .. }) => None,
+            Err(error) => {
+                tracing::warn!(%error, topic = %topic.name, "a dead letter cannot be read; it stays where it is");
+                return Err(SettleError::ShardFailed);
+            }
+        };
+        let origin = |record: &MessageRecord| match &record.origin {
+            // Dead again, from a dead-letter topic: the first origin is the one that helps.
+            Some(first) => DeadLetterOrigin { attempts, reason: reason.to_owned(), ..first.clone() },
+            None => DeadLetterOrigin {
+                namespace: topic.name.namespace().to_owned(),
+                topic: topic.name.name().to_owned(),
+                queue: which.queue,
+                offset: which.offset,
+                attempts,
+                reason: reason.to_owned(),
+            },
+        };
+        let queue = QueueId(0);
+        let seq = {
+            let mut core = self.inner.core.lock();
+            if core.condemned_entry(&which).is_none() {
+                return Ok(());
+            }
+            let mut unit = Unit::state();
+            if let Some(record) = &record {
+                let Some(offset) = core.accepted(target.id, queue) else { return Err(SettleError::Overloaded) };
+                let mut copy = MessageRecord {
+                    topic: target.id,
+                    queue,
+                    offset,
+                    promise: Promise::Durable,
+                    origin: Some(origin(record)),
+                    ..record.clone()
+                };
+                copy.message.stored_at = self.inner.clock.now();
+                unit.push(&Record::Message(copy));
+            }
+            let why = if record.is_some() { SettleReason::DeadLettered } else { SettleReason::Expired };
+            Core::record_settled(which.topic, which.group, why, vec![(which.queue, which.offset)], &mut unit);
+            let seq = self.inner.append_state(unit).map_err(|error| refused(&error))?;
+            if record.is_some() {
+                core.accept(target.id, queue, 1);
+            }
+            core.settle(which.topic, which.group, which.queue, which.offset);
+            seq
+        };
+        if let Some(seq) = seq {
+            self.inner.durable(seq).await.map_err(|_| SettleError::ShardFailed)?;
+        }
+        if record.is_some() {
+            self.inner.metrics.dead_lettered(topic.name.name(), group.name.name());
+        }
+        Ok(())
+    }
+
+    fn condemned(&self, which: &Condemned) -> Option<(RecordAt, u32, Arc<Topic>, Arc<Group>)> {
+        let core = self.inner.core.lock();
+        let (entry, attempts) = core.condemned_entry(which)?;
+        let state = core.topic(which.topic)?;
+        let group = state.subscriptions.get(&which.group)?.group.clone();
+        Some((entry.at, attempts, state.topic.clone(), group))
+    }
+
+    async fn dead_letter_topic(&self, group: &Group) -> Result<Arc<Topic>, CatalogError> {
+        let name = TopicName::dead_letter(&group.name);
+        match self.topic(&name) {
+            Some(topic) => Ok(topic),
+            None => self.create_topic(name, TopicSpec { queues: Some(1), ..TopicSpec::default() }).await,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Publish: check, encode, give each message its place, append as one unit, wait for the promised rung.
+
+use std::sync::Arc;
+
+use crate::broker::api::{Publish, PublishError, Published, TopicSpec};
+use crate::broker::members::fnv64;
+use crate::broker::verbs::Broker;
+use crate::model::limits::SEND_BATCH_BYTES_MAX;
+use crate::model::message::{MessageType, NewMessage};
+use crate::model::name::{RETRY_PREFIX, TopicName};
+use crate::model::position::{QueueId, QueueOffset, UnitSeq};
+use crate::model::tag::tag_hash;
+use crate::model::topic::{Promise, Topic, TopicType};
+use crate::runtime::watermark::Rung;
+use crate::store::AppendError;
+use crate::store::record::{MessageSlot, Unit};
+
+/// Bytes of a stored message beyond its slices: record header and fixed fields, rounded up.
+const OVERHEAD_BYTES: usize = 64;
+
+impl Broker {
+    /// Stores messages, all or none, and answers when the topic's promise is kept.
+    ///
+    /// # Errors
+    /// Nothing was stored; after [`PublishError::ShardFailed`] alone that is unknown.
+    pub async fn publish(&self, publish: Publish) -> Result<Vec<Published>, PublishError> {
+        let topic = self.topic_to_publish(&publish.topic).await?;
+        check_kinds(&topic, &publish.messages)?;
+        let mut bytes = 0;
+        for message in &publish.messages {
+            bytes += stored_bytes(message);
+        }
+        if bytes > SEND_BATCH_BYTES_MAX {
+            return Err(PublishError::TooLarge);
+        }
+        // Encoded before the lock is taken; only queue, offset and time are filled in under it.
+        let mut unit = Unit::send(bytes);
+        let slots: Vec<MessageSlot> = publish
+            .messages
+            .iter()
+            .map(|message| unit.push_message(topic.id, topic.promise, tag_hash(&message.tag), message))
+            .collect();
+        let (seq, published) = self.accept(&topic, &publish.messages, unit, &slots)?;
+        let rung = match topic.promise {
+            Promise::Written => Rung::Written,
+            Promise::Durable => Rung::Durable,
+        };
+        self.inner.store.marks().wait(rung, seq).await.map_err(|_| PublishError::ShardFailed)?;
+        self.count_in(&topic, &publish.messages);
+        Ok(published)
+    }
+
+    async fn topic_to_publish(&self, name: &TopicName) -> Result<Arc<Topic>, PublishError> {
+        let topic = match self.topic(name) {
+            Some(topic) => topic,
+            None if self.inner.options.auto_create_topics => self
+                .create_topic(name.clone(), TopicSpec::default())
+                .await
+                .map_err(|_| PublishError::TopicNotFound(name.clone()))?,
+            None => return Err(PublishError::TopicNotFound(name.clone())),
+        };
+        if topic.permission.writable { Ok(topic) } else { Err(PublishError::NotWritable(name.clone())) }
+    }
+
+    fn accept(
+        &self,
+        topic: &Topic,
+        messages: &[NewMessage],
+        mut unit: Unit,
+        slots: &[MessageSlot],
+    ) -> Result<(UnitSeq, Vec<Published>), PublishError> {
+        let mut published = Vec::with_capacity(slots.len());
+        let mut counts: Vec<(QueueId, QueueOffset, u64)> = Vec::with_capacity(1);
+        let mut core = self.inner.core.lock();
+        let now = self.inner.clock.now();
+        let gone = || PublishError::TopicNotFound(topic.name.clone());
+        let shared_queue = core.next_queue(topic.id).ok_or_else(gone)?;
+        for (message, slot) in messages.iter().zip(slots) {
+            let queue = if message.message_group.is_empty() {
+                shared_queue
+            } else {
+                // The server maps groups to queues itself: every client library hashes differently.
+                QueueId(u32::try_from(fnv64(message.message_group.as_bytes(), 0xcbf2_9ce4_8422_2325) % u64::from(topic.queues.max(1))).unwrap_or(0))
+            };
+            let index = match counts.iter().position(|(known, ..)| *known == queue) {
+                Some(index) => index,
+                None => {
+                    counts.push((queue, core.accepted(topic.id, queue).ok_or_else(gone)?, 0));
+                    counts.len() - 1
+                }
+            };
+            let (_, first, count) = &mut counts[index];
+            let offset = QueueOffset(first.get() + *count);
+            *count += 1;
+            unit.place(*slot, queue, offset, now);
+            published.push(Published { queue, offset });
+        }
+        // Offsets count as given out only when the log has taken the unit: a refusal must leave no gap.
+        let seq = self.inner.store.append(unit).map_err(|error| match error {
+            AppendError::Full => PublishError::Overloaded,
+            AppendError::DiskFull => PublishError::DiskFull,
+            AppendError::TooLarge => PublishError::TooLarge,
+            AppendError::Failed(_) | AppendError::Closed => PublishError::ShardFailed,
+        })?;
+        for (queue, _, count) in counts {
+            core.accept(topic.id, queue, count);
+        }
+        Ok((seq, published))
+    }
+
+    fn count_in(&self, topic: &Topic, messages: &[NewMessage]) {
+        for message in messages {
+            self.inner.metrics.messages_in(topic.name.name(), message.message_type, 1, u64::from(message.body_bytes));
+        }
+    }
+}
+
+fn stored_bytes(message: &NewMessage) -> usize {
+    OVERHEAD_BYTES
+        + message.message_id.len()
+        + message.tag.len()
+        + message.message_group.len()
+        + message.rest.len()
+        + message.system_static.len()
+}
+
+/// Whether a topic takes messages of this kind (rule C18).
+#[must_use]
+pub fn takes(topic_type: TopicType, message_type: MessageType) -> bool {
+    match topic_type {
+        TopicType::Normal => message_type == MessageType::Normal,
+        TopicType::Fifo => message_type == MessageType::Fifo,
+        TopicType::Delay => message_type == MessageType::Delay,
+        TopicType::Transaction => message_type == MessageType::Transaction,
+        TopicType::Priority => message_type == MessageType::Priority,
+        TopicType::Lite => message_type == MessageType::Lite,
+        TopicType::Mixed => true,
+    }
+}
+
+fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishError> {
+    // Dead letters and retries keep the kind that their origin topic took.
+    let takes_all = topic.name.is_dead_letter() || topic.name.name().starts_with(RETRY_PREFIX);
+    for (index, message) in messages.iter().enumerate() {
+        let found = message.message_type;
+        if !takes_all && !takes(topic.topic_type, found) {
+            let expected = topic.topic_type;
+            return Err(PublishError::TypeConflict { topic: topic.name.clone(), expected, found, index });
+        }
+    }
+    for message in messages {
+        match message.message_type {
+            MessageType::Normal | MessageType::Fifo => {}
+            MessageType::Delay => return Err(PublishError::NotImplemented("delayed messages")),
+            MessageType::Transaction => return Err(PublishError::NotImplemented("transactional messages")),
+            MessageType::Priority => return Err(PublishError::NotImplemented("priority messages")),
+            MessageType::Lite => return Err(PublishError::NotImplemented("lite topics")),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_takes_its_own_kind_only_and_mixed_takes_all() {
+        let kinds = [
+            (TopicType::Normal, MessageType::Normal),
+            (TopicType::Fifo, MessageType::Fifo),
+            (TopicType::Delay, MessageType::Delay),
+            (TopicType::Transaction, MessageType::Transaction),
+            (TopicType::Priority, MessageType::Priority),
+            (TopicType::Lite, MessageType::Lite),
+        ];
+        for (topic, own) in kinds {
+            for (_, message) in kinds {
+                assert_eq!(takes(topic, message), message == own, "{topic:?} {message:?}");
+                assert!(takes(TopicType::Mixed, message));
+            }
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Receive: look, read ahead, wait. What is granted is held by a guard from the first moment, so that a receive which is
+//! cancelled anywhere gives back what its client never saw.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
+use crate::broker::delivery::core::{Core, Wish};
+use crate::broker::delivery::lease::{Grant, LeaseTerms};
+use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription};
+use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::members::{fnv64, holder_of};
+use crate::broker::verbs::Broker;
+use crate::model::group::{Group, StartPosition};
+use crate::model::name::TopicName;
+use crate::model::position::{GroupId, QueueId, QueueOffset, TopicId};
+use crate::model::receipt::Receipt;
+use crate::model::tag::TagFilter;
+use crate::model::time::Timestamp;
+use crate::model::topic::{Topic, TopicType};
+use crate::store::record::{MessageRecord, Record, SettleReason, Unit};
+use crate::store::{AppendError, ReadError};
+
+/// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
+#[derive(Debug)]
+pub struct Delivery {
+    broker: Broker,
+    topic: Arc<Topic>,
+    group: Arc<Group>,
+    held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
+    /// A repeated attempt may have reached its client the first time; it is not given back.
+    repeated: bool,
+}
+
+impl Delivery {
+    /// Messages not taken yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether there is nothing (more).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Takes the next message; from now on it is the client's.
+    #[allow(clippy::should_implement_trait)] // taking has a consequence that an iterator's adapters would hide
+    pub fn next(&mut self) -> Option<Delivered> {
+        let (queue, grant, record) = self.held.pop_front()?;
+        let record = *record?;
+        let inner = &self.broker.inner;
+        let receipt = Receipt {
+            shard: inner.shard,
+            group: self.group.id,
+            topic: self.topic.id,
+            queue,
+            offset: grant.entry.offset,
+            attempt: grant.attempt,
+            grant: grant.terms.grant,
+            lease_end: grant.terms.deadline,
+        };
+        let again = grant.attempt > 1;
+        inner.metrics.messages_out(self.topic.name.name(), self.group.name.name(), again, 1, u64::from(record.body_bytes));
+        Some(Delivered {
+            handle: inner.handles.seal(&receipt, 0),
+            attempt: grant.attempt,
+            queue,
+            offset: grant.entry.offset,
+            invisible: grant.terms.deadline.since(inner.clock.now()),
+            message_type: record.message_type,
+            message_group: record.message_group,
+            message: record.message,
+            origin: record.origin.map(|origin| Origin {
+                topic: TopicName::trusted(&origin.namespace, &origin.topic),
+                attempts: origin.attempts,
+                reason: origin.reason,
+            }),
+        })
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if self.held.is_empty() || self.repeated {
+            return;
+        }
+        let grants: Vec<(QueueId, Grant)> = self.held.drain(..).map(|(queue, grant, _)| (queue, grant)).collect();
+        let inner = &self.broker.inner;
+        let mut unit = Unit::state();
+        let mut core = inner.core.lock();
+        core.give_back(self.topic.id, self.group.id, &grants, &mut unit);
+        if let Err(error) = inner.append_state(unit) {
+            tracing::debug!(%error, "a delivery that was given back is not recorded; its lease ends by itself after a restart");
+        }
+    }
+}
+
+/// A receive in the wait list; leaves it when dropped and passes an unused wake-up on.
+struct Parked<'a> {
+    broker: &'a Broker,
+    topic: TopicId,
+    group: GroupId,
+    id: WaiterId,
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.broker.inner.core.lock().leave(self.topic, self.group, self.id);
+    }
+}
+
+enum Step {
+    Granted(Delivery),
+    ReadAhead(QueueId, QueueOffset),
+    LookAgain,
+    Nothing,
+}
+
+impl Broker {
+    /// Waits for messages up to `receive.wait`. An empty delivery means that nothing was deliverable all that time, or that the
+    /// broker is shutting down.
+    ///
+    /// # Errors
+    /// See [`ReceiveError`]; nothing was delivered.
+    pub async fn receive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
+        let (topic, group) = self.check_receive(&receive).await?;
+        let holder = holder_of(&receive.client);
+        let _live = self.inner.members.open(holder, self.inner.clock.now());
+        let _share = self.inner.pollers.try_take(1).ok_or(ReceiveError::Overloaded)?;
+        self.subscribe(&topic, &group).await?;
+        let attempt_key = attempt_key(&receive.client, receive.attempt_id.as_deref());
+        if let Some(again) = self.repeat(&topic, &group, attempt_key).await? {
+            return Ok(again);
+        }
+        let started = self.inner.clock.mark();
+        let notify = Arc::new(Notify::new());
+        let mut parked: Option<Parked<'_>> = None;
+        loop {
+            if self.topic(&topic.name).is_none_or(|current| current.id != topic.id) {
+                return Err(ReceiveError::TopicNotFound(receive.topic));
+            }
+            match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
+                Step::Granted(mut delivery) => {
+                    self.fill(&mut delivery, &receive.filter).await?;
+                    if !delivery.is_empty() {
+                        return Ok(delivery);
+                    }
+                }
+                Step::ReadAhead(queue, offset) => self.read_ahead(&topic, &group, queue, offset).await?,
+                Step::LookAgain => tokio::task::yield_now().await,
+                Step::Nothing => {
+                    let left = receive.wait.saturating_sub(started.elapsed());
+                    if !self.wait(left, &notify).await {
+                        return Ok(self.delivery(&topic, &group, Vec::new(), false));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn check_receive(&self, receive: &Receive) -> Result<(Arc<Topic>, Arc<Group>), ReceiveError> {
+        let topic = self.topic(&receive.topic).ok_or_else(|| ReceiveError::TopicNotFound(receive.topic.clone()))?;
+        if !topic.permission.readable {
+            return Err(ReceiveError::NotReadable(receive.topic.clone()));
+        }
+        let group = match self.group(&receive.group) {
+            Some(group) => group,
+            None => self.group_at_first_use(&receive.group).await?,
+        };
+        if !group.enabled {
+            return Err(ReceiveError::GroupDisabled(receive.group.clone()));
+        }
+        if group.ordered == Some(true) || (group.ordered.is_none() && topic.topic_type == TopicType::Fifo) {
+            return Err(ReceiveError::NotImplemented("ordered delivery"));
+        }
+        Ok((topic, group))
+    }
+
+    /// One look under the lock. When nothing is there, the receive is in the wait list before the lock is released, so that no
+    /// arrival can be missed.
+    fn step<'a>(
+        &'a self,
+        receive: &Receive,
+        topic: &Arc<Topic>,
+        group: &Arc<Group>,
+        attempt_key: u64,
+        notify: &Arc<Notify>,
+        parked: &mut Option<Parked<'a>>,
+    ) -> Result<Step, ReceiveError> {
+        let inner = &self.inner;
+        let now = inner.clock.now();
+        let (deadline, auto_renew) = match receive.lease {
+            LeaseWish::Fixed(duration) => (now.plus(duration), false),
+            LeaseWish::AutoRenew => (now.plus(group.consume_timeout), true),
+        };
+        let terms = LeaseTerms {
+            deadline,
+            grant: inner.next_grant(),
+            holder: holder_of(&receive.client),
+            auto_renew,
+            attempt_key,
+        };
+        let wish = Wish {
+            topic: topic.id,
+            group: group.id,
+            filter: &receive.filter,
+            max: receive.batch.max(1),
+            outstanding_max: inner.options.outstanding_per_queue_max,
+            terms,
+        };
+        let mut unit = Unit::state();
+        let mut core = inner.core.lock();
+        let selection = core.select(&wish, now, &mut unit);
+        // A grant that the log refuses is lost with the log: the shard has failed, and leases end at its restart.
+        inner.append_state(unit).map_err(|error| refused(&error))?;
+        if !selection.grants.is_empty() {
+            drop(core);
+            return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false)));
+        }
+        if let Some((queue, offset)) = selection.missing {
+            return Ok(Step::ReadAhead(queue, offset));
+        }
+        if selection.more {
+            return Ok(Step::LookAgain);
+        }
+        self.park(&mut core, receive, topic, group, notify, parked)?;
+        Ok(Step::Nothing)
+    }
+
+    fn park<'a>(
+        &'a self,
+        core: &mut Core,
+        receive: &Receive,
+        topic: &Topic,
+        group: &Group,
+        notify: &Arc<Notify>,
+        parked: &mut Option<Parked<'a>>,
+    ) -> Result<(), ReceiveError> {
+        let id = match parked {
+            Some(parked) => parked.id,
+            None if core.waiting(topic.id, group.id) >= self.inner.options.pollers_per_group_max => {
+                return Err(ReceiveError::Overloaded);
+            }
+            None => core.new_waiter(),
+        };
+        core.wait(topic.id, group.id, id, &receive.filter, notify);
+        parked.get_or_insert(Parked { broker: self, topic: topic.id, group: group.id, id });
+        Ok(())
+    }
+
+    /// True when there may be something now; false when time is up or the broker drains.
+    async fn wait(&self, left: Duration, notify: &Notify) -> bool {
+        tokio::select! {
+            biased;
+            () = notify.notified() => true,
+            () = self.inner.shutdown.draining() => false,
+            () = self.inner.clock.sleep(left) => false,
+        }
+    }
+
+    fn delivery(&self, topic: &Arc<Topic>, group: &Arc<Group>, grants: Vec<(QueueId, Grant)>, repeated: bool) -> Delivery {
+        Delivery {
+            broker: self.clone(),
+            topic: topic.clone(),
+            group: group.clone(),
+            held: grants.into_iter().map(|(queue, grant)| (queue, grant, None)).collect(),
+            repeated,
+        }
+    }
+
+    /// Reads the messages of a delivery; one whose tag only looked right by its hash is skipped.
+    async fn fill(&self, delivery: &mut Delivery, filter: &TagFilter) -> Result<(), ReceiveError> {
+        let mut index = 0;
+        while let Some((queue, grant, _)) = delivery.held.get(index) {
+            let (queue, at, offset) = (*queue, grant.entry.at, grant.entry.offset);
+            let record = match self.inner.store.read_message_cached(at) {
+                Some(record) => record,
+                None => self.inner.store.read_message(at).await,
+            };
+            match record {
+                Ok(record) if filter.matches(&record.message.tag) => {
+                    delivery.held[index].2 = Some(Box::new(record));
+                    index += 1;
+                }
+                Ok(_) => {
+                    delivery.held.remove(index);
+                    self.settle_silently(delivery, queue, offset, SettleReason::Skipped);
+                }
+                Err(ReadError::Gone { .. }) => {
+                    delivery.held.remove(index);
+                    self.settle_silently(delivery, queue, offset, SettleReason::Expired);
+                }
+                Err(error) => return Err(ReceiveError::ShardFailed(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_silently(&self, delivery: &Delivery, queue: QueueId, offset: QueueOffset, reason: SettleReason) {
+        let mut unit = Unit::state();
+        let mut core = self.inner.core.lock();
+        core.settle(delivery.topic.id, delivery.group.id, queue, offset);
+        Core::record_settled(delivery.topic.id, delivery.group.id, reason, vec![(queue, offset)], &mut unit);
+        if let Err(error) = self.inner.append_state(unit) {
+            tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
+        }
+    }
+
+    async fn read_ahead(&self, topic: &Topic, group: &Group, queue: QueueId, from: QueueOffset) -> Result<(), ReceiveError> {
+        let (store, id) = (self.inner.store.clone(), topic.id);
+        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
+        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
+        let connects = entries.first().is_some_and(|entry| entry.offset == from);
+        let mut core = self.inner.core.lock();
+        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
+        if !connects && first.is_some_and(|first| first <= from) {
+            // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
+            let text = format!("queue entry {} of queue {queue} of topic {} is missing from the folded state", from, topic.name);
+            return Err(ReceiveError::ShardFailed(text));
+        }
+        core.read_ahead(topic.id, group.id, queue, entries);
+        Ok(())
+    }
+
+    /// Makes the group's state on a topic at its first receive.
+    async fn subscribe(&self, topic: &Arc<Topic>, group: &Arc<Group>) -> Result<(), ReceiveError> {
+        if self.inner.core.lock().is_subscribed(topic.id, group.id) {
+            return Ok(());
+        }
+        let by_time = match group.start {
+            StartPosition::At(instant) => Some(self.positions_at(topic, instant).await?),
+            StartPosition::Earliest | StartPosition::Latest => None,
+        };
+        let mut core = self.inner.core.lock();
+        if core.is_subscribed(topic.id, group.id) {
+            return Ok(());
+        }
+        let Some(state) = core.topic(topic.id) else {
+            return Err(ReceiveError::TopicNotFound(topic.name.clone()));
+        };
+        let start = |index: usize| match (&by_time, group.start) {
+            (Some(positions), _) => positions.get(index).copied().unwrap_or_default(),
+            (None, StartPosition::Latest) => state.tails[index].visible(),
+            (None, _) => state.tails[index].first(),
+        };
+        let positions: Vec<QueueOffset> = (0..state.tails.len()).map(start).collect();
+        let mut unit = Unit::state();
+        for (queue, next) in (0..).zip(&positions) {
+            unit.push(&Record::Advanced { group: group.id, topic: topic.id, queue: QueueId(queue), next: *next });
+        }
+        self.inner.append_state(unit).map_err(|error| refused(&error))?;
+        let queues = positions.into_iter().map(QueueState::starting_at).collect();
+        core.put_subscription(topic.id, Subscription::new(group.clone(), queues));
+        Ok(())
+    }
+
+    async fn positions_at(&self, topic: &Topic, instant: Timestamp) -> Result<Vec<QueueOffset>, ReceiveError> {
+        let (store, id, queues) = (self.inner.store.clone(), topic.id, topic.queues);
+        let found = self
+            .inner
+            .tasks
+            .blocking(move || (0..queues).map(|queue| store.first_at_or_after(id, QueueId(queue), instant)).collect());
+        let found: Result<Vec<QueueOffset>, _> = found.await;
+        found.map_err(|error| ReceiveError::ShardFailed(error.to_string()))
+    }
+
+    /// The messages that this attempt got before, if it still holds any.
+    async fn repeat(&self, topic: &Arc<Topic>, group: &Arc<Group>, key: u64) -> Result<Option<Delivery>, ReceiveError> {
+        if key == 0 {
+            return Ok(None);
+        }
+        let grants = self.inner.core.lock().repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
+        if grants.is_empty() {
+            return Ok(None);
+        }
+        let mut delivery = self.delivery(topic, group, grants, true);
+        self.fill(&mut delivery, &TagFilter::All).await?;
+        Ok(Some(delivery))
+    }
+}
+
+fn refused(error: &AppendError) -> ReceiveError {
+    match error {
+        AppendError::Full | AppendError::DiskFull | AppendError::TooLarge => ReceiveError::Overloaded,
+        AppendError::Failed(_) | AppendError::Closed => ReceiveError::ShardFailed(error.to_string()),
+    }
+}
+
+fn attempt_key(client: &ClientId, attempt_id: Option<&str>) -> u64 {
+    match attempt_id {
+        None | Some("") => 0,
+        Some(id) => fnv64(id.as_bytes(), holder_of(client).get()).max(1),
+    }
+}

@@ -1,0 +1,165 @@
+//! Settle: acknowledge, change the invisible duration, forward to the dead-letter topic. Every OK waits for `durable`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::broker::api::{AckOutcome, ChangeOutcome, SettleError};
+use crate::broker::dead_letter::FORWARDED;
+use crate::broker::delivery::core::{Acked, Condemned, Core};
+use crate::broker::delivery::lease::{LeaseTerms, Standing};
+use crate::broker::verbs::Broker;
+use crate::model::group::Group;
+use crate::model::name::{GroupName, TopicName};
+use crate::model::position::UnitSeq;
+use crate::model::receipt::Receipt;
+use crate::model::topic::Topic;
+use crate::store::AppendError;
+use crate::store::record::{SettleReason, Unit};
+
+impl Broker {
+    /// Acknowledges deliveries, one outcome each, in order. A repeated ack is done as long as its lease time has not passed.
+    ///
+    /// # Errors
+    /// Nothing was acknowledged; after [`SettleError::ShardFailed`] alone that is unknown.
+    pub async fn ack(&self, group: &GroupName, topic: &TopicName, handles: &[String]) -> Result<Vec<AckOutcome>, SettleError> {
+        let Some((topic, group)) = self.place(group, topic)? else {
+            return Ok(vec![AckOutcome::InvalidHandle; handles.len()]);
+        };
+        let inner = &self.inner;
+        let receipts: Vec<Option<Receipt>> =
+            handles.iter().map(|handle| self.open_handle(handle, &topic, &group)).collect();
+        let mut settled = Vec::with_capacity(handles.len());
+        let mut outcomes = Vec::with_capacity(handles.len());
+        let mut repeated = false;
+        let awaited = {
+            let mut core = inner.core.lock();
+            let now = inner.clock.now();
+            for receipt in &receipts {
+                let acked = receipt.as_ref().map_or(Acked::Stale, |receipt| core.ack(receipt, now, &mut settled));
+                repeated |= acked == Acked::Before;
+                outcomes.push(if acked == Acked::Stale { AckOutcome::InvalidHandle } else { AckOutcome::Done });
+            }
+            let mut unit = Unit::state();
+            Core::record_settled(topic.id, group.id, SettleReason::Acked, settled, &mut unit);
+            let appended = inner.append_state(unit).map_err(|error| refused(&error))?;
+            if let Some(seq) = appended {
+                inner.last_settled.store(seq.get(), Ordering::Release);
+            }
+            // A repeated ack is news about an earlier record: it waits for the youngest of those.
+            appended.or_else(|| repeated.then(|| UnitSeq(inner.last_settled.load(Ordering::Acquire))))
+        };
+        if let Some(seq) = awaited {
+            inner.durable(seq).await.map_err(|_| SettleError::ShardFailed)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Keeps a delivery with its client for `duration` from now, or puts it back at once with zero. A delivery that is renewed
+    /// automatically is put back no earlier than the group's own back-off says (rule C27).
+    ///
+    /// # Errors
+    /// See [`SettleError`].
+    pub async fn change_invisible(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+        duration: Duration,
+    ) -> Result<ChangeOutcome, SettleError> {
+        let Some((topic, group)) = self.place(group, topic)? else { return Ok(ChangeOutcome::InvalidHandle) };
+        let Some((receipt, serial)) = self.inner.handles.open(handle) else { return Ok(ChangeOutcome::InvalidHandle) };
+        if !belongs(&receipt, &topic, &group) {
+            return Ok(ChangeOutcome::InvalidHandle);
+        }
+        let inner = &self.inner;
+        let (seq, lease_end) = {
+            let mut core = inner.core.lock();
+            let now = inner.clock.now();
+            let Standing::Current { terms, attempt } = core.standing(&receipt, now) else {
+                return Ok(ChangeOutcome::InvalidHandle);
+            };
+            let mut unit = Unit::state();
+            let floor = if terms.auto_renew { group.backoff.after_attempt(attempt) } else { Duration::ZERO };
+            let until = now.plus(duration.max(floor));
+            let exhausted = terms.auto_renew && attempt >= group.max_attempts;
+            if until <= now || exhausted {
+                core.nack(&receipt, attempt, until, now, &mut unit);
+            } else {
+                // From here on the client does not renew it; its death must not shorten the back-off.
+                let terms = LeaseTerms { auto_renew: false, ..terms };
+                core.extend(&receipt, attempt, terms, until, &mut unit);
+            }
+            (inner.append_state(unit).map_err(|error| refused(&error))?, until)
+        };
+        if let Some(seq) = seq {
+            inner.durable(seq).await.map_err(|_| SettleError::ShardFailed)?;
+        }
+        let handle = inner.handles.seal(&Receipt { lease_end, ..receipt }, serial.wrapping_add(1));
+        Ok(ChangeOutcome::Changed { handle })
+    }
+
+    /// Moves a delivery to the group's dead-letter topic. One that is done already is left as it is, with success.
+    ///
+    /// # Errors
+    /// See [`SettleError`].
+    pub async fn to_dead_letter(&self, group: &GroupName, topic: &TopicName, handle: &str) -> Result<AckOutcome, SettleError> {
+        let Some((topic, group)) = self.place(group, topic)? else { return Ok(AckOutcome::InvalidHandle) };
+        let Some(receipt) = self.open_handle(handle, &topic, &group) else { return Ok(AckOutcome::InvalidHandle) };
+        let which =
+            Condemned { topic: topic.id, group: group.id, queue: receipt.queue, offset: receipt.offset };
+        {
+            let mut core = self.inner.core.lock();
+            match core.standing(&receipt, self.inner.clock.now()) {
+                Standing::Current { .. } => core.condemn(which.topic, which.group, which.queue, which.offset),
+                Standing::Done => return Ok(AckOutcome::Done),
+                Standing::Stale if core.condemned_entry(&which).is_some() => {}
+                Standing::Stale => return Ok(AckOutcome::InvalidHandle),
+            }
+        }
+        // On a task of its own: a client that goes away now must not leave the message condemned and unmoved.
+        let mover = self.clone();
+        let moved = self.inner.tasks.spawn_background(async move { mover.move_to_dead_letter(which, FORWARDED).await });
+        match moved.await {
+            Ok(Ok(())) => Ok(AckOutcome::Done),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(SettleError::ShardFailed),
+        }
+    }
+
+    /// A different, never empty text for a handle: the same delivery if it is one of ours.
+    #[must_use]
+    pub fn another_text(&self, handle: &str) -> String {
+        match self.inner.handles.open(handle) {
+            Some((receipt, serial)) => self.inner.handles.seal(&receipt, serial.wrapping_add(1)),
+            // Bounded, so that a client cannot make its own text grow by repeating this.
+            None => format!("invalid-{}", handle.chars().take(64).collect::<String>()),
+        }
+    }
+
+    /// Topic and group of a settlement; `None` when the group does not exist but might: then no handle can be its.
+    fn place(&self, group: &GroupName, topic: &TopicName) -> Result<Option<(Arc<Topic>, Arc<Group>)>, SettleError> {
+        let found = self.topic(topic).ok_or_else(|| SettleError::TopicNotFound(topic.clone()))?;
+        match self.group(group) {
+            Some(group) => Ok(Some((found, group))),
+            None if self.inner.options.auto_create_groups => Ok(None),
+            None => Err(SettleError::GroupNotFound(group.clone())),
+        }
+    }
+
+    fn open_handle(&self, handle: &str, topic: &Topic, group: &Group) -> Option<Receipt> {
+        let (receipt, _) = self.inner.handles.open(handle)?;
+        belongs(&receipt, topic, group).then_some(receipt)
+    }
+}
+
+fn belongs(receipt: &Receipt, topic: &Topic, group: &Group) -> bool {
+    receipt.topic == topic.id && receipt.group == group.id
+}
+
+pub(super) fn refused(error: &AppendError) -> SettleError {
+    match error {
+        AppendError::Full | AppendError::DiskFull | AppendError::TooLarge => SettleError::Overloaded,
+        AppendError::Failed(_) | AppendError::Closed => SettleError::ShardFailed,
+    }
+}

@@ -1,0 +1,192 @@
+//! The broker's own tasks: leases that fall due, dead letters to move, clients that went silent, messages out of retention.
+//! Each is one background task; none holds the lock across an await.
+
+use std::time::Duration;
+
+use crate::broker::api::SettleError;
+use crate::broker::dead_letter::EXHAUSTED;
+use crate::broker::delivery::core::Condemned;
+use crate::broker::verbs::{Broker, Inner};
+use crate::model::position::{HolderId, LogPosition, QueueId, QueueOffset, TopicId};
+use crate::model::time::Timestamp;
+use crate::store::FoldError;
+use crate::store::record::{Record, Unit};
+
+/// How often silent clients are looked for.
+const SESSION_SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often retention is looked at.
+const RETENTION_EVERY: Duration = Duration::from_secs(10);
+/// Pause after a dead letter could not be moved.
+const MOVE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Starts the tasks; they end when the broker's shutdown says stop.
+pub fn start(broker: &Broker) {
+    let tasks = broker.inner.tasks.clone();
+    drop(tasks.spawn_background(until_stopped(broker.clone(), fall_due(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), move_condemned(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), sweep_sessions(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), keep_retention(broker.clone()))));
+}
+
+async fn until_stopped(broker: Broker, task: impl Future<Output = ()>) {
+    let shutdown = broker.shutdown().clone();
+    tokio::select! {
+        biased;
+        () = shutdown.stopping() => {}
+        () = task => {}
+    }
+}
+
+async fn fall_due(broker: Broker) {
+    let inner = &broker.inner;
+    loop {
+        let changed = inner.timer_changed.notified();
+        let next = inner.core.lock().fall_due(inner.clock.now());
+        tokio::select! {
+            biased;
+            () = changed => {}
+            () = inner.clock.sleep_until(next.unwrap_or(Timestamp::MAX)) => {}
+        }
+    }
+}
+
+async fn move_condemned(broker: Broker) {
+    let inner = &broker.inner;
+    let mut retry: Option<Condemned> = None;
+    loop {
+        let added = inner.condemned_added.notified();
+        let next = retry.take().or_else(|| inner.core.lock().pop_condemned());
+        let Some(which) = next else {
+            added.await;
+            continue;
+        };
+        match broker.move_to_dead_letter(which, EXHAUSTED).await {
+            Ok(()) => {}
+            Err(SettleError::ShardFailed) if inner.store.marks().has_failed() => return,
+            Err(error) => {
+                tracing::warn!(%error, "a dead letter could not be moved; trying again");
+                retry = Some(which);
+                inner.clock.sleep(MOVE_RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn sweep_sessions(broker: Broker) {
+    let inner = &broker.inner;
+    loop {
+        inner.clock.sleep(SESSION_SWEEP_EVERY).await;
+        let gone = inner.members.take_gone(inner.clock.now());
+        if !gone.is_empty() {
+            inner.release_holders(&gone);
+        }
+    }
+}
+
+impl Inner {
+    /// Gives back what clients hold by auto-renewal.
+    pub(super) fn release_holders(&self, gone: &[HolderId]) {
+        let mut unit = Unit::state();
+        let mut core = self.core.lock();
+        let released: usize = gone.iter().map(|holder| core.release_holder(*holder, &mut unit)).sum();
+        if let Err(error) = self.append_state(unit) {
+            tracing::debug!(%error, "messages of a silent client are not recorded as returned");
+        }
+        drop(core);
+        if released > 0 {
+            tracing::info!(clients = gone.len(), released, "clients went silent; their messages return");
+        }
+    }
+}
+
+async fn keep_retention(broker: Broker) {
+    let inner = &broker.inner;
+    loop {
+        inner.clock.sleep(RETENTION_EVERY).await;
+        if let Err(error) = trim_topics(&broker).await {
+            tracing::warn!(%error, "retention of topics could not be kept; trying again");
+        }
+        let Some(start) = inner.store.retention_cut(inner.clock.now()) else { continue };
+        if let Err(error) = trim_log(&broker, start).await {
+            tracing::warn!(%error, "retention of the log could not be kept; trying again");
+        }
+    }
+}
+
+/// Messages older than their topic's own retention leave their queues; the log keeps the bytes until its segment goes.
+async fn trim_topics(broker: &Broker) -> Result<(), TrimError> {
+    let now = broker.inner.clock.now();
+    let store = broker.inner.store.clone();
+    let wanted: Vec<(TopicId, u32, Timestamp)> = broker
+        .topics()
+        .iter()
+        .filter_map(|topic| Some((topic.id, topic.queues, now.minus(topic.retention?))))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let firsts = broker.inner.tasks.blocking(move || {
+        let mut firsts = Vec::new();
+        for (topic, queues, oldest) in wanted {
+            for queue in (0..queues).map(QueueId) {
+                firsts.push((topic, queue, store.first_at_or_after(topic, queue, oldest)?));
+            }
+        }
+        Ok::<_, FoldError>(firsts)
+    });
+    write_trims(broker, firsts.await?, None).await
+}
+
+/// The log begins at `start` from now on: queues forget what lies before, then the segments go.
+async fn trim_log(broker: &Broker, start: LogPosition) -> Result<(), TrimError> {
+    let store = broker.inner.store.clone();
+    let topics: Vec<(TopicId, u32)> = broker.topics().iter().map(|topic| (topic.id, topic.queues)).collect();
+    let firsts = broker.inner.tasks.blocking(move || {
+        let mut firsts = Vec::new();
+        for (topic, queues) in topics {
+            for queue in (0..queues).map(QueueId) {
+                firsts.push((topic, queue, store.first_in_log(topic, queue, start)?));
+            }
+        }
+        Ok::<_, FoldError>(firsts)
+    });
+    write_trims(broker, firsts.await?, Some(start)).await?;
+    broker.inner.store.trim(start).await.map_err(|error| TrimError::Store(error.to_string()))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum TrimError {
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    #[error("the log does not take the record: {0}")]
+    Log(String),
+    #[error("{0}")]
+    Store(String),
+}
+
+async fn write_trims(
+    broker: &Broker,
+    firsts: Vec<(TopicId, QueueId, QueueOffset)>,
+    start: Option<LogPosition>,
+) -> Result<(), TrimError> {
+    let inner = &broker.inner;
+    let appended = {
+        let mut unit = Unit::state();
+        let mut core = inner.core.lock();
+        for (topic, queue, first) in firsts {
+            let known = core.topic(topic).and_then(|state| state.tails.get(queue.get() as usize)).map(|tail| tail.first());
+            if known.is_some_and(|known| first > known) {
+                unit.push(&Record::Trimmed { topic, queue, first });
+                core.trim(topic, queue, first);
+            }
+        }
+        if let Some(start) = start {
+            unit.push(&Record::LogTrimmed { start });
+        }
+        inner.append_state(unit).map_err(|error| TrimError::Log(error.to_string()))?
+    };
+    if let Some(seq) = appended {
+        inner.durable(seq).await.map_err(|error| TrimError::Log(error.to_string()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! The broker as everyone else sees it. The verbs themselves are in the files named after them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::broker::api::{BrokerStatus, ClientId};
+use crate::broker::catalog::{Catalog, NextIds};
+use crate::broker::delivery::core::Core;
+use crate::broker::delivery::subscription::{QueueState, Subscription};
+use crate::broker::delivery::tail::QueueTail;
+use crate::broker::handles::Handles;
+use crate::broker::members::{LiveGuard, Members, holder_of};
+use crate::broker::news::News;
+use crate::broker::options::BrokerOptions;
+use crate::broker::upkeep;
+use crate::model::group::Group;
+use crate::model::name::{GroupName, TopicName};
+use crate::model::position::{GrantId, GroupId, QueueOffset, ShardId, TopicId, UnitSeq};
+use crate::model::topic::{Promise, Topic};
+use crate::observe::meters::Meters;
+use crate::runtime::budget::Budget;
+use crate::runtime::clock::Clock;
+use crate::runtime::entropy::Entropy;
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::tasks::Tasks;
+use crate::runtime::watermark::ShardFailed;
+use crate::store::record::Unit;
+use crate::store::{AppendError, FoldError, LogHealth, Store};
+
+/// Why a broker could not begin.
+#[derive(Debug, Error)]
+pub enum OpenBrokerError {
+    /// The folded state could not be read.
+    #[error("the folded state cannot be read: {0}")]
+    Fold(#[from] FoldError),
+    /// A thread was refused.
+    #[error("the appender cannot start: {0}")]
+    Start(#[from] std::io::Error),
+}
+
+/// Cheap handle of the broker of one shard.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub options: BrokerOptions,
+    pub shard: ShardId,
+    pub store: Store,
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub metrics: Arc<Meters>,
+    pub core: Mutex<Core>,
+    pub catalog: Catalog,
+    /// Serialises changes of the catalogue; the ids are handed out under it.
+    pub catalog_change: tokio::sync::Mutex<NextIds>,
+    pub members: Members,
+    pub handles: Handles,
+    pub pollers: Budget,
+    pub shutdown: Shutdown,
+    pub timer_changed: Arc<Notify>,
+    pub condemned_added: Arc<Notify>,
+    /// Whether any topic shows messages before they are durable.
+    pub any_written: Arc<AtomicBool>,
+    /// The last unit that settled something: a repeated ack waits for it.
+    pub last_settled: AtomicU64,
+    grants: AtomicU64,
+}
+
+impl Broker {
+    /// Begins from the folded state, starts the log's appender and the broker's own tasks.
+    ///
+    /// # Errors
+    /// The folded state cannot be read, or a thread was refused.
+    pub async fn open(
+        options: BrokerOptions,
+        store: Store,
+        clock: Clock,
+        tasks: Tasks,
+        entropy: Entropy,
+        metrics: Arc<Meters>,
+        receipt_key: [u8; 32],
+    ) -> Result<Self, OpenBrokerError> {
+        let timer_changed = Arc::new(Notify::new());
+        let condemned_added = Arc::new(Notify::new());
+        let reader = store.clone();
+        let core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
+        let restored = tasks.blocking(move || restore(&reader, core)).await?;
+        let any_written = restored.topics.iter().any(|topic| topic.promise == Promise::Written);
+        let members = Members::new(options.members_max, options.session_timeout, options.slow_session_timeout);
+        let now = clock.now();
+        for holder in restored.core.holders() {
+            // Clients had no chance to be heard of yet: their session begins now.
+            members.seen(holder, false, now);
+        }
+        let inner = Arc::new(Inner {
+            shard: store.shard(),
+            clock,
+            tasks,
+            metrics,
+            core: Mutex::new(restored.core),
+            catalog: Catalog::new(restored.topics, restored.groups),
+            catalog_change: tokio::sync::Mutex::new(restored.next_ids),
+            members,
+            handles: Handles::new(&receipt_key),
+            pollers: Budget::new(options.pollers_max as u64),
+            shutdown: Shutdown::new(),
+            timer_changed,
+            condemned_added,
+            any_written: Arc::new(AtomicBool::new(any_written)),
+            last_settled: AtomicU64::new(0),
+            grants: AtomicU64::new(entropy.next_u64()),
+            options,
+            store,
+        });
+        inner.store.run(Arc::new(News::new(&inner)))?;
+        let broker = Self { inner };
+        upkeep::start(&broker);
+        Ok(broker)
+    }
+
+    /// A topic.
+    #[must_use]
+    pub fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.inner.catalog.topic(name)
+    }
+
+    /// All topics, by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.inner.catalog.topics()
+    }
+
+    /// A group.
+    #[must_use]
+    pub fn group(&self, name: &GroupName) -> Option<Arc<Group>> {
+        self.inner.catalog.group(name)
+    }
+
+    /// All groups, by name.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        self.inner.catalog.groups()
+    }
+
+    /// A group as it is, or as it would be created at its first use; `None` when it would not be.
+    #[must_use]
+    pub fn group_or_default(&self, name: &GroupName) -> Option<Group> {
+        match self.group(name) {
+            Some(group) => Some(Group::clone(&group)),
+            None => self.inner.options.auto_create_groups.then(|| Group::with_defaults(GroupId(0), name.clone())),
+        }
+    }
+
+    /// A client was heard of. `slow_heartbeat`: of a kind that heartbeats every 30 s only.
+    pub fn client_seen(&self, client: &ClientId, slow_heartbeat: bool) {
+        self.inner.members.seen(holder_of(client), slow_heartbeat, self.inner.clock.now());
+    }
+
+    /// A client opened a telemetry stream; it counts as live while the guard exists.
+    #[must_use]
+    pub fn telemetry_opened(&self, client: &ClientId) -> LiveGuard {
+        self.inner.members.open(holder_of(client), self.inner.clock.now())
+    }
+
+    /// A client said good-bye: what it holds by auto-renewal returns at once.
+    pub async fn client_terminated(&self, client: &ClientId) {
+        let holder = holder_of(client);
+        self.inner.members.terminated(holder);
+        self.inner.release_holders(&[holder]);
+    }
+
+    /// State in numbers.
+    #[must_use]
+    pub fn status(&self) -> BrokerStatus {
+        let reason = match self.inner.store.health() {
+            _ if self.inner.shutdown.is_draining() => "the broker is shutting down".to_owned(),
+            LogHealth::Ready => String::new(),
+            other => other.to_string(),
+        };
+        let in_flight = self.group_counts().iter().map(|counts| counts.in_flight).sum();
+        BrokerStatus {
+            ready: reason.is_empty(),
+            reason,
+            topics: self.topics().len(),
+            groups: self.groups().len(),
+            members: self.inner.members.count(),
+            pollers: usize::try_from(self.inner.pollers.used()).unwrap_or(usize::MAX),
+            in_flight,
+        }
+    }
+
+    /// The store below, for status pages.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Drain and stop.
+    #[must_use]
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.inner.shutdown
+    }
+
+    /// Ends the broker's tasks and closes the store; everything accepted is durable afterwards.
+    pub async fn close(&self) {
+        self.inner.shutdown.stop();
+        self.inner.store.close().await;
+    }
+}
+
+impl Inner {
+    /// A number that no earlier grant carries.
+    pub fn next_grant(&self) -> GrantId {
+        GrantId(self.grants.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Hands a unit of state changes to the log; an empty one needs no place there.
+    pub fn append_state(&self, unit: Unit) -> Result<Option<UnitSeq>, AppendError> {
+        if unit.is_empty() { Ok(None) } else { self.store.append(unit).map(Some) }
+    }
+
+    /// Waits until a unit is on stable storage.
+    pub async fn durable(&self, seq: UnitSeq) -> Result<(), ShardFailed> {
+        self.store.marks().wait(crate::runtime::watermark::Rung::Durable, seq).await
+    }
+}
+
+struct Restored {
+    core: Core,
+    topics: Vec<Topic>,
+    groups: Vec<Group>,
+    next_ids: NextIds,
+}
+
+fn restore(store: &Store, mut core: Core) -> Result<Restored, FoldError> {
+    let topics = store.topics()?;
+    let groups = store.groups()?;
+    for topic in &topics {
+        let mut tails: Vec<QueueTail> = (0..topic.queues).map(|_| QueueTail::default()).collect();
+        for (queue, bounds) in store.queues(topic.id)? {
+            let index = queue.get() as usize;
+            while tails.len() <= index {
+                tails.push(QueueTail::default());
+            }
+            tails[index] = QueueTail::restored(bounds.first, bounds.next);
+        }
+        core.put_topic(Arc::new(topic.clone()), Some(tails));
+    }
+    let by_id: BTreeMap<GroupId, Arc<Group>> =
+        groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
+    for ((topic, group), queues) in restored_queues(store)? {
+        let Some(group) = by_id.get(&group) else { continue };
+        let Some(count) = core.topic(topic).map(|state| state.tails.len()) else { continue };
+        let mut queues = queues;
+        let states = (0..count as u32).map(|queue| queues.remove(&queue).unwrap_or_default()).collect();
+        core.put_subscription(topic, Subscription::new(group.clone(), states));
+    }
+    let (topic, group) = store.next_ids()?;
+    Ok(Restored { core, topics, groups, next_ids: NextIds { topic, group } })
+}
+
+type QueuesOfSubscriptions = BTreeMap<(TopicId, GroupId), BTreeMap<u32, QueueState>>;
+
+fn restored_queues(store: &Store) -> Result<QueuesOfSubscriptions, FoldError> {
+    let mut subscriptions = QueuesOfSubscriptions::new();
+    for (group, topic, queue, next) in store.cursors()? {
+        subscriptions.entry((topic, group)).or_default().insert(queue.get(), QueueState::starting_at(next));
+    }
+    for row in store.leases()? {
+        // Without an entry the message is out of retention; nothing is left to deliver.
+        let Some(entry) = row.entry else { continue };
+        let state = subscriptions.entry((row.topic, row.group)).or_default().entry(row.queue.get()).or_default();
+        state.leases.restore(entry, row.attempt, row.lease);
+        state.leases.advance(QueueOffset(row.offset.get() + 1));
+        state.recorded_next = state.leases.next();
+    }
+    Ok(subscriptions)
+}
