@@ -4,11 +4,8 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 3] = [
-    "apache/rocketmq/v2/service.proto",
-    "apache/rocketmq/v2/admin.proto",
-    "bolide/admin/v1/admin.proto",
-];
+const FILES: [&str; 3] =
+    ["apache/rocketmq/v2/service.proto", "apache/rocketmq/v2/admin.proto", "bolide/admin/v1/admin.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -28,10 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // The body stays a slice of the receive buffer instead of being copied.
         .bytes(".apache.rocketmq.v2.Message.body")
         // Written by hand so that a stored message is spliced into the answer instead of being decoded and encoded again.
-        .extern_path(
-            ".apache.rocketmq.v2.ReceiveMessageResponse",
-            "crate::wire_receive::ReceiveMessageResponse",
-        )
+        .extern_path(".apache.rocketmq.v2.ReceiveMessageResponse", "crate::wire_receive::ReceiveMessageResponse")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod catalog_codec;
 mod codec;
 pub mod files;
+pub mod log;
 pub mod mmap;
 pub mod record;
 mod stub;

@@ -3,25 +3,13 @@
 //! They stop at the borders that `tests/house.rs` names; everything behind works with `model` types.
 
 /// `apache.rocketmq.v2`: what the official clients speak.
-#[allow(
-    clippy::all,
-    missing_docs,
-    rustdoc::all,
-    unreachable_pub,
-    unused_qualifications
-)]
+#[allow(clippy::all, missing_docs, rustdoc::all, unreachable_pub, unused_qualifications)]
 pub mod rocketmq {
     tonic::include_proto!("apache.rocketmq.v2");
 }
 
 /// `bolide.admin.v1`: what `bolide admin` speaks.
-#[allow(
-    clippy::all,
-    missing_docs,
-    rustdoc::all,
-    unreachable_pub,
-    unused_qualifications
-)]
+#[allow(clippy::all, missing_docs, rustdoc::all, unreachable_pub, unused_qualifications)]
 pub mod admin {
     tonic::include_proto!("bolide.admin.v1");
 }

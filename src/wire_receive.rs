@@ -56,10 +56,8 @@ pub enum Content {
 /// Length of the spliced `Message`, and of the `SystemProperties` inside it, in bytes.
 fn stored_len(rest: &Bytes, system_static: &Bytes, system_delivery: &Bytes) -> (usize, usize) {
     let system = system_static.len() + system_delivery.len();
-    let message = rest.len()
-        + encoding::key_len(SYSTEM_PROPERTIES)
-        + encoding::encoded_len_varint(system as u64)
-        + system;
+    let message =
+        rest.len() + encoding::key_len(SYSTEM_PROPERTIES) + encoding::encoded_len_varint(system as u64) + system;
     (message, system)
 }
 
@@ -69,11 +67,7 @@ impl prost::Message for ReceiveMessageResponse {
             None => {}
             Some(Content::Status(status)) => encoding::message::encode(STATUS, status, buf),
             Some(Content::Message(message)) => encoding::message::encode(MESSAGE, message, buf),
-            Some(Content::Stored {
-                rest,
-                system_static,
-                system_delivery,
-            }) => {
+            Some(Content::Stored { rest, system_static, system_delivery }) => {
                 let (message, system) = stored_len(rest, system_static, system_delivery);
                 encoding::encode_key(MESSAGE, WireType::LengthDelimited, buf);
                 encoding::encode_varint(message as u64, buf);
@@ -94,17 +88,11 @@ impl prost::Message for ReceiveMessageResponse {
             None => 0,
             Some(Content::Status(status)) => encoding::message::encoded_len(STATUS, status),
             Some(Content::Message(message)) => encoding::message::encoded_len(MESSAGE, message),
-            Some(Content::Stored {
-                rest,
-                system_static,
-                system_delivery,
-            }) => {
+            Some(Content::Stored { rest, system_static, system_delivery }) => {
                 let (message, _) = stored_len(rest, system_static, system_delivery);
                 encoding::key_len(MESSAGE) + encoding::encoded_len_varint(message as u64) + message
             }
-            Some(Content::DeliveryTimestamp(at)) => {
-                encoding::message::encoded_len(DELIVERY_TIMESTAMP, at)
-            }
+            Some(Content::DeliveryTimestamp(at)) => encoding::message::encoded_len(DELIVERY_TIMESTAMP, at),
         }
     }
 
@@ -156,9 +144,7 @@ impl prost::Message for ReceiveMessageResponse {
 impl ReceiveMessageResponse {
     /// An element that carries `content`.
     pub fn new(content: Content) -> Self {
-        Self {
-            content: Some(content),
-        }
+        Self { content: Some(content) }
     }
 }
 
@@ -187,24 +173,16 @@ mod tests {
     }
 
     fn ordinary(content: OrdinaryContent) -> Vec<u8> {
-        let ordinary = Ordinary {
-            content: Some(content),
-        };
+        let ordinary = Ordinary { content: Some(content) };
         ordinary.encode_to_vec()
     }
 
     fn status() -> v2::Status {
-        v2::Status {
-            code: v2::Code::MessageNotFound as i32,
-            message: "nothing".into(),
-        }
+        v2::Status { code: v2::Code::MessageNotFound as i32, message: "nothing".into() }
     }
 
     fn instant() -> prost_types::Timestamp {
-        prost_types::Timestamp {
-            seconds: 1_700_000_000,
-            nanos: 5,
-        }
+        prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5 }
     }
 
     fn system_static() -> v2::SystemProperties {
@@ -237,10 +215,7 @@ mod tests {
 
     fn message(body: &[u8]) -> v2::Message {
         v2::Message {
-            topic: Some(v2::Resource {
-                resource_namespace: String::new(),
-                name: "t".into(),
-            }),
+            topic: Some(v2::Resource { resource_namespace: String::new(), name: "t".into() }),
             user_properties: [("a".to_string(), "1".to_string())].into(),
             system_properties: Some(system_whole()),
             body: Bytes::copy_from_slice(body),
@@ -261,14 +236,8 @@ mod tests {
     fn unspliced_elements_are_written_as_generated_code_would() {
         let pairs = [
             (Content::Status(status()), OrdinaryContent::Status(status())),
-            (
-                Content::Message(message(b"body")),
-                OrdinaryContent::Message(message(b"body")),
-            ),
-            (
-                Content::DeliveryTimestamp(instant()),
-                OrdinaryContent::DeliveryTimestamp(instant()),
-            ),
+            (Content::Message(message(b"body")), OrdinaryContent::Message(message(b"body"))),
+            (Content::DeliveryTimestamp(instant()), OrdinaryContent::DeliveryTimestamp(instant())),
         ];
         for (ours, theirs) in pairs {
             let element = ReceiveMessageResponse::new(ours);
@@ -298,9 +267,7 @@ mod tests {
             assert_eq!(spliced.len(), plain.len(), "body of {body_len}");
             assert_eq!(
                 ReceiveMessageResponse::decode(&spliced[..]),
-                Ok(ReceiveMessageResponse::new(Content::Message(message(
-                    &body
-                )))),
+                Ok(ReceiveMessageResponse::new(Content::Message(message(&body)))),
                 "body of {body_len}"
             );
         }
@@ -313,14 +280,8 @@ mod tests {
             system_static: Bytes::new(),
             system_delivery: Bytes::new(),
         });
-        let empty = v2::Message {
-            system_properties: Some(v2::SystemProperties::default()),
-            ..Default::default()
-        };
-        assert_eq!(
-            element.encode_to_vec(),
-            ordinary(OrdinaryContent::Message(empty))
-        );
+        let empty = v2::Message { system_properties: Some(v2::SystemProperties::default()), ..Default::default() };
+        assert_eq!(element.encode_to_vec(), ordinary(OrdinaryContent::Message(empty)));
     }
 
     #[test]
@@ -330,9 +291,7 @@ mod tests {
         bytes.extend(ordinary(OrdinaryContent::DeliveryTimestamp(instant())));
         assert_eq!(
             ReceiveMessageResponse::decode(&bytes[..]),
-            Ok(ReceiveMessageResponse::new(Content::DeliveryTimestamp(
-                instant()
-            )))
+            Ok(ReceiveMessageResponse::new(Content::DeliveryTimestamp(instant())))
         );
     }
 
@@ -340,11 +299,7 @@ mod tests {
     fn cut_off_bytes_are_an_error_and_not_a_message() {
         let bytes = stored(b"body").encode_to_vec();
         for len in 1..bytes.len() {
-            assert!(
-                ReceiveMessageResponse::decode(&bytes[..len]).is_err(),
-                "{len} of {} bytes",
-                bytes.len()
-            );
+            assert!(ReceiveMessageResponse::decode(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
         }
     }
 }

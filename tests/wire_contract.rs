@@ -28,8 +28,7 @@ struct Counts {
 
 impl Counts {
     fn of(facts: &Facts) -> Self {
-        let starting =
-            |prefix: &str| facts.keys().filter(|key| key.starts_with(prefix)).count() as u64;
+        let starting = |prefix: &str| facts.keys().filter(|key| key.starts_with(prefix)).count() as u64;
         Self {
             services: starting("service "),
             rpcs: starting("rpc "),
@@ -42,8 +41,7 @@ impl Counts {
 }
 
 fn compiled() -> FileDescriptorSet {
-    FileDescriptorSet::decode(bolide::wire::DESCRIPTOR_SET)
-        .expect("the build wrote an encoded descriptor set")
+    FileDescriptorSet::decode(bolide::wire::DESCRIPTOR_SET).expect("the build wrote an encoded descriptor set")
 }
 
 fn contract() -> Value {
@@ -55,34 +53,23 @@ fn contract() -> Value {
 // ---- facts of the contract -------------------------------------------------------------------------------------------
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key]
-        .as_str()
-        .unwrap_or_else(|| panic!("wire.json: no text {key:?} in {value}"))
+    value[key].as_str().unwrap_or_else(|| panic!("wire.json: no text {key:?} in {value}"))
 }
 
 fn number(value: &Value, key: &str) -> i64 {
-    value[key]
-        .as_i64()
-        .unwrap_or_else(|| panic!("wire.json: no number {key:?} in {value}"))
+    value[key].as_i64().unwrap_or_else(|| panic!("wire.json: no number {key:?} in {value}"))
 }
 
 fn entries<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value[key]
-        .as_array()
-        .unwrap_or_else(|| panic!("wire.json: no list {key:?} in {value}"))
+    value[key].as_array().unwrap_or_else(|| panic!("wire.json: no list {key:?} in {value}"))
 }
 
 fn named<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    value[key]
-        .as_object()
-        .unwrap_or_else(|| panic!("wire.json: no object {key:?}"))
-        .iter()
+    value[key].as_object().unwrap_or_else(|| panic!("wire.json: no object {key:?}")).iter()
 }
 
 fn flag(value: &Value, key: &str) -> bool {
-    value[key]
-        .as_bool()
-        .unwrap_or_else(|| panic!("wire.json: no flag {key:?} in {value}"))
+    value[key].as_bool().unwrap_or_else(|| panic!("wire.json: no flag {key:?} in {value}"))
 }
 
 fn set_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -92,22 +79,12 @@ fn set_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn facts_of_contract(contract: &Value) -> Facts {
     let mut facts = Facts::new();
     for file in entries(contract, "files") {
-        let imports = set_of(
-            entries(file, "imports")
-                .iter()
-                .map(|import| import.as_str().expect("a text")),
-        );
+        let imports = set_of(entries(file, "imports").iter().map(|import| import.as_str().expect("a text")));
         let syntax = text(contract, "syntax");
-        facts.insert(
-            format!("file {}", text(file, "name")),
-            format!("syntax {syntax}, imports {imports}"),
-        );
+        facts.insert(format!("file {}", text(file, "name")), format!("syntax {syntax}, imports {imports}"));
     }
     for (name, service) in named(contract, "services") {
-        facts.insert(
-            format!("service {name}"),
-            format!("in {}", text(service, "file")),
-        );
+        facts.insert(format!("service {name}"), format!("in {}", text(service, "file")));
         for rpc in entries(service, "rpcs") {
             let fact = format!(
                 "path {}, request {}, response {}, streaming {} {}",
@@ -121,15 +98,8 @@ fn facts_of_contract(contract: &Value) -> Facts {
         }
     }
     for (name, message) in named(contract, "messages") {
-        let oneofs = set_of(
-            entries(message, "oneofs")
-                .iter()
-                .map(|oneof| oneof.as_str().expect("a text")),
-        );
-        facts.insert(
-            format!("message {name}"),
-            format!("in {}, oneofs {oneofs}", text(message, "file")),
-        );
+        let oneofs = set_of(entries(message, "oneofs").iter().map(|oneof| oneof.as_str().expect("a text")));
+        facts.insert(format!("message {name}"), format!("in {}, oneofs {oneofs}", text(message, "file")));
         for field in entries(message, "fields") {
             let kind = match text(field, "label") {
                 "map" => format!(
@@ -148,15 +118,9 @@ fn facts_of_contract(contract: &Value) -> Facts {
         }
     }
     for (name, enumeration) in named(contract, "enums") {
-        facts.insert(
-            format!("enum {name}"),
-            format!("in {}", text(enumeration, "file")),
-        );
+        facts.insert(format!("enum {name}"), format!("in {}", text(enumeration, "file")));
         for value in entries(enumeration, "values") {
-            facts.insert(
-                format!("value {name}#{}", number(value, "number")),
-                text(value, "name").to_string(),
-            );
+            facts.insert(format!("value {name}#{}", number(value, "number")), text(value, "name").to_string());
         }
     }
     facts
@@ -168,17 +132,9 @@ fn facts_of_descriptors(set: &FileDescriptorSet) -> Facts {
     let mut facts = Facts::new();
     for file in set.file.iter().filter(|file| file.package() == PACKAGE) {
         let imports = set_of(file.dependency.iter().map(String::as_str));
-        insert(
-            &mut facts,
-            format!("file {}", file.name()),
-            format!("syntax {}, imports {imports}", file.syntax()),
-        );
+        insert(&mut facts, format!("file {}", file.name()), format!("syntax {}, imports {imports}", file.syntax()));
         for service in &file.service {
-            insert(
-                &mut facts,
-                format!("service {}", service.name()),
-                format!("in {}", file.name()),
-            );
+            insert(&mut facts, format!("service {}", service.name()), format!("in {}", file.name()));
             for method in &service.method {
                 let fact = format!(
                     "path /{PACKAGE}.{}/{}, request {}, response {}, streaming {} {}",
@@ -189,11 +145,7 @@ fn facts_of_descriptors(set: &FileDescriptorSet) -> Facts {
                     method.client_streaming(),
                     method.server_streaming(),
                 );
-                insert(
-                    &mut facts,
-                    format!("rpc {}/{}", service.name(), method.name()),
-                    fact,
-                );
+                insert(&mut facts, format!("rpc {}/{}", service.name(), method.name()), fact);
             }
         }
         for message in &file.message_type {
@@ -214,43 +166,25 @@ fn insert(facts: &mut Facts, key: String, fact: String) {
 }
 
 fn relative(type_name: &str) -> &str {
-    type_name
-        .strip_prefix(".apache.rocketmq.v2.")
-        .unwrap_or(type_name)
+    type_name.strip_prefix(".apache.rocketmq.v2.").unwrap_or(type_name)
 }
 
 fn add_message(facts: &mut Facts, file: &str, outer: &str, message: &DescriptorProto) {
     let name = format!("{outer}{}", message.name());
-    let synthetic: BTreeSet<i32> = message
-        .field
-        .iter()
-        .filter(|field| field.proto3_optional())
-        .filter_map(|field| field.oneof_index)
-        .collect();
+    let synthetic: BTreeSet<i32> =
+        message.field.iter().filter(|field| field.proto3_optional()).filter_map(|field| field.oneof_index).collect();
     let oneofs = message
         .oneof_decl
         .iter()
         .enumerate()
         .filter(|(index, _)| !synthetic.contains(&(*index as i32)))
         .map(|(_, oneof)| oneof.name());
-    insert(
-        facts,
-        format!("message {name}"),
-        format!("in {file}, oneofs {}", set_of(oneofs)),
-    );
+    insert(facts, format!("message {name}"), format!("in {file}, oneofs {}", set_of(oneofs)));
     for field in &message.field {
-        insert(
-            facts,
-            format!("field {name}#{}", field.number()),
-            field_fact(message, field),
-        );
+        insert(facts, format!("field {name}#{}", field.number()), field_fact(message, field));
     }
     let inner = format!("{name}.");
-    for nested in message
-        .nested_type
-        .iter()
-        .filter(|nested| !is_map_entry(nested))
-    {
+    for nested in message.nested_type.iter().filter(|nested| !is_map_entry(nested)) {
         add_message(facts, file, &inner, nested);
     }
     for enumeration in &message.enum_type {
@@ -262,11 +196,7 @@ fn add_enum(facts: &mut Facts, file: &str, outer: &str, enumeration: &EnumDescri
     let name = format!("{outer}{}", enumeration.name());
     insert(facts, format!("enum {name}"), format!("in {file}"));
     for value in &enumeration.value {
-        insert(
-            facts,
-            format!("value {name}#{}", value.number()),
-            value.name().to_string(),
-        );
+        insert(facts, format!("value {name}#{}", value.number()), value.name().to_string());
     }
 }
 
@@ -292,29 +222,16 @@ fn field_fact(message: &DescriptorProto, field: &FieldDescriptorProto) -> String
         let (kind, type_name) = kind_and_type(field);
         format!("{label} {kind} {type_name}")
     };
-    format!(
-        "{}: {kind}, oneof {}",
-        field.name(),
-        real_oneof.unwrap_or("-")
-    )
+    format!("{}: {kind}, oneof {}", field.name(), real_oneof.unwrap_or("-"))
 }
 
 fn is_map_entry(message: &DescriptorProto) -> bool {
-    message
-        .options
-        .as_ref()
-        .is_some_and(|options| options.map_entry())
+    message.options.as_ref().is_some_and(|options| options.map_entry())
 }
 
-fn map_entry<'a>(
-    message: &'a DescriptorProto,
-    field: &FieldDescriptorProto,
-) -> Option<&'a DescriptorProto> {
+fn map_entry<'a>(message: &'a DescriptorProto, field: &FieldDescriptorProto) -> Option<&'a DescriptorProto> {
     let entry = field.type_name().rsplit('.').next()?;
-    message
-        .nested_type
-        .iter()
-        .find(|nested| is_map_entry(nested) && nested.name() == entry)
+    message.nested_type.iter().find(|nested| is_map_entry(nested) && nested.name() == entry)
 }
 
 fn kind_and_type(field: &FieldDescriptorProto) -> (&'static str, String) {
@@ -348,9 +265,7 @@ fn differences(contract: &Facts, compiled: &Facts) -> Vec<String> {
     keys.into_iter()
         .filter_map(|key| match (contract.get(key), compiled.get(key)) {
             (Some(wanted), Some(found)) if wanted == found => None,
-            (Some(wanted), Some(found)) => {
-                Some(format!("{key}: contract {wanted:?}, compiled {found:?}"))
-            }
+            (Some(wanted), Some(found)) => Some(format!("{key}: contract {wanted:?}, compiled {found:?}")),
             (Some(wanted), None) => Some(format!("{key}: only in the contract: {wanted:?}")),
             (None, Some(found)) => Some(format!("{key}: only compiled: {found:?}")),
             (None, None) => None,
@@ -368,11 +283,7 @@ fn the_compiled_protocol_is_the_contract_and_nothing_else() {
     for difference in differences.iter().take(SHOWN_DIFFERENCES) {
         println!("{difference}");
     }
-    assert!(
-        differences.is_empty(),
-        "{} differences, the first {SHOWN_DIFFERENCES} above",
-        differences.len()
-    );
+    assert!(differences.is_empty(), "{} differences, the first {SHOWN_DIFFERENCES} above", differences.len());
 }
 
 #[test]
@@ -388,14 +299,8 @@ fn neither_side_of_the_comparison_is_empty_or_shorter_than_the_contract_declares
         fields: declared("fields"),
         enum_values: declared("enum_values"),
     };
-    assert_eq!(
-        (declared.services, declared.rpcs, declared.messages),
-        (2, 33, 106)
-    );
-    assert_eq!(
-        (declared.enums, declared.fields, declared.enum_values),
-        (17, 365, 128)
-    );
+    assert_eq!((declared.services, declared.rpcs, declared.messages), (2, 33, 106));
+    assert_eq!((declared.enums, declared.fields, declared.enum_values), (17, 365, 128));
     assert_eq!(Counts::of(&facts_of_contract(&contract)), declared);
     assert_eq!(Counts::of(&facts_of_descriptors(&compiled())), declared);
 }
@@ -406,40 +311,17 @@ struct Alteration {
     apply: fn(&mut FileDescriptorSet),
 }
 
-fn file<'a>(
-    set: &'a mut FileDescriptorSet,
-    name: &str,
-) -> &'a mut prost_types::FileDescriptorProto {
+fn file<'a>(set: &'a mut FileDescriptorSet, name: &str) -> &'a mut prost_types::FileDescriptorProto {
     let path = format!("apache/rocketmq/v2/{name}.proto");
-    set.file
-        .iter_mut()
-        .find(|file| file.name() == path)
-        .expect("compiled file")
+    set.file.iter_mut().find(|file| file.name() == path).expect("compiled file")
 }
 
-fn message<'a>(
-    set: &'a mut FileDescriptorSet,
-    in_file: &str,
-    name: &str,
-) -> &'a mut DescriptorProto {
-    file(set, in_file)
-        .message_type
-        .iter_mut()
-        .find(|message| message.name() == name)
-        .expect("compiled message")
+fn message<'a>(set: &'a mut FileDescriptorSet, in_file: &str, name: &str) -> &'a mut DescriptorProto {
+    file(set, in_file).message_type.iter_mut().find(|message| message.name() == name).expect("compiled message")
 }
 
-fn field<'a>(
-    set: &'a mut FileDescriptorSet,
-    in_file: &str,
-    owner: &str,
-    name: &str,
-) -> &'a mut FieldDescriptorProto {
-    message(set, in_file, owner)
-        .field
-        .iter_mut()
-        .find(|field| field.name() == name)
-        .expect("compiled field")
+fn field<'a>(set: &'a mut FileDescriptorSet, in_file: &str, owner: &str, name: &str) -> &'a mut FieldDescriptorProto {
+    message(set, in_file, owner).field.iter_mut().find(|field| field.name() == name).expect("compiled field")
 }
 
 const ALTERATIONS: &[Alteration] = &[
@@ -453,9 +335,7 @@ const ALTERATIONS: &[Alteration] = &[
     },
     Alteration {
         name: "a field of another integer type",
-        apply: |set| {
-            field(set, "definition", "SystemProperties", "queue_offset").set_type(Type::Sint64)
-        },
+        apply: |set| field(set, "definition", "SystemProperties", "queue_offset").set_type(Type::Sint64),
     },
     Alteration {
         name: "an optional field made singular",
@@ -463,9 +343,7 @@ const ALTERATIONS: &[Alteration] = &[
     },
     Alteration {
         name: "a repeated field made singular",
-        apply: |set| {
-            field(set, "service", "SendMessageRequest", "messages").set_label(Label::Optional)
-        },
+        apply: |set| field(set, "service", "SendMessageRequest", "messages").set_label(Label::Optional),
     },
     Alteration {
         name: "a field moved out of its oneof",
@@ -473,9 +351,7 @@ const ALTERATIONS: &[Alteration] = &[
     },
     Alteration {
         name: "a map with another value type",
-        apply: |set| {
-            message(set, "definition", "Message").nested_type[0].field[1].set_type(Type::Bytes)
-        },
+        apply: |set| message(set, "definition", "Message").nested_type[0].field[1].set_type(Type::Bytes),
     },
     Alteration {
         name: "a field too many",
@@ -486,10 +362,7 @@ const ALTERATIONS: &[Alteration] = &[
             message(set, "definition", "Status").field.push(extra);
         },
     },
-    Alteration {
-        name: "a message missing",
-        apply: |set| file(set, "service").message_type.truncate(3),
-    },
+    Alteration { name: "a message missing", apply: |set| file(set, "service").message_type.truncate(3) },
     Alteration {
         name: "an enum value renumbered",
         apply: |set| file(set, "definition").enum_type[0].value[1].number = Some(99),
@@ -504,11 +377,7 @@ const ALTERATIONS: &[Alteration] = &[
     },
     Alteration {
         name: "an import added",
-        apply: |set| {
-            file(set, "service")
-                .dependency
-                .push("google/protobuf/any.proto".into())
-        },
+        apply: |set| file(set, "service").dependency.push("google/protobuf/any.proto".into()),
     },
 ];
 
@@ -530,11 +399,7 @@ fn the_descriptor_set_resolves_its_own_imports_and_holds_the_admin_service() {
     let names: BTreeSet<&str> = set.file.iter().map(|file| file.name()).collect();
     for file in &set.file {
         for import in &file.dependency {
-            assert!(
-                names.contains(import.as_str()),
-                "{} imports {import}, which is missing",
-                file.name()
-            );
+            assert!(names.contains(import.as_str()), "{} imports {import}, which is missing", file.name());
         }
     }
     assert!(names.contains("bolide/admin/v1/admin.proto"));

@@ -163,10 +163,10 @@ pub fn changed_topic(topic: &Topic, spec: &TopicSpec, exists: bool) -> Result<To
 pub fn topic_differences(topic: &Topic, spec: &TopicSpec) -> String {
     let mut differing = Vec::new();
     let mut compare = |name: &str, has: String, wanted: Option<String>| {
-        if let Some(wanted) = wanted {
-            if wanted != has {
-                differing.push(format!("{name} is {has}, not {wanted}"));
-            }
+        if let Some(wanted) = wanted
+            && wanted != has
+        {
+            differing.push(format!("{name} is {has}, not {wanted}"));
         }
     };
     compare("type", format!("{:?}", topic.topic_type), spec.topic_type.map(|value| format!("{value:?}")));
@@ -194,7 +194,9 @@ pub fn changed_group(group: &Group, spec: &GroupSpec, exists: bool) -> Result<Gr
     }
     if let Some(max_attempts) = spec.max_attempts {
         if max_attempts == 0 || max_attempts > ATTEMPTS_MAX {
-            return Err(CatalogError::Invalid(format!("max attempts must be between 1 and {ATTEMPTS_MAX}, not {max_attempts}")));
+            return Err(CatalogError::Invalid(format!(
+                "max attempts must be between 1 and {ATTEMPTS_MAX}, not {max_attempts}"
+            )));
         }
         changed.max_attempts = max_attempts;
     }
@@ -237,10 +239,10 @@ fn check_backoff(backoff: &Backoff) -> Result<(), CatalogError> {
 pub fn group_differences(group: &Group, spec: &GroupSpec) -> String {
     let mut differing = Vec::new();
     let mut compare = |name: &str, has: String, wanted: Option<String>| {
-        if let Some(wanted) = wanted {
-            if wanted != has {
-                differing.push(format!("{name} is {has}, not {wanted}"));
-            }
+        if let Some(wanted) = wanted
+            && wanted != has
+        {
+            differing.push(format!("{name} is {has}, not {wanted}"));
         }
     };
     compare("ordered", format!("{:?}", group.ordered), spec.ordered.map(|value| format!("{value:?}")));

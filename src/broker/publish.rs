@@ -80,7 +80,12 @@ impl Broker {
                 shared_queue
             } else {
                 // The server maps groups to queues itself: every client library hashes differently.
-                QueueId(u32::try_from(fnv64(message.message_group.as_bytes(), 0xcbf2_9ce4_8422_2325) % u64::from(topic.queues.max(1))).unwrap_or(0))
+                QueueId(
+                    u32::try_from(
+                        fnv64(message.message_group.as_bytes(), 0xcbf2_9ce4_8422_2325) % u64::from(topic.queues.max(1)),
+                    )
+                    .unwrap_or(0),
+                )
             };
             let index = match counts.iter().position(|(known, ..)| *known == queue) {
                 Some(index) => index,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
-use crate::broker::delivery::core::{Core, Wish};
+use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription};
+use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::broker::members::{fnv64, holder_of};
@@ -66,7 +66,13 @@ impl Delivery {
             lease_end: grant.terms.deadline,
         };
         let again = grant.attempt > 1;
-        inner.metrics.messages_out(self.topic.name.name(), self.group.name.name(), again, 1, u64::from(record.body_bytes));
+        inner.metrics.messages_out(
+            self.topic.name.name(),
+            self.group.name.name(),
+            again,
+            1,
+            u64::from(record.body_bytes),
+        );
         Some(Delivered {
             handle: inner.handles.seal(&receipt, 0),
             attempt: grant.attempt,
@@ -264,7 +270,13 @@ impl Broker {
         }
     }
 
-    fn delivery(&self, topic: &Arc<Topic>, group: &Arc<Group>, grants: Vec<(QueueId, Grant)>, repeated: bool) -> Delivery {
+    fn delivery(
+        &self,
+        topic: &Arc<Topic>,
+        group: &Arc<Group>,
+        grants: Vec<(QueueId, Grant)>,
+        repeated: bool,
+    ) -> Delivery {
         Delivery {
             broker: self.clone(),
             topic: topic.clone(),
@@ -312,7 +324,13 @@ impl Broker {
         }
     }
 
-    async fn read_ahead(&self, topic: &Topic, group: &Group, queue: QueueId, from: QueueOffset) -> Result<(), ReceiveError> {
+    async fn read_ahead(
+        &self,
+        topic: &Topic,
+        group: &Group,
+        queue: QueueId,
+        from: QueueOffset,
+    ) -> Result<(), ReceiveError> {
         let (store, id) = (self.inner.store.clone(), topic.id);
         let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
         let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
@@ -321,7 +339,10 @@ impl Broker {
         let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
         if !connects && first.is_some_and(|first| first <= from) {
             // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
-            let text = format!("queue entry {} of queue {queue} of topic {} is missing from the folded state", from, topic.name);
+            let text = format!(
+                "queue entry {} of queue {queue} of topic {} is missing from the folded state",
+                from, topic.name
+            );
             return Err(ReceiveError::ShardFailed(text));
         }
         core.read_ahead(topic.id, group.id, queue, entries);

@@ -106,7 +106,8 @@ impl Broker {
                     counts.ready += queue.ready + tail.visible().get().saturating_sub(next.get());
                     counts.in_flight += queue.leased;
                     counts.waiting += queue.waiting;
-                    let oldest = own.leases.oldest_outstanding().or_else(|| tail.recent(next).map(|entry| entry.stored_at));
+                    let oldest =
+                        own.leases.oldest_outstanding().or_else(|| tail.recent(next).map(|entry| entry.stored_at));
                     counts.oldest = match (counts.oldest, oldest) {
                         (Some(a), Some(b)) => Some(a.min(b)),
                         (a, b) => a.or(b),

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::broker::api::{AckOutcome, ChangeOutcome, SettleError};
 use crate::broker::dead_letter::FORWARDED;
-use crate::broker::delivery::core::{Acked, Condemned, Core};
+use crate::broker::delivery::core::{Condemned, Core};
 use crate::broker::delivery::lease::{LeaseTerms, Standing};
+use crate::broker::delivery::settlement::Acked;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
@@ -22,7 +23,12 @@ impl Broker {
     ///
     /// # Errors
     /// Nothing was acknowledged; after [`SettleError::ShardFailed`] alone that is unknown.
-    pub async fn ack(&self, group: &GroupName, topic: &TopicName, handles: &[String]) -> Result<Vec<AckOutcome>, SettleError> {
+    pub async fn ack(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handles: &[String],
+    ) -> Result<Vec<AckOutcome>, SettleError> {
         let Some((topic, group)) = self.place(group, topic)? else {
             return Ok(vec![AckOutcome::InvalidHandle; handles.len()]);
         };
@@ -103,11 +109,15 @@ impl Broker {
     ///
     /// # Errors
     /// See [`SettleError`].
-    pub async fn to_dead_letter(&self, group: &GroupName, topic: &TopicName, handle: &str) -> Result<AckOutcome, SettleError> {
+    pub async fn to_dead_letter(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+    ) -> Result<AckOutcome, SettleError> {
         let Some((topic, group)) = self.place(group, topic)? else { return Ok(AckOutcome::InvalidHandle) };
         let Some(receipt) = self.open_handle(handle, &topic, &group) else { return Ok(AckOutcome::InvalidHandle) };
-        let which =
-            Condemned { topic: topic.id, group: group.id, queue: receipt.queue, offset: receipt.offset };
+        let which = Condemned { topic: topic.id, group: group.id, queue: receipt.queue, offset: receipt.offset };
         {
             let mut core = self.inner.core.lock();
             match core.standing(&receipt, self.inner.clock.now()) {
@@ -138,7 +148,7 @@ impl Broker {
     }
 
     /// Topic and group of a settlement; `None` when the group does not exist but might: then no handle can be its.
-    fn place(&self, group: &GroupName, topic: &TopicName) -> Result<Option<(Arc<Topic>, Arc<Group>)>, SettleError> {
+    fn place(&self, group: &GroupName, topic: &TopicName) -> Result<Option<Place>, SettleError> {
         let found = self.topic(topic).ok_or_else(|| SettleError::TopicNotFound(topic.clone()))?;
         match self.group(group) {
             Some(group) => Ok(Some((found, group))),
@@ -152,6 +162,8 @@ impl Broker {
         belongs(&receipt, topic, group).then_some(receipt)
     }
 }
+
+type Place = (Arc<Topic>, Arc<Group>);
 
 fn belongs(receipt: &Receipt, topic: &Topic, group: &Group) -> bool {
     receipt.topic == topic.id && receipt.group == group.id

@@ -174,7 +174,8 @@ async fn write_trims(
         let mut unit = Unit::state();
         let mut core = inner.core.lock();
         for (topic, queue, first) in firsts {
-            let known = core.topic(topic).and_then(|state| state.tails.get(queue.get() as usize)).map(|tail| tail.first());
+            let known =
+                core.topic(topic).and_then(|state| state.tails.get(queue.get() as usize)).map(|tail| tail.first());
             if known.is_some_and(|known| first > known) {
                 unit.push(&Record::Trimmed { topic, queue, first });
                 core.trim(topic, queue, first);

@@ -254,8 +254,7 @@ fn restore(store: &Store, mut core: Core) -> Result<Restored, FoldError> {
         }
         core.put_topic(Arc::new(topic.clone()), Some(tails));
     }
-    let by_id: BTreeMap<GroupId, Arc<Group>> =
-        groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
+    let by_id: BTreeMap<GroupId, Arc<Group>> = groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
     for ((topic, group), queues) in restored_queues(store)? {
         let Some(group) = by_id.get(&group) else { continue };
         let Some(count) = core.topic(topic).map(|state| state.tails.len()) else { continue };

@@ -121,11 +121,8 @@ mod tests {
 
     #[test]
     fn exponential_growth_stops_at_its_bound_and_never_overflows() {
-        let backoff = Backoff::Exponential {
-            initial: Duration::from_secs(5),
-            max: Duration::from_secs(7200),
-            multiplier: 2.0,
-        };
+        let backoff =
+            Backoff::Exponential { initial: Duration::from_secs(5), max: Duration::from_secs(7200), multiplier: 2.0 };
         assert_eq!(backoff.after_attempt(1), Duration::from_secs(5));
         assert_eq!(backoff.after_attempt(3), Duration::from_secs(20));
         assert_eq!(backoff.after_attempt(u32::MAX), Duration::from_secs(7200));

@@ -37,11 +37,21 @@ const TOPIC_TYPE: &[&str] = &["topic", "message_type", "is_system"];
 const GROUP_TOPIC_RETRY: &[&str] = &["consumer_group", "topic", "is_retry", "is_system"];
 const GROUP_TOPIC: &[&str] = &["consumer_group", "topic", "is_system"];
 
-const fn counter(name: &'static str, unit: &'static str, labels: &'static [&'static str], help: &'static str) -> MetricDef {
+const fn counter(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> MetricDef {
     MetricDef { name, kind: MetricKind::Counter, unit, labels, help, buckets: &[] }
 }
 
-const fn gauge(name: &'static str, unit: &'static str, labels: &'static [&'static str], help: &'static str) -> MetricDef {
+const fn gauge(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> MetricDef {
     MetricDef { name, kind: MetricKind::Gauge, unit, labels, help, buckets: &[] }
 }
 
@@ -61,8 +71,12 @@ pub const MESSAGE_SIZE: MetricDef = MetricDef {
     buckets: &[1024.0, 4096.0, 524_288.0, 1_048_576.0, 2_097_152.0, 4_194_304.0],
 };
 /// Messages delivered.
-pub const MESSAGES_OUT: MetricDef =
-    counter("rocketmq_messages_out_total", "", GROUP_TOPIC_RETRY, "Messages delivered; redeliveries are is_retry=\"true\".");
+pub const MESSAGES_OUT: MetricDef = counter(
+    "rocketmq_messages_out_total",
+    "",
+    GROUP_TOPIC_RETRY,
+    "Messages delivered; redeliveries are is_retry=\"true\".",
+);
 /// Bytes delivered.
 pub const THROUGHPUT_OUT: MetricDef =
     counter("rocketmq_throughput_out_total", "By", GROUP_TOPIC_RETRY, "Body bytes of the messages delivered.");
@@ -81,8 +95,8 @@ pub const RPC_LATENCY: MetricDef = MetricDef {
     labels: &["protocol_type", "request_code", "response_code", "is_long_polling", "result"],
     help: "Time from the request to its last answer; long polls include their waiting.",
     buckets: &[
-        0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 3000.0, 5000.0, 10_000.0,
-        20_000.0,
+        0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 3000.0, 5000.0,
+        10_000.0, 20_000.0,
     ],
 };
 /// Topics.
@@ -160,7 +174,8 @@ pub const LOG_SYNC_DURATION: MetricDef = MetricDef {
     labels: &["shard"],
     help: "Time of one fdatasync of the log.",
     buckets: &[
-        0.000_05, 0.000_1, 0.000_15, 0.000_2, 0.000_3, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+        0.000_05, 0.000_1, 0.000_15, 0.000_2, 0.000_3, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5,
+        1.0, 5.0,
     ],
 };
 /// Units per group commit.
@@ -180,11 +195,21 @@ pub const LOG_BATCH_BYTES: MetricDef = MetricDef {
     labels: &["shard"],
     help: "Bytes that one group commit made durable.",
     buckets: &[
-        512.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0,
+        512.0,
+        1024.0,
+        4096.0,
+        16_384.0,
+        65_536.0,
+        262_144.0,
+        1_048_576.0,
+        4_194_304.0,
+        16_777_216.0,
+        67_108_864.0,
     ],
 };
 /// Size of the log.
-pub const LOG_BYTES: MetricDef = gauge("bolide_log_bytes", "By", &["shard"], "Bytes that the log's segments occupy on disk.");
+pub const LOG_BYTES: MetricDef =
+    gauge("bolide_log_bytes", "By", &["shard"], "Bytes that the log's segments occupy on disk.");
 /// Number of segments.
 pub const LOG_SEGMENTS: MetricDef = gauge("bolide_log_segments", "", &["shard"], "Segments of the log.");
 /// The ladder.
@@ -226,7 +251,8 @@ pub const IN_FLIGHT: MetricDef = gauge("bolide_in_flight_deliveries", "", &[], "
 pub const IN_FLIGHT_BYTES: MetricDef =
     gauge("bolide_in_flight_bytes", "By", &[], "Request bytes between their arrival and their answer.");
 /// Resident memory.
-pub const RESIDENT_BYTES: MetricDef = gauge("bolide_process_resident_bytes", "By", &[], "Resident memory of the process.");
+pub const RESIDENT_BYTES: MetricDef =
+    gauge("bolide_process_resident_bytes", "By", &[], "Resident memory of the process.");
 /// CPU time.
 pub const CPU_SECONDS: MetricDef =
     gauge("bolide_process_cpu_seconds", "s", &[], "User and system time that the process has used.");

@@ -88,10 +88,13 @@ impl Exporters {
                 .with_endpoint(endpoint)
                 .build()
                 .map_err(collector_error(endpoint))?;
-            metrics = metrics
-                .with_reader(PeriodicReader::builder(exporter).with_interval(options.otlp_interval).build());
-            let exporter =
-                SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(collector_error(endpoint))?;
+            metrics =
+                metrics.with_reader(PeriodicReader::builder(exporter).with_interval(options.otlp_interval).build());
+            let exporter = SpanExporter::builder()
+                .with_tonic()
+                .with_endpoint(endpoint)
+                .build()
+                .map_err(collector_error(endpoint))?;
             let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(options.trace_ratio)));
             let provider = SdkTracerProvider::builder()
                 .with_resource(resource)

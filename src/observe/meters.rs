@@ -134,16 +134,9 @@ impl Meters {
         let instruments = Arc::new(Instruments::new(&meter));
         let topics = Series::new(series_max, topic_meter(&instruments, OTHER));
         let pairs = PairSeries::new(series_max, group_topic_meter(&instruments, OTHER, OTHER));
-        let connections = ["plain", "tls"].map(|transport| instruments.connections.bind(&[KeyValue::new("transport", transport)]));
-        Self {
-            instruments,
-            topics,
-            pairs,
-            rpcs: RwLock::default(),
-            shards: RwLock::default(),
-            connections,
-            board,
-        }
+        let connections =
+            ["plain", "tls"].map(|transport| instruments.connections.bind(&[KeyValue::new("transport", transport)]));
+        Self { instruments, topics, pairs, rpcs: RwLock::default(), shards: RwLock::default(), connections, board }
     }
 
     /// Instruments that lead nowhere, for tests.
@@ -283,7 +276,8 @@ impl Instruments {
     }
 
     fn dead_letters_of(&self, group: &Arc<str>, topic: &Arc<str>) -> BoundCounter<u64> {
-        let names = [KeyValue::new("consumer_group", group.clone()), KeyValue::new("topic", topic.clone()), not_system()];
+        let names =
+            [KeyValue::new("consumer_group", group.clone()), KeyValue::new("topic", topic.clone()), not_system()];
         self.dead_letters.bind(&names)
     }
 

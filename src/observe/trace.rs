@@ -44,10 +44,8 @@ pub enum InstallError {
 /// # Errors
 /// The filter is malformed, or logging is set up already.
 pub fn install(options: &ObserveOptions, tracer: Option<SdkTracer>) -> Result<(), InstallError> {
-    let filter = EnvFilter::try_new(&options.log_filter).map_err(|error| InstallError::Filter {
-        filter: options.log_filter.clone(),
-        reason: error.to_string(),
-    })?;
+    let filter = EnvFilter::try_new(&options.log_filter)
+        .map_err(|error| InstallError::Filter { filter: options.log_filter.clone(), reason: error.to_string() })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match options.log_format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),

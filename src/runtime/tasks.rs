@@ -51,7 +51,7 @@ enum Mode {
 pub struct Threads {
     background: tokio::runtime::Runtime,
     blocking: tokio::runtime::Runtime,
-    lanes: Vec<(Handle, Option<oneshot::Sender<()>>, Option<std::thread::JoinHandle<()>>)>,
+    lanes: Vec<Lane>,
 }
 
 impl Threads {

@@ -81,11 +81,11 @@ impl Watermarks {
 
     /// All units up to and including `seq` have reached `rung`.
     pub fn raise(&self, rung: Rung, seq: UnitSeq) {
-        let mark = match rung {
-            Rung::Written => &self.inner.written,
-            Rung::Durable => &self.inner.durable,
-        };
-        mark.fetch_max(seq.get(), Ordering::AcqRel);
+        // What is durable is also written; the lower rung goes first, so that the ladder holds for everyone who looks.
+        self.inner.written.fetch_max(seq.get(), Ordering::AcqRel);
+        if rung == Rung::Durable {
+            self.inner.durable.fetch_max(seq.get(), Ordering::AcqRel);
+        }
         self.wake_all();
     }
 
@@ -210,6 +210,14 @@ mod tests {
         assert!(!waiting.is_finished());
         marks.raise(Rung::Durable, UnitSeq(3));
         assert_eq!(waiting.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_is_durable_is_also_written() {
+        let marks = marks();
+        marks.raise(Rung::Durable, UnitSeq(5));
+        marks.raise(Rung::Written, UnitSeq(4));
+        assert_eq!(marks.wait(Rung::Written, UnitSeq(5)).await, Ok(()));
     }
 
     #[tokio::test]

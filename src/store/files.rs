@@ -130,6 +130,8 @@ pub trait View: Send + Sync + Debug {
     fn read(&self, offset: u64, length: usize) -> io::Result<Bytes>;
     /// Whether bytes handed out before are still in use somewhere.
     fn is_in_use(&self) -> bool;
+    /// Lets go of memory that earlier reads keep resident; bytes handed out stay valid.
+    fn release(&self);
 }
 
 /// The operating system's files.
@@ -246,13 +248,8 @@ impl Files for RealFiles {
     fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Held>, LockError> {
         let failed = |source| LockError::Io { path: path.to_owned(), source };
         // Not truncated at opening: until the lock is ours, the text in it is the holder's.
-        let mut file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
+        let mut file =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
@@ -330,6 +327,10 @@ impl View for RealView {
 
     fn is_in_use(&self) -> bool {
         self.0.is_in_use()
+    }
+
+    fn release(&self) {
+        self.0.release();
     }
 }
 

@@ -74,11 +74,17 @@ impl Mapping {
     fn bound_residency(&self, length: u64) {
         let more = length + AROUND_BYTES;
         if self.resident_bytes.fetch_add(more, Ordering::Relaxed) + more > RESIDENT_BYTES_MAX {
+            self.release();
             self.resident_bytes.store(more, Ordering::Relaxed);
-            // SAFETY: the mapping is shared, read-only and backed by a file, so dropping its page table entries loses no data:
-            // a later access, also one through a slice that is alive now, finds the same bytes in the file again.
-            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, 0, self.map.len()) };
         }
+    }
+
+    /// Drops the pages from this process; they stay in the page cache and come back when they are looked at.
+    pub fn release(&self) {
+        self.resident_bytes.store(0, Ordering::Relaxed);
+        // SAFETY: the mapping is shared, read-only and backed by a file, so dropping its page table entries loses no data: a
+        // later access, also one through a slice that is alive now, finds the same bytes in the file again.
+        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, 0, self.map.len()) };
     }
 }
 

@@ -24,16 +24,23 @@ impl AckMemory {
         if self.grants.insert(key, grant).is_none() {
             self.order.push_back(key);
         }
-        if self.order.len() > ACKS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.grants.remove(&oldest);
-            }
+        if self.order.len() > ACKS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.grants.remove(&oldest);
         }
     }
 
     /// Whether `grant` can be the one that settled this message: yes if it was, yes if that has been forgotten.
     #[must_use]
-    pub fn may_be_ack_of(&self, topic: TopicId, group: GroupId, queue: QueueId, offset: QueueOffset, grant: GrantId) -> bool {
+    pub fn may_be_ack_of(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        queue: QueueId,
+        offset: QueueOffset,
+        grant: GrantId,
+    ) -> bool {
         self.grants.get(&(topic, group, queue, offset)).is_none_or(|&settled_by| settled_by == grant)
     }
 }

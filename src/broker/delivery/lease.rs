@@ -45,7 +45,9 @@ impl LeaseTerms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Leased(LeaseTerms),
-    Waiting { visible_at: Timestamp },
+    Waiting {
+        visible_at: Timestamp,
+    },
     Ready,
     /// Out of attempts, or forwarded: on its way to the dead-letter topic; nobody gets it any more.
     Dying,
@@ -222,7 +224,9 @@ impl QueueLeases {
         let held: Vec<QueueOffset> = self
             .slots
             .iter()
-            .filter(|(_, slot)| matches!(slot.state, State::Leased(terms) if terms.auto_renew && terms.holder == holder))
+            .filter(
+                |(_, slot)| matches!(slot.state, State::Leased(terms) if terms.auto_renew && terms.holder == holder),
+            )
             .map(|(offset, _)| *offset)
             .collect();
         let mut due = Due::default();
@@ -272,7 +276,14 @@ impl QueueLeases {
 
     /// Offers one entry that was never considered; it must be the one at `next`. Wanted by this client: granted. Wanted by
     /// another member: set aside. Wanted by nobody: done.
-    pub fn offer(&mut self, entry: QueueEntry, wanted_here: bool, wanted_elsewhere: bool, terms: LeaseTerms, out: &mut Offered) {
+    pub fn offer(
+        &mut self,
+        entry: QueueEntry,
+        wanted_here: bool,
+        wanted_elsewhere: bool,
+        terms: LeaseTerms,
+        out: &mut Offered,
+    ) {
         debug_assert_eq!(entry.offset, self.next, "entries are considered in order, without gaps");
         self.next = entry.offset.next();
         if wanted_here {
@@ -282,6 +293,22 @@ impl QueueLeases {
             self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready });
             out.set_aside.push(entry.offset);
         }
+    }
+
+    /// Ends messages that were set aside, never delivered, and are wanted by nobody any more.
+    pub fn drop_unwanted(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<QueueOffset> {
+        let unwanted: Vec<QueueOffset> = self
+            .ready
+            .iter()
+            .filter(|offset| {
+                self.slots.get(offset).is_some_and(|slot| slot.attempt == 0 && !wanted(slot.entry.tag_hash))
+            })
+            .copied()
+            .collect();
+        for offset in &unwanted {
+            self.take(*offset);
+        }
+        unwanted
     }
 
     /// What a handle names.
@@ -301,7 +328,9 @@ impl QueueLeases {
     #[must_use]
     pub fn repeat(&self, offset: QueueOffset, grant: GrantId, now: Timestamp) -> Option<Grant> {
         match self.slots.get(&offset) {
-            Some(Slot { state: State::Leased(terms), attempt, entry }) if terms.grant == grant && now < terms.deadline => {
+            Some(Slot { state: State::Leased(terms), attempt, entry })
+                if terms.grant == grant && now < terms.deadline =>
+            {
                 Some(Grant { entry: *entry, attempt: *attempt, terms: *terms })
             }
             _ => None,
@@ -332,7 +361,13 @@ impl QueueLeases {
     }
 
     /// The client of a current delivery puts it back until `visible_at`.
-    pub fn nack(&mut self, offset: QueueOffset, visible_at: Timestamp, now: Timestamp, max_attempts: u32) -> Option<Changed> {
+    pub fn nack(
+        &mut self,
+        offset: QueueOffset,
+        visible_at: Timestamp,
+        now: Timestamp,
+        max_attempts: u32,
+    ) -> Option<Changed> {
         let slot = self.take(offset)?;
         let (state, changed) = if slot.attempt >= max_attempts {
             (State::Dying, Changed::Dying)

@@ -8,7 +8,7 @@ use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaitList;
 use crate::model::group::Group;
-use crate::model::position::{GrantId, QueueId, QueueOffset};
+use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
@@ -53,6 +53,23 @@ pub struct Subscription {
     attempts: HashMap<u64, Vec<(QueueId, QueueOffset, GrantId)>>,
 }
 
+/// What a receive asks of the state.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Topic.
+    pub topic: TopicId,
+    /// Group.
+    pub group: GroupId,
+    /// Which messages.
+    pub filter: &'a TagFilter,
+    /// Most messages.
+    pub max: usize,
+    /// Most outstanding messages per queue.
+    pub outstanding_max: usize,
+    /// The lease to give.
+    pub terms: LeaseTerms,
+}
+
 /// What a look at one queue found.
 #[derive(Debug, Default)]
 pub struct Look {
@@ -60,6 +77,8 @@ pub struct Look {
     pub grants: Vec<Grant>,
     /// Messages set aside for other members.
     pub set_aside: Vec<QueueOffset>,
+    /// Messages set aside before that nobody wants any more.
+    pub unwanted: Vec<QueueOffset>,
     /// Entries from here on must be read from disk before this queue can go on.
     pub missing: Option<QueueOffset>,
     /// Whether the look stopped at its bound with more to consider.
@@ -93,10 +112,10 @@ impl Subscription {
             return;
         }
         self.filters.retain(|(_, seen)| now.since(*seen) < FILTER_MEMORY);
-        if self.filters.len() >= FILTERS_MAX {
-            if let Some(oldest) = (0..self.filters.len()).min_by_key(|&index| self.filters[index].1) {
-                self.filters.swap_remove(oldest);
-            }
+        if self.filters.len() >= FILTERS_MAX
+            && let Some(oldest) = (0..self.filters.len()).min_by_key(|&index| self.filters[index].1)
+        {
+            self.filters.swap_remove(oldest);
         }
         self.filters.push((filter.clone(), now));
     }
@@ -110,17 +129,16 @@ impl Subscription {
     }
 
     /// Looks at one queue for at most `max` messages.
-    pub fn look(
-        &mut self,
-        queue: usize,
-        tail: &QueueTail,
-        filter: &TagFilter,
-        max: usize,
-        outstanding_max: usize,
-        terms: LeaseTerms,
-        now: Timestamp,
-    ) -> Look {
+    pub fn look(&mut self, queue: usize, tail: &QueueTail, wish: &Wish<'_>, max: usize, now: Timestamp) -> Look {
+        let Wish { filter, outstanding_max, terms, .. } = *wish;
         let mut found = Look { grants: self.queues[queue].leases.grant_ready(filter, max, terms), ..Look::default() };
+        if found.grants.is_empty() && self.queues[queue].leases.has_ready() {
+            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
+            let filters = &self.filters;
+            let in_use =
+                |hash| filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash));
+            found.unwanted = self.queues[queue].leases.drop_unwanted(in_use);
+        }
         let several_filters = self.filters.iter().any(|(known, _)| known != filter);
         let mut offered = Offered::default();
         let mut considered = 0;
@@ -128,7 +146,8 @@ impl Subscription {
             let state = &mut self.queues[queue];
             let next = state.leases.next();
             let counts_ready = state.leases.counts().ready;
-            if next >= tail.visible() || state.leases.outstanding() >= outstanding_max || counts_ready >= SET_ASIDE_MAX {
+            if next >= tail.visible() || state.leases.outstanding() >= outstanding_max || counts_ready >= SET_ASIDE_MAX
+            {
                 break;
             }
             if considered == SCAN_MAX {
@@ -141,7 +160,8 @@ impl Subscription {
                 break;
             };
             let wanted_here = filter.may_match(entry.tag_hash);
-            let wanted_elsewhere = !wanted_here && several_filters && self.wanted_elsewhere(filter, entry.tag_hash, now);
+            let wanted_elsewhere =
+                !wanted_here && several_filters && self.wanted_elsewhere(filter, entry.tag_hash, now);
             self.queues[queue].leases.offer(entry, wanted_here, wanted_elsewhere, terms, &mut offered);
         }
         found.grants.append(&mut offered.grants);
@@ -171,7 +191,9 @@ impl Subscription {
             let queues = &self.queues;
             self.attempts.retain(|_, messages| {
                 messages.iter().any(|(queue, offset, grant)| {
-                    queues.get(queue.get() as usize).is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
+                    queues
+                        .get(queue.get() as usize)
+                        .is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
                 })
             });
         }

@@ -310,7 +310,11 @@ impl File for MemoryFile {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.life.call(Call::SetLen, &self.path, |disk| {
-            if disk.has_room(length.saturating_sub(self.inode.len())) { self.inode.set_len(length) } else { Err(no_space()) }
+            if disk.has_room(length.saturating_sub(self.inode.len())) {
+                self.inode.set_len(length)
+            } else {
+                Err(no_space())
+            }
         })
     }
 
@@ -358,6 +362,8 @@ impl View for MemoryView {
     fn is_in_use(&self) -> bool {
         false
     }
+
+    fn release(&self) {}
 }
 
 #[cfg(test)]
@@ -436,7 +442,9 @@ mod tests {
         let held = first.lock(Path::new("LOCK"), "process 1").unwrap();
         let log = first.open(Path::new("log"), OpenMode::CreateNew).unwrap();
         log.write_all_at(b"unsynced", 0).unwrap();
-        assert!(matches!(disk.lock(Path::new("LOCK"), "2"), Err(LockError::Held { holder, .. }) if holder == "process 1"));
+        assert!(
+            matches!(disk.lock(Path::new("LOCK"), "2"), Err(LockError::Held { holder, .. }) if holder == "process 1")
+        );
         disk.kill();
         let second = disk.life();
         let again = second.lock(Path::new("LOCK"), "process 2").unwrap();

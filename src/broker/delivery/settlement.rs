@@ -1,0 +1,254 @@
+//! What happens to a delivery after it was granted: acknowledged, kept longer, put back, condemned, expired. The second half
+//! of [`Core`], under the same lock.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::broker::delivery::core::{Condemned, Core};
+use crate::broker::delivery::lease::{Changed, Due, Grant, LeaseTerms, Standing};
+use crate::model::position::{GroupId, HolderId, QueueId, QueueOffset, TopicId};
+use crate::model::receipt::Receipt;
+use crate::model::time::Timestamp;
+use crate::store::QueueEntry;
+use crate::store::record::{LeaseState, Record, SettleReason, Unit};
+
+/// How an ack ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acked {
+    /// Settled now; durable with the unit.
+    Now,
+    /// Was settled by this very delivery before.
+    Before,
+    /// The handle is not that of a current delivery.
+    Stale,
+}
+
+impl Core {
+    /// Acknowledges one delivery.
+    pub fn ack(&mut self, receipt: &Receipt, now: Timestamp, settled: &mut Vec<(QueueId, QueueOffset)>) -> Acked {
+        let standing = self.standing(receipt, now);
+        let place = (receipt.topic, receipt.group, receipt.queue, receipt.offset);
+        match standing {
+            Standing::Current { .. } => {
+                if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue) {
+                    state.leases.settle(receipt.offset);
+                }
+                self.acks.remember(place.0, place.1, place.2, place.3, receipt.grant);
+                settled.push((receipt.queue, receipt.offset));
+                Acked::Now
+            }
+            Standing::Done
+                if now < receipt.lease_end
+                    && self.acks.may_be_ack_of(place.0, place.1, place.2, place.3, receipt.grant) =>
+            {
+                Acked::Before
+            }
+            Standing::Done | Standing::Stale => Acked::Stale,
+        }
+    }
+
+    /// What a receipt names.
+    #[must_use]
+    pub fn standing(&self, receipt: &Receipt, now: Timestamp) -> Standing {
+        self.subscription(receipt.topic, receipt.group)
+            .and_then(|subscription| subscription.queues.get(receipt.queue.get() as usize))
+            .map_or(Standing::Stale, |state| state.leases.standing(receipt.offset, receipt.grant, now))
+    }
+
+    /// Writes what acks settled.
+    pub fn record_settled(
+        topic: TopicId,
+        group: GroupId,
+        reason: SettleReason,
+        settled: Vec<(QueueId, QueueOffset)>,
+        unit: &mut Unit,
+    ) {
+        let mut by_queue: BTreeMap<QueueId, Vec<QueueOffset>> = BTreeMap::new();
+        for (queue, offset) in settled {
+            by_queue.entry(queue).or_default().push(offset);
+        }
+        for (queue, offsets) in by_queue {
+            unit.push(&Record::Settled { group, topic, queue, reason, offsets });
+        }
+    }
+
+    /// Keeps a current delivery with its client until `deadline`.
+    pub fn extend(&mut self, receipt: &Receipt, attempt: u32, terms: LeaseTerms, deadline: Timestamp, unit: &mut Unit) {
+        let lease = LeaseTerms { deadline, ..terms }.state();
+        if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue) {
+            state.leases.extend(receipt.offset, deadline);
+            unit.push(&lease_changed(receipt, attempt, lease));
+            self.schedule(receipt.topic, receipt.group, receipt.queue);
+        }
+    }
+
+    /// Puts a current delivery back until `visible_at`. `None` when it is not there any more.
+    pub fn nack(
+        &mut self,
+        receipt: &Receipt,
+        attempt: u32,
+        visible_at: Timestamp,
+        now: Timestamp,
+        unit: &mut Unit,
+    ) -> Option<Changed> {
+        let subscription = self.subscription_mut(receipt.topic, receipt.group)?;
+        let max_attempts = subscription.group.max_attempts;
+        let state = subscription.queues.get_mut(receipt.queue.get() as usize)?;
+        let changed = state.leases.nack(receipt.offset, visible_at, now, max_attempts)?;
+        unit.push(&lease_changed(receipt, attempt, LeaseState::Waiting { visible_at }));
+        match changed {
+            Changed::Ready(hash) => {
+                subscription.waiters.wake_for(hash);
+            }
+            Changed::Dying => self.condemned_at(receipt.topic, receipt.group, receipt.queue, [receipt.offset]),
+            Changed::Waiting | Changed::Extended => self.schedule(receipt.topic, receipt.group, receipt.queue),
+        }
+        Some(changed)
+    }
+
+    /// Messages that never reached their client return at once, without a counted attempt.
+    pub fn give_back(&mut self, topic: TopicId, group: GroupId, grants: &[(QueueId, Grant)], unit: &mut Unit) {
+        let Some(subscription) = self.subscription_mut(topic, group) else { return };
+        for (queue, grant) in grants {
+            let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
+            let offset = grant.entry.offset;
+            if let Some((attempt, hash)) = state.leases.give_back(offset, grant.terms.grant) {
+                let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
+                unit.push(&Record::LeaseChanged { group, topic, queue: *queue, offset, attempt, lease });
+                subscription.waiters.wake_for(hash);
+            }
+        }
+    }
+
+    /// A message is done without an ack: skipped, dead-lettered.
+    pub fn settle(&mut self, topic: TopicId, group: GroupId, queue: QueueId, offset: QueueOffset) -> bool {
+        self.queue_mut(topic, group, queue).is_some_and(|state| state.leases.settle(offset))
+    }
+
+    /// A client forwards its delivery to the dead-letter topic.
+    pub fn condemn(&mut self, topic: TopicId, group: GroupId, queue: QueueId, offset: QueueOffset) {
+        if let Some(state) = self.queue_mut(topic, group, queue) {
+            state.leases.condemn(offset);
+        }
+    }
+
+    /// A condemned message, if it still is: its entry and its attempts.
+    #[must_use]
+    pub fn condemned_entry(&self, which: &Condemned) -> Option<(QueueEntry, u32)> {
+        self.subscription(which.topic, which.group)?.queues.get(which.queue.get() as usize)?.leases.dying(which.offset)
+    }
+
+    /// The next condemned message.
+    pub fn pop_condemned(&mut self) -> Option<Condemned> {
+        self.condemned.pop_front()
+    }
+
+    /// Moves everything whose time has come and wakes who waits for it. Returns the next instant to come back at.
+    pub fn fall_due(&mut self, now: Timestamp) -> Option<Timestamp> {
+        while let Some(Reverse((at, topic, group, queue))) = self.timer.peek().copied() {
+            if at > now {
+                return Some(at);
+            }
+            self.timer.pop();
+            let Some(subscription) = self.subscription_mut(topic, group) else { continue };
+            let max_attempts = subscription.group.max_attempts;
+            let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
+            if state.scheduled == Some(at) {
+                state.scheduled = None;
+            }
+            let due = state.leases.fall_due(now, max_attempts);
+            self.after_due(topic, group, queue, due);
+            self.schedule(topic, group, queue);
+        }
+        None
+    }
+
+    /// Ends every auto-renewed lease of a client that is gone.
+    pub fn release_holder(&mut self, holder: HolderId, unit: &mut Unit) -> usize {
+        let places: Vec<(TopicId, GroupId)> = self
+            .topics
+            .iter()
+            .flat_map(|(topic, state)| state.subscriptions.keys().map(|group| (*topic, *group)))
+            .collect();
+        let mut count = 0;
+        for (topic, group) in places {
+            let Some(subscription) = self.subscription_mut(topic, group) else { continue };
+            let max_attempts = subscription.group.max_attempts;
+            for index in 0..self.subscription(topic, group).map_or(0, |subscription| subscription.queues.len()) {
+                let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
+                let Some(state) = self.queue_mut(topic, group, queue) else { continue };
+                let (due, released) = state.leases.release_holder(holder, max_attempts);
+                count += released.len();
+                for (offset, attempt) in released {
+                    let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
+                    unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt, lease });
+                }
+                self.after_due(topic, group, queue, due);
+            }
+        }
+        count
+    }
+
+    /// Every client that holds an auto-renewed lease.
+    #[must_use]
+    pub fn holders(&self) -> Vec<HolderId> {
+        let mut holders: Vec<HolderId> = self
+            .topics
+            .values()
+            .flat_map(|state| state.subscriptions.values())
+            .flat_map(|subscription| subscription.queues.iter())
+            .flat_map(|queue| queue.leases.holders())
+            .collect();
+        holders.sort_unstable();
+        holders.dedup();
+        holders
+    }
+
+    /// Messages of a queue below `first` are out of retention.
+    pub fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset) {
+        let Some(state) = self.topics.get_mut(&topic) else { return };
+        let index = queue.get() as usize;
+        if let Some(tail) = state.tails.get_mut(index) {
+            // Forgotten entries leave their place in `recent_order`; it is skipped when its turn comes.
+            tail.trim(first);
+        }
+        for subscription in state.subscriptions.values_mut() {
+            if let Some(queue) = subscription.queues.get_mut(index) {
+                queue.leases.trim(first);
+            }
+        }
+    }
+
+    fn after_due(&mut self, topic: TopicId, group: GroupId, queue: QueueId, due: Due) {
+        if let Some(subscription) = self.subscription_mut(topic, group) {
+            for hash in due.ready {
+                subscription.waiters.wake_for(hash);
+            }
+        }
+        if !due.dying.is_empty() {
+            self.condemned_at(topic, group, queue, due.dying);
+        }
+    }
+
+    fn condemned_at(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        queue: QueueId,
+        offsets: impl IntoIterator<Item = QueueOffset>,
+    ) {
+        self.condemned.extend(offsets.into_iter().map(|offset| Condemned { topic, group, queue, offset }));
+        self.condemned_added.notify_one();
+    }
+}
+
+fn lease_changed(receipt: &Receipt, attempt: u32, lease: LeaseState) -> Record {
+    Record::LeaseChanged {
+        group: receipt.group,
+        topic: receipt.topic,
+        queue: receipt.queue,
+        offset: receipt.offset,
+        attempt,
+        lease,
+    }
+}

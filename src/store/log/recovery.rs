@@ -1,0 +1,498 @@
+//! Opening a log: which segments there are, where the log ends, and whether what lies there is whole.
+//!
+//! One frame is in flight at a time: a frame is written only after the one before it was synced. So an unreadable frame with
+//! nothing valid behind it is a write that never finished (a torn tail: cut), and an unreadable frame with a valid one behind
+//! it, or below what is known to have been acknowledged, is damage (the log is not opened and not changed).
+//!
+//! The last frame is written again before the log goes on: the process that wrote it may have seen its sync fail, and then
+//! the page cache shows a frame that the disk does not have.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::model::position::{FrameIndex, LogPosition, Term};
+use crate::model::time::Timestamp;
+use crate::store::files::{File, Files, OpenMode, create_dir_durably, read_small, write_small_durably};
+use crate::store::log::error::OpenLogError;
+use crate::store::log::frame::{
+    BadFrame, BadSegment, FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader,
+};
+use crate::store::log::options::LogOptions;
+use crate::store::log::prepare::{Blueprint, SPARE_NAME};
+use crate::store::log::scan::{Expect, SegmentScan, Step};
+use crate::store::log::segment::{Segment, base_of, segment_path};
+
+const START_FILE: &str = "start";
+const START_WORDS: &str = "bolide log start 1";
+
+/// Where the log stands after opening.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) start: LogPosition,
+    /// Place for the next frame; always inside the last segment or at its end.
+    pub(super) end: LogPosition,
+    pub(super) tail_file: Arc<dyn File>,
+    pub(super) next_index: FrameIndex,
+    pub(super) last_term: Term,
+    pub(super) last_stored_at: Timestamp,
+    /// Bytes of the tail segment that are known to be written already.
+    pub(super) filled: u64,
+    /// A complete, unused segment file is left over for the next one.
+    pub(super) has_spare: bool,
+}
+
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenLogError {
+    let path = path.to_owned();
+    move |source| OpenLogError::Io { action, path, source }
+}
+
+/// Reads where the log begins; 0 when it was never trimmed.
+pub(super) fn read_start(files: &dyn Files, dir: &Path) -> Result<LogPosition, OpenLogError> {
+    let path = dir.join(START_FILE);
+    if !files.exists(&path) {
+        return Ok(LogPosition(0));
+    }
+    let bytes = read_small(files, &path).map_err(failed("read", &path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines();
+    let (words, position) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    if let Some(version) = words.strip_prefix("bolide log start ").and_then(|version| version.parse().ok())
+        && version != FORMAT_VERSION
+    {
+        return Err(OpenLogError::UnknownVersion { path, found: version, known: FORMAT_VERSION });
+    }
+    match position.parse() {
+        Ok(start) if words == START_WORDS => Ok(LogPosition(start)),
+        _ => Err(failed("understand", &path)(io::Error::from(io::ErrorKind::InvalidData))),
+    }
+}
+
+/// Notes durably that nothing below `start` belongs to the log any more.
+pub(super) fn write_start(files: &dyn Files, dir: &Path, start: LogPosition) -> io::Result<()> {
+    write_small_durably(files, &dir.join(START_FILE), format!("{START_WORDS}\n{start}\n").as_bytes())
+}
+
+/// Opens or creates the log. `known`: everything below was durable; `clean_end`: where an orderly shutdown left the log.
+pub(super) fn recover(
+    options: &LogOptions,
+    files: &dyn Files,
+    now: Timestamp,
+    known: LogPosition,
+    clean_end: Option<LogPosition>,
+) -> Result<Recovered, OpenLogError> {
+    options.check()?;
+    let dir = options.log_dir();
+    create_dir_durably(files, &dir).map_err(failed("create", &dir))?;
+    let start = read_start(files, &dir)?;
+    let mut found = list_segments(options, files, &dir, start)?;
+    check_chain(&dir, &found, start)?;
+    let must_reach = known.max(clean_end.unwrap_or_default());
+    let end = match found.keys().next_back() {
+        None => None,
+        Some(_) => Some(walk(options, &found, must_reach, known, clean_end)?),
+    };
+    match end {
+        Some(end) if end.frames_seen || start > LogPosition(0) || found.len() > 1 => {
+            let is_clean = clean_end == Some(end.position());
+            settle(options, files, &dir, &mut found, end, start, is_clean)
+        }
+        // Nothing was ever written. The file is made anew, because the life that made it may not have got as far as making
+        // its name durable.
+        _ if must_reach <= LogPosition(SEGMENT_HEADER_BYTES as u64) => begin(options, files, &dir, found, now),
+        _ => Err(OpenLogError::EndMissing { end: LogPosition(0), known: must_reach }),
+    }
+}
+
+#[derive(Debug)]
+struct Found {
+    length: u64,
+    file: Arc<dyn File>,
+}
+
+fn list_segments(
+    options: &LogOptions,
+    files: &dyn Files,
+    dir: &Path,
+    start: LogPosition,
+) -> Result<BTreeMap<LogPosition, Found>, OpenLogError> {
+    let names = files.list(dir).map_err(failed("list", dir))?;
+    let mut found = BTreeMap::new();
+    let mut leftovers = Vec::new();
+    for name in names {
+        let path = dir.join(&name);
+        match base_of(&name) {
+            Some(base) if base < start => leftovers.push(path),
+            Some(base) => {
+                let segment = open_segment(options, files, &path, base)?;
+                found.insert(base, segment);
+            }
+            None if name.ends_with(".tmp") => files.remove(&path).map_err(failed("remove", &path))?,
+            None => {}
+        }
+    }
+    if !leftovers.is_empty() {
+        // Written again before the first removal: the life that wrote it may have failed to make it durable.
+        write_start(files, dir, start).map_err(failed("write", &dir.join(START_FILE)))?;
+        for path in leftovers {
+            files.remove(&path).map_err(failed("remove", &path))?;
+        }
+    }
+    Ok(found)
+}
+
+fn open_segment(options: &LogOptions, files: &dyn Files, path: &Path, base: LogPosition) -> Result<Found, OpenLogError> {
+    let file = files.open(path, OpenMode::ReadWrite).map_err(failed("open", path))?;
+    let length = file.len().map_err(failed("read", path))?;
+    let damaged = |reason: String| OpenLogError::Damaged { segment: path.to_owned(), offset: 0, position: base, reason };
+    if length < SEGMENT_HEADER_BYTES as u64 {
+        return Err(damaged(format!("the file is only {length} bytes long")));
+    }
+    let raw = file.read_at(0, SEGMENT_HEADER_BYTES).map_err(failed("read", path))?;
+    let header = match SegmentHeader::parse(&raw) {
+        Ok(header) => header,
+        Err(BadSegment::Version(found)) => {
+            return Err(OpenLogError::UnknownVersion { path: path.to_owned(), found, known: FORMAT_VERSION });
+        }
+        Err(bad) => return Err(damaged(bad.to_string())),
+    };
+    if header.shard != options.shard {
+        return Err(OpenLogError::ForeignShard { path: path.to_owned(), found: header.shard, shard: options.shard });
+    }
+    if header.base != base {
+        return Err(damaged(format!("its header says that it begins at position {}", header.base)));
+    }
+    if length < header.length {
+        return Err(damaged(format!("the file is only {length} bytes long instead of {}", header.length)));
+    }
+    Ok(Found { length: header.length, file })
+}
+
+fn check_chain(dir: &Path, found: &BTreeMap<LogPosition, Found>, start: LogPosition) -> Result<(), OpenLogError> {
+    let mut expected = start;
+    for (&base, segment) in found {
+        if base != expected {
+            return Err(OpenLogError::SegmentMissing { dir: dir.to_owned(), base: expected });
+        }
+        expected = base.plus(segment.length);
+    }
+    if found.is_empty() && start > LogPosition(0) {
+        return Err(OpenLogError::SegmentMissing { dir: dir.to_owned(), base: start });
+    }
+    Ok(())
+}
+
+/// Where the walk through the frames ended.
+#[derive(Debug)]
+struct End {
+    /// Segment that takes the next frame.
+    base: LogPosition,
+    offset: u64,
+    expect: Expect,
+    last: Option<LastFrame>,
+    frames_seen: bool,
+    is_sealed: bool,
+    /// Bytes to clear at the end.
+    torn_bytes: u64,
+}
+
+#[derive(Debug)]
+struct LastFrame {
+    base: LogPosition,
+    offset: u64,
+    bytes: usize,
+    stored_at: Timestamp,
+}
+
+impl End {
+    fn position(&self) -> LogPosition {
+        self.base.plus(self.offset)
+    }
+}
+
+/// Checks every frame from the segment that holds `known` on. That segment is walked from its beginning, because the number
+/// and the term of the last frame are needed even when nothing follows `known`.
+fn walk(
+    options: &LogOptions,
+    found: &BTreeMap<LogPosition, Found>,
+    must_reach: LogPosition,
+    known: LogPosition,
+    clean_end: Option<LogPosition>,
+) -> Result<End, OpenLogError> {
+    let dir = options.log_dir();
+    let first = first_to_walk(found, known);
+    let mut end = End {
+        base: first,
+        offset: SEGMENT_HEADER_BYTES as u64,
+        expect: Expect { shard: options.shard, index: None, term: Term(0) },
+        last: None,
+        frames_seen: false,
+        is_sealed: false,
+        torn_bytes: 0,
+    };
+    for (&base, segment) in found.range(first..) {
+        let path = segment_path(&dir, base);
+        let mut scan = SegmentScan::new(segment.file.clone(), base, segment.length, end.expect);
+        let bad = end.walk_segment(base, &mut scan).map_err(failed("read", &path))?;
+        end.base = base;
+        end.offset = scan.offset();
+        end.expect = scan.expect();
+        let Some(bad) = bad else { continue };
+        if clean_end != Some(end.position()) {
+            judge(&dir, found, &mut scan, &mut end, &bad, must_reach)?;
+        }
+        return Ok(end);
+    }
+    if end.is_sealed {
+        // A seal is written only when the next segment is there for certain.
+        let base = found.range(end.base..).next().map_or(end.base, |(base, segment)| base.plus(segment.length));
+        return Err(OpenLogError::SegmentMissing { dir, base });
+    }
+    // The last segment is full and there is no next one.
+    if end.position() < must_reach {
+        return Err(OpenLogError::EndMissing { end: end.position(), known: must_reach });
+    }
+    Ok(end)
+}
+
+impl End {
+    /// Walks to the end of a segment; answers what stopped it earlier.
+    fn walk_segment(&mut self, base: LogPosition, scan: &mut SegmentScan) -> io::Result<Option<BadFrame>> {
+        self.is_sealed = false;
+        loop {
+            let offset = scan.offset();
+            match scan.step()? {
+                Step::Frame(header, _) => self.note(base, offset, &header),
+                Step::Sealed(header) => {
+                    self.note(base, offset, &header);
+                    self.is_sealed = true;
+                    return Ok(None);
+                }
+                Step::Full => return Ok(None),
+                Step::Bad(bad) => return Ok(Some(bad)),
+            }
+        }
+    }
+
+    fn note(&mut self, base: LogPosition, offset: u64, header: &FrameHeader) {
+        self.frames_seen |= header.kind == FrameKind::Data;
+        self.last = Some(LastFrame {
+            base,
+            offset,
+            bytes: FRAME_HEADER_BYTES + header.payload_bytes as usize,
+            stored_at: header.stored_at,
+        });
+    }
+}
+
+fn first_to_walk(found: &BTreeMap<LogPosition, Found>, known: LogPosition) -> LogPosition {
+    let mut at_or_below = found.range(..=known).rev().map(|(&base, _)| base);
+    let lowest = found.keys().next().copied().unwrap_or_default();
+    match at_or_below.next() {
+        None => lowest,
+        // Nothing in this segment is known: the last known frame lies in the one before.
+        Some(base) if known.since(base) <= SEGMENT_HEADER_BYTES as u64 => at_or_below.next().unwrap_or(base),
+        Some(base) => base,
+    }
+}
+
+/// Decides what an unreadable frame means.
+fn judge(
+    dir: &Path,
+    found: &BTreeMap<LogPosition, Found>,
+    scan: &mut SegmentScan,
+    end: &mut End,
+    bad: &BadFrame,
+    must_reach: LogPosition,
+) -> Result<(), OpenLogError> {
+    let path = segment_path(dir, end.base);
+    if let BadFrame::Version(version) = *bad {
+        return Err(OpenLogError::UnknownVersion { path, found: version, known: FORMAT_VERSION });
+    }
+    let later = later_frame(dir, found, scan, end)?;
+    let damaged = |reason| OpenLogError::Damaged {
+        segment: path.clone(),
+        offset: end.offset,
+        position: end.position(),
+        reason,
+    };
+    if let Some(later) = later {
+        return Err(damaged(format!("{bad}, but frame {} at position {} is whole", later.index, later.position)));
+    }
+    if end.position() < must_reach {
+        return match bad {
+            BadFrame::Empty => Err(OpenLogError::EndMissing { end: end.position(), known: must_reach }),
+            _ => Err(damaged(format!("{bad}, and everything up to position {must_reach} had been acknowledged"))),
+        };
+    }
+    let length = found.get(&end.base).map_or(0, |segment| segment.length);
+    let torn = if *bad == BadFrame::Empty { 0 } else { FRAME_HEADER_BYTES as u64 };
+    end.torn_bytes = torn.min(length - end.offset);
+    Ok(())
+}
+
+fn later_frame(
+    dir: &Path,
+    found: &BTreeMap<LogPosition, Found>,
+    scan: &mut SegmentScan,
+    end: &End,
+) -> Result<Option<FrameHeader>, OpenLogError> {
+    let path = segment_path(dir, end.base);
+    if let Some(later) = scan.find_later().map_err(failed("read", &path))? {
+        return Ok(Some(later));
+    }
+    for (&base, segment) in found.range(end.base.next()..) {
+        let mut scan = SegmentScan::new(segment.file.clone(), base, segment.length, end.expect);
+        let path = segment_path(dir, base);
+        if let Some(later) = scan.find_later().map_err(failed("read", &path))? {
+            return Ok(Some(later));
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the end that was found certain, and takes unused segments behind it out.
+fn settle(
+    options: &LogOptions,
+    files: &dyn Files,
+    dir: &Path,
+    found: &mut BTreeMap<LogPosition, Found>,
+    end: End,
+    start: LogPosition,
+    is_clean: bool,
+) -> Result<Recovered, OpenLogError> {
+    if !is_clean {
+        rewrite(dir, found, &end)?;
+    }
+    let has_spare = set_unused_aside(options, files, dir, found, end.base)?;
+    files.sync_dir(dir).map_err(failed("sync", dir))?;
+
+    let walked_from = first_frame_times(found)?;
+    let segments: Vec<Arc<Segment>> = walked_from
+        .into_iter()
+        .map(|(base, length, first_at)| Segment::new(dir, base, length, first_at, base != end.base))
+        .collect();
+    let tail_file = match found.remove(&end.base) {
+        Some(tail) => tail.file,
+        None => return Err(OpenLogError::SegmentMissing { dir: dir.to_owned(), base: end.base }),
+    };
+    Ok(Recovered {
+        start,
+        end: end.position(),
+        tail_file,
+        next_index: end.expect.index.unwrap_or(FrameIndex(1)),
+        last_term: end.expect.term,
+        last_stored_at: end.last.as_ref().map_or(Timestamp(0), |last| last.stored_at),
+        filled: u64::MAX,
+        has_spare,
+        segments,
+    })
+}
+
+/// Clears a torn tail and writes the last frame again, then syncs both.
+fn rewrite(dir: &Path, found: &BTreeMap<LogPosition, Found>, end: &End) -> Result<(), OpenLogError> {
+    let mut to_sync: Vec<(PathBuf, Arc<dyn File>)> = Vec::new();
+    if let Some(last) = &end.last
+        && let Some(segment) = found.get(&last.base)
+    {
+        let path = segment_path(dir, last.base);
+        let bytes: Bytes = segment.file.read_at(last.offset, last.bytes).map_err(failed("read", &path))?;
+        segment.file.write_all_at(&bytes, last.offset).map_err(failed("write", &path))?;
+        to_sync.push((path, segment.file.clone()));
+    }
+    if end.torn_bytes > 0
+        && let Some(segment) = found.get(&end.base)
+    {
+        let path = segment_path(dir, end.base);
+        let zeros = vec![0; usize::try_from(end.torn_bytes).unwrap_or(0)];
+        segment.file.write_all_at(&zeros, end.offset).map_err(failed("write", &path))?;
+        to_sync.push((path, segment.file.clone()));
+    }
+    for (path, file) in to_sync {
+        file.sync_data().map_err(failed("sync", &path))?;
+    }
+    Ok(())
+}
+
+/// Segments behind the tail were prepared and never used. Their names may not be durable, so they give them back; the first
+/// of the right size waits as the next one.
+fn set_unused_aside(
+    options: &LogOptions,
+    files: &dyn Files,
+    dir: &Path,
+    found: &mut BTreeMap<LogPosition, Found>,
+    tail: LogPosition,
+) -> Result<bool, OpenLogError> {
+    let mut has_spare = false;
+    for (base, segment) in found.split_off(&tail.next()) {
+        let path = segment_path(dir, base);
+        if has_spare || segment.length != options.segment_bytes {
+            files.remove(&path).map_err(failed("remove", &path))?;
+        } else {
+            files.rename(&path, &dir.join(SPARE_NAME)).map_err(failed("rename", &path))?;
+            has_spare = true;
+        }
+    }
+    Ok(has_spare)
+}
+
+fn first_frame_times(found: &BTreeMap<LogPosition, Found>) -> Result<Vec<(LogPosition, u64, Timestamp)>, OpenLogError> {
+    let mut times = Vec::new();
+    for (&base, segment) in found {
+        let at = SEGMENT_HEADER_BYTES as u64;
+        let raw = segment.file.read_at(at, FRAME_HEADER_BYTES).map_err(failed("read", Path::new("segment")))?;
+        let first_at = match FrameHeader::parse(&raw) {
+            Ok(header) if header.position == base.plus(at) => header.stored_at,
+            _ => Timestamp(0),
+        };
+        times.push((base, segment.length, first_at));
+    }
+    Ok(times)
+}
+
+/// A log that was never written to.
+fn begin(
+    options: &LogOptions,
+    files: &dyn Files,
+    dir: &Path,
+    found: BTreeMap<LogPosition, Found>,
+    now: Timestamp,
+) -> Result<Recovered, OpenLogError> {
+    for base in found.into_keys() {
+        let path = segment_path(dir, base);
+        files.remove(&path).map_err(failed("remove", &path))?;
+    }
+    let base = LogPosition(0);
+    let path = segment_path(dir, base);
+    let blueprint = Blueprint { dir: dir.to_owned(), shard: options.shard, base, length: options.segment_bytes };
+    let filled = options.first_fill_bytes.min(options.segment_bytes);
+    let make = || -> io::Result<Arc<dyn File>> {
+        let (file, _) = blueprint.start(files, false)?;
+        let mut at = 0;
+        while at < filled {
+            at += blueprint.fill(file.as_ref(), at, filled)?;
+        }
+        blueprint.finish(files, file.as_ref(), now)?;
+        // An earlier life may have created the directories and ended before it made their names durable.
+        for above in dir.ancestors().skip(1).take(3) {
+            files.sync_dir(above)?;
+        }
+        Ok(file)
+    };
+    let tail_file = make().map_err(failed("create", &path))?;
+    Ok(Recovered {
+        segments: vec![Segment::new(dir, base, options.segment_bytes, Timestamp(0), false)],
+        start: base,
+        end: base.plus(SEGMENT_HEADER_BYTES as u64),
+        tail_file,
+        next_index: FrameIndex(1),
+        last_term: Term(0),
+        last_stored_at: Timestamp(0),
+        filled,
+        has_spare: false,
+    })
+}
