@@ -1,0 +1,3 @@
+//! What is seen over HTTP: health, readiness, metrics.
+
+pub mod options;
