@@ -1,5 +1,6 @@
 //! Words on a terminal: the commands, their help, their exit codes.
 
+pub mod admin;
 pub mod bench;
 pub mod connect;
 pub mod failure;
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Administer a running broker: topics, groups, status
+    Admin(admin::AdminArgs),
     /// Measure any server of the public protocol
     Bench(bench::BenchArgs),
 }
@@ -28,6 +31,7 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Admin(args) => admin::run(args),
         Command::Bench(args) => bench::run(args).map_err(Failure::from),
     };
     match result {

@@ -42,6 +42,17 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Names the address in a failure to reach it.
+    #[must_use]
+    pub fn at(self, address: &str) -> Self {
+        match self {
+            Self::Unreachable { reason, .. } => Self::Unreachable { address: address.to_owned(), reason },
+            other => other,
+        }
+    }
+}
+
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         let text = status.message().to_owned();
