@@ -155,7 +155,9 @@ impl Broker {
         let mut unit = Unit::state();
         unit.push(record);
         self.inner.store.append(unit).map_err(|error| match error {
-            AppendError::Full | AppendError::DiskFull | AppendError::TooLarge => CatalogError::Overloaded,
+            AppendError::Full { .. } | AppendError::DiskFull(_) | AppendError::TooLarge { .. } => {
+                CatalogError::Overloaded
+            }
             AppendError::Failed(_) | AppendError::Closed => CatalogError::ShardFailed,
         })
     }

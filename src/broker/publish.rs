@@ -102,9 +102,9 @@ impl Broker {
         }
         // Offsets count as given out only when the log has taken the unit: a refusal must leave no gap.
         let seq = self.inner.store.append(unit).map_err(|error| match error {
-            AppendError::Full => PublishError::Overloaded,
-            AppendError::DiskFull => PublishError::DiskFull,
-            AppendError::TooLarge => PublishError::TooLarge,
+            AppendError::Full { .. } => PublishError::Overloaded,
+            AppendError::DiskFull(_) => PublishError::DiskFull,
+            AppendError::TooLarge { .. } => PublishError::TooLarge,
             AppendError::Failed(_) | AppendError::Closed => PublishError::ShardFailed,
         })?;
         for (queue, _, count) in counts {

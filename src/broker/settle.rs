@@ -171,7 +171,7 @@ fn belongs(receipt: &Receipt, topic: &Topic, group: &Group) -> bool {
 
 pub(super) fn refused(error: &AppendError) -> SettleError {
     match error {
-        AppendError::Full | AppendError::DiskFull | AppendError::TooLarge => SettleError::Overloaded,
+        AppendError::Full { .. } | AppendError::DiskFull(_) | AppendError::TooLarge { .. } => SettleError::Overloaded,
         AppendError::Failed(_) | AppendError::Closed => SettleError::ShardFailed,
     }
 }

@@ -151,7 +151,9 @@ async fn trim_log(broker: &Broker, start: LogPosition) -> Result<(), TrimError> 
         Ok::<_, FoldError>(firsts)
     });
     write_trims(broker, firsts.await?, Some(start)).await?;
-    broker.inner.store.trim(start).await.map_err(|error| TrimError::Store(error.to_string()))
+    let dropped = broker.inner.store.trim(start).await.map_err(|error| TrimError::Store(error.to_string()))?;
+    tracing::info!(dropped, %start, "segments left the log");
+    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]

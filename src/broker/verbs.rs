@@ -183,7 +183,7 @@ impl Broker {
         let reason = match self.inner.store.health() {
             _ if self.inner.shutdown.is_draining() => "the broker is shutting down".to_owned(),
             LogHealth::Ready => String::new(),
-            other => other.to_string(),
+            LogHealth::DiskFull { text } | LogHealth::Failed { text } => text,
         };
         let in_flight = self.group_counts().iter().map(|counts| counts.in_flight).sum();
         BrokerStatus {
@@ -212,7 +212,9 @@ impl Broker {
     /// Ends the broker's tasks and closes the store; everything accepted is durable afterwards.
     pub async fn close(&self) {
         self.inner.shutdown.stop();
-        self.inner.store.close().await;
+        if let Err(error) = self.inner.store.close().await {
+            tracing::warn!(%error, "the store did not end cleanly; the next start replays what is missing");
+        }
     }
 }
 
@@ -262,7 +264,7 @@ fn restore(store: &Store, mut core: Core) -> Result<Restored, FoldError> {
         let states = (0..count as u32).map(|queue| queues.remove(&queue).unwrap_or_default()).collect();
         core.put_subscription(topic, Subscription::new(group.clone(), states));
     }
-    let (topic, group) = store.next_ids()?;
+    let (topic, group) = store.next_ids();
     Ok(Restored { core, topics, groups, next_ids: NextIds { topic, group } })
 }
 

@@ -1,0 +1,289 @@
+//! What a record does to the folded state: records in, changed rows out. Pure towards [`Rows`]; what it must know of rows
+//! that exist already it keeps in memory (bounds of queues, cursors), read once when the fold is opened.
+//!
+//! Several frames make one batch. Queue entries go into it at once; bounds, cursors and leases when it ends, so that a row
+//! changed many times is written once, and a lease that came and went within the batch is not written at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
+use crate::store::codec::RecordError;
+use crate::store::kv::cursor::{self, Cursor};
+use crate::store::kv::lease::{self, LeaseKey, LeaseValue};
+use crate::store::kv::meta::{self, Meta};
+use crate::store::kv::queue_entry::{self, QueueEntry};
+use crate::store::kv::queue_tail::{self, QueueBounds};
+use crate::store::kv::{FoldError, Kv, Rows, group, topic};
+use crate::store::record::{LeaseState, MessageHead, Record, decode, message_head, walk};
+
+/// A durable frame holds something that cannot be folded.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("log position {position}: {cause}")]
+pub struct DispatchError {
+    /// Frame payload in which it lies.
+    pub position: LogPosition,
+    /// What is wrong.
+    pub cause: RecordError,
+}
+
+/// What is known of a group on a queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    next: Option<QueueOffset>,
+    /// Above every lease row that may exist in the database; a lease at or above it is new.
+    rows_end: QueueOffset,
+    /// No lease row exists below it.
+    rows_begin: QueueOffset,
+    changed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PendingLease {
+    /// The database has no row of this key.
+    fresh: bool,
+    /// The row after this batch; `None`: removed.
+    row: Option<LeaseValue>,
+}
+
+type PlaceKey = (TopicId, QueueId, GroupId);
+
+/// Folds frames into rows.
+#[derive(Debug)]
+pub struct Dispatcher {
+    meta: Meta,
+    /// As last written.
+    meta_before: Meta,
+    tails: BTreeMap<(TopicId, QueueId), QueueBounds>,
+    changed_tails: BTreeSet<(TopicId, QueueId)>,
+    places: BTreeMap<PlaceKey, Place>,
+    changed_places: Vec<PlaceKey>,
+    leases: BTreeMap<LeaseKey, PendingLease>,
+    scratch: BytesMut,
+}
+
+impl Dispatcher {
+    /// Continues from what the database holds.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn load(kv: &Kv) -> Result<Self, FoldError> {
+        let mut dispatcher = Self::new(meta::read(kv)?);
+        for (topic, queue, bounds) in queue_tail::all(kv, None)? {
+            dispatcher.tails.insert((topic, queue), bounds);
+        }
+        for cursor in cursor::all(kv)? {
+            dispatcher.places.entry((cursor.topic, cursor.queue, cursor.group)).or_default().next = Some(cursor.next);
+        }
+        for last in lease::last_of_each_place(kv)? {
+            dispatcher.places.entry((last.topic, last.queue, last.group)).or_default().rows_end = last.offset.next();
+        }
+        Ok(dispatcher)
+    }
+
+    fn new(meta: Meta) -> Self {
+        Self {
+            meta,
+            meta_before: meta,
+            tails: BTreeMap::new(),
+            changed_tails: BTreeSet::new(),
+            places: BTreeMap::new(),
+            changed_places: Vec::new(),
+            leases: BTreeMap::new(),
+            scratch: BytesMut::new(),
+        }
+    }
+
+    /// The facts after everything that was applied.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    /// Applies the records of a frame. `position` is the log position of the payload's first byte.
+    ///
+    /// # Errors
+    /// A record cannot be understood; the batch must not be written.
+    pub fn apply(&mut self, payload: &Bytes, position: LogPosition, rows: &mut impl Rows) -> Result<(), DispatchError> {
+        for found in walk(payload.clone(), position) {
+            let applied = found.and_then(|(at, bytes)| self.apply_record(at, &bytes, rows));
+            applied.map_err(|cause| DispatchError { position, cause })?;
+        }
+        Ok(())
+    }
+
+    /// Ends the batch: the rows now reflect every frame before `position`.
+    pub fn finish(&mut self, position: LogPosition, rows: &mut impl Rows) {
+        for key in std::mem::take(&mut self.changed_tails) {
+            if let Some(&bounds) = self.tails.get(&key) {
+                queue_tail::put(rows, key.0, key.1, bounds);
+            }
+        }
+        for key in std::mem::take(&mut self.changed_places) {
+            let Some(place) = self.places.get_mut(&key) else { continue };
+            if std::mem::take(&mut place.changed)
+                && let Some(next) = place.next
+            {
+                cursor::put(rows, &Cursor { topic: key.0, queue: key.1, group: key.2, next });
+            }
+        }
+        for (key, pending) in std::mem::take(&mut self.leases) {
+            match pending.row {
+                Some(value) => lease::put(rows, &key, &value, &mut self.scratch),
+                None => lease::delete(rows, &key),
+            }
+        }
+        self.meta.position = position;
+        meta::put(rows, &self.meta, &self.meta_before);
+        self.meta_before = self.meta;
+    }
+
+    fn apply_record(&mut self, at: RecordAt, bytes: &Bytes, rows: &mut impl Rows) -> Result<(), RecordError> {
+        // Messages are by far the most frequent, and their body is of no interest here.
+        if let Some(head) = message_head(bytes)? {
+            self.message(&head, at, rows);
+            return Ok(());
+        }
+        match decode(bytes)? {
+            Record::Opened { term, .. } => self.meta.term = self.meta.term.max(term),
+            Record::Message(_) => {}
+            Record::Granted { group, topic, queue, next, lease, items } => {
+                let key = (topic, queue, group);
+                self.set_cursor(key, next);
+                for (offset, attempt) in items {
+                    self.put_lease(key, offset, attempt, lease);
+                }
+            }
+            Record::LeaseChanged { group, topic, queue, offset, attempt, lease } => {
+                self.put_lease((topic, queue, group), offset, attempt, lease);
+            }
+            Record::Settled { group, topic, queue, offsets, .. } => {
+                for offset in offsets {
+                    self.remove_lease(LeaseKey { topic, queue, group, offset });
+                }
+            }
+            Record::Advanced { group, topic, queue, next } => self.set_cursor((topic, queue, group), next),
+            Record::TopicPut(put) => {
+                self.meta.next_topic = self.meta.next_topic.max(put.id.next());
+                topic::put(rows, &put);
+            }
+            Record::TopicDeleted(id) => self.delete_topic(id, rows),
+            Record::GroupPut(put) => {
+                self.meta.next_group = self.meta.next_group.max(put.id.next());
+                group::put(rows, &put);
+            }
+            Record::GroupDeleted(id) => self.delete_group(id, rows),
+            Record::Trimmed { topic, queue, first } => self.trim(topic, queue, first, rows),
+            Record::LogTrimmed { start } => self.meta.log_start = self.meta.log_start.max(start),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, head: &MessageHead, at: RecordAt, rows: &mut impl Rows) {
+        let entry = QueueEntry {
+            offset: head.offset,
+            at,
+            tag_hash: head.tag_hash,
+            stored_at: head.stored_at,
+            body_bytes: head.body_bytes,
+        };
+        queue_entry::put(rows, head.topic, head.queue, &entry);
+        let key = (head.topic, head.queue);
+        // The first message that is seen of a queue is its first: what came before it is out of retention.
+        let bounds = self.tails.entry(key).or_insert(QueueBounds { first: head.offset, next: head.offset });
+        bounds.next = bounds.next.max(head.offset.next());
+        self.changed_tails.insert(key);
+    }
+
+    fn set_cursor(&mut self, key: PlaceKey, next: QueueOffset) {
+        let place = self.places.entry(key).or_default();
+        if place.next != Some(next) {
+            place.next = Some(next);
+            if !std::mem::replace(&mut place.changed, true) {
+                self.changed_places.push(key);
+            }
+        }
+    }
+
+    fn put_lease(&mut self, place_key: PlaceKey, offset: QueueOffset, attempt: u32, lease: LeaseState) {
+        let (topic, queue, group) = place_key;
+        let place = self.places.entry(place_key).or_default();
+        let is_new = offset >= place.rows_end;
+        if is_new {
+            place.rows_end = offset.next();
+        }
+        place.rows_begin = place.rows_begin.min(offset);
+        let row = Some(LeaseValue { attempt, lease });
+        self.leases
+            .entry(LeaseKey { topic, queue, group, offset })
+            .and_modify(|pending| pending.row = row)
+            .or_insert(PendingLease { fresh: is_new, row });
+    }
+
+    fn remove_lease(&mut self, key: LeaseKey) {
+        match self.leases.get_mut(&key) {
+            Some(pending) if pending.fresh => {
+                self.leases.remove(&key);
+            }
+            Some(pending) => pending.row = None,
+            None => {
+                self.leases.insert(key, PendingLease { fresh: false, row: None });
+            }
+        }
+    }
+
+    fn delete_topic(&mut self, id: TopicId, rows: &mut impl Rows) {
+        topic::delete(rows, id);
+        queue_entry::delete_topic(rows, id);
+        queue_tail::delete_topic(rows, id);
+        cursor::delete_topic(rows, id);
+        lease::delete_topic(rows, id);
+        self.tails.retain(|key, _| key.0 != id);
+        self.places.retain(|key, _| key.0 != id);
+        self.leases.retain(|key, _| key.topic != id);
+    }
+
+    fn delete_group(&mut self, id: GroupId, rows: &mut impl Rows) {
+        group::delete(rows, id);
+        for &(topic, queue, group) in self.places.keys().filter(|key| key.2 == id) {
+            cursor::delete(rows, topic, queue, group);
+            lease::delete_place(rows, topic, queue, group, None);
+        }
+        self.places.retain(|key, _| key.2 != id);
+        self.leases.retain(|key, _| key.group != id);
+    }
+
+    fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset, rows: &mut impl Rows) {
+        let bounds = self.tails.entry((topic, queue)).or_default();
+        if first > bounds.first {
+            bounds.first = first;
+            bounds.next = bounds.next.max(first);
+            self.changed_tails.insert((topic, queue));
+            queue_entry::delete_before(rows, topic, queue, first);
+        }
+        let groups = (topic, queue, GroupId(0))..=(topic, queue, GroupId(u32::MAX));
+        for (&(_, _, group), place) in self.places.range_mut(groups) {
+            if place.next.is_some_and(|next| next < first) {
+                place.next = Some(first);
+                if !std::mem::replace(&mut place.changed, true) {
+                    self.changed_places.push((topic, queue, group));
+                }
+            }
+            if place.rows_begin < first.min(place.rows_end) {
+                lease::delete_place(rows, topic, queue, group, Some(first));
+            }
+            place.rows_begin = place.rows_begin.max(first);
+            let below = |offset| LeaseKey { topic, queue, group, offset };
+            let gone: Vec<_> = self.leases.range(below(QueueOffset(0))..below(first)).map(|(&key, _)| key).collect();
+            for key in gone {
+                self.leases.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "dispatch/tests.rs"]
+mod tests;

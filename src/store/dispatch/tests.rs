@@ -1,0 +1,390 @@
+//! The dispatcher against a naive model: whatever the records, however they are cut into batches, and wherever the fold is
+//! closed and opened again, the rows say what the model says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::group::Group;
+use crate::model::message::NewMessage;
+use crate::model::name::{GroupName, TopicName};
+use crate::model::position::{GrantId, HolderId, ShardId, Term};
+use crate::model::time::Timestamp;
+use crate::model::topic::{Permission, Promise, Topic, TopicType};
+use crate::store::kv::handle::{FlushWait, FoldEnv, KvOptions};
+use crate::store::kv::{Family, queue_entry};
+use crate::store::record::{SettleReason, Unit};
+
+/// State as the words of the record documentation describe it, without any thought for speed.
+#[derive(Debug, Default, PartialEq)]
+struct Model {
+    topics: BTreeMap<TopicId, Topic>,
+    groups: BTreeMap<GroupId, Group>,
+    entries: BTreeMap<(TopicId, QueueId), BTreeMap<QueueOffset, QueueEntry>>,
+    tails: BTreeMap<(TopicId, QueueId), QueueBounds>,
+    cursors: BTreeMap<PlaceKey, QueueOffset>,
+    leases: BTreeMap<LeaseKey, LeaseValue>,
+}
+
+impl Model {
+    fn apply(&mut self, at: RecordAt, record: &Record) {
+        match record.clone() {
+            Record::Opened { .. } | Record::LogTrimmed { .. } => {}
+            Record::Message(message) => {
+                let (topic, queue, offset) = (message.topic, message.queue, message.offset);
+                let entry = QueueEntry {
+                    offset,
+                    at,
+                    tag_hash: message.tag_hash,
+                    stored_at: message.message.stored_at,
+                    body_bytes: message.body_bytes,
+                };
+                self.entries.entry((topic, queue)).or_default().insert(offset, entry);
+                self.tails.entry((topic, queue)).or_default().next = offset.next();
+            }
+            Record::Granted { group, topic, queue, next, lease, items } => {
+                self.cursors.insert((topic, queue, group), next);
+                for (offset, attempt) in items {
+                    self.leases.insert(LeaseKey { topic, queue, group, offset }, LeaseValue { attempt, lease });
+                }
+            }
+            Record::LeaseChanged { group, topic, queue, offset, attempt, lease } => {
+                self.leases.insert(LeaseKey { topic, queue, group, offset }, LeaseValue { attempt, lease });
+            }
+            Record::Settled { group, topic, queue, offsets, .. } => {
+                for offset in offsets {
+                    self.leases.remove(&LeaseKey { topic, queue, group, offset });
+                }
+            }
+            Record::Advanced { group, topic, queue, next } => {
+                self.cursors.insert((topic, queue, group), next);
+            }
+            Record::TopicPut(topic) => {
+                self.topics.insert(topic.id, topic);
+            }
+            Record::TopicDeleted(id) => {
+                self.topics.remove(&id);
+                self.entries.retain(|key, _| key.0 != id);
+                self.tails.retain(|key, _| key.0 != id);
+                self.cursors.retain(|key, _| key.0 != id);
+                self.leases.retain(|key, _| key.topic != id);
+            }
+            Record::GroupPut(group) => {
+                self.groups.insert(group.id, group);
+            }
+            Record::GroupDeleted(id) => {
+                self.groups.remove(&id);
+                self.cursors.retain(|key, _| key.2 != id);
+                self.leases.retain(|key, _| key.group != id);
+            }
+            Record::Trimmed { topic, queue, first } => {
+                self.entries.entry((topic, queue)).or_default().retain(|&offset, _| offset >= first);
+                let bounds = self.tails.entry((topic, queue)).or_default();
+                bounds.first = bounds.first.max(first);
+                bounds.next = bounds.next.max(first);
+                for (key, next) in &mut self.cursors {
+                    if (key.0, key.1) == (topic, queue) {
+                        *next = (*next).max(first);
+                    }
+                }
+                self.leases.retain(|key, _| (key.topic, key.queue) != (topic, queue) || key.offset >= first);
+            }
+        }
+        self.entries.retain(|_, entries| !entries.is_empty());
+        self.tails.retain(|_, bounds| *bounds != QueueBounds::default());
+    }
+
+    fn read(kv: &Kv) -> Self {
+        let mut model = Self::default();
+        model.topics.extend(topic::all(kv).unwrap().into_iter().map(|topic| (topic.id, topic)));
+        model.groups.extend(group::all(kv).unwrap().into_iter().map(|group| (group.id, group)));
+        for topic in (1..=3).map(TopicId) {
+            for queue in (0..2).map(QueueId) {
+                let entries = queue_entry::from(kv, topic, queue, QueueOffset(0), 10_000).unwrap();
+                if !entries.is_empty() {
+                    let entries = entries.into_iter().map(|entry| (entry.offset, entry)).collect();
+                    model.entries.insert((topic, queue), entries);
+                }
+            }
+        }
+        for (topic, queue, bounds) in queue_tail::all(kv, None).unwrap() {
+            if bounds != QueueBounds::default() {
+                model.tails.insert((topic, queue), bounds);
+            }
+        }
+        for cursor in cursor::all(kv).unwrap() {
+            model.cursors.insert((cursor.topic, cursor.queue, cursor.group), cursor.next);
+        }
+        model.leases.extend(lease::all(kv).unwrap());
+        model
+    }
+}
+
+/// A wish; messages are placed by the history.
+#[derive(Clone, Debug)]
+struct Step {
+    kind: u8,
+    topic: u32,
+    queue: u32,
+    group: u32,
+    offset: u64,
+    count: u64,
+    ends_batch: bool,
+    reopens: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kind = prop_oneof![6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5)];
+    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11)];
+    let kind = prop_oneof![8 => kind, 1 => rare];
+    let place = (1u32..=3, 0u32..2, 1u32..=3);
+    let ends = prop::bool::weighted(0.3);
+    let reopens = prop::bool::weighted(0.03);
+    (kind, place, 0u64..12, 0u64..6, ends, reopens).prop_map(
+        |(kind, (topic, queue, group), offset, count, ends_batch, reopens)| Step {
+            kind,
+            topic,
+            queue,
+            group,
+            offset,
+            count,
+            ends_batch,
+            reopens,
+        },
+    )
+}
+
+fn a_topic(id: TopicId, queues: u32) -> Topic {
+    Topic {
+        id,
+        name: TopicName::trusted("", &format!("topic-{id}")),
+        topic_type: TopicType::Normal,
+        queues,
+        permission: Permission::default(),
+        promise: Promise::Durable,
+        retention: None,
+    }
+}
+
+fn unit_of(step: &Step, model: &Model) -> Unit {
+    let (topic, queue, group) = (TopicId(step.topic), QueueId(step.queue), GroupId(step.group));
+    let offset = QueueOffset(step.offset);
+    let lease = match step.count % 2 {
+        0 => LeaseState::Waiting { visible_at: Timestamp(step.offset) },
+        _ => LeaseState::Leased {
+            deadline: Timestamp(step.count),
+            grant: GrantId(step.offset),
+            holder: HolderId(7),
+            auto_renew: false,
+            attempt_key: 0,
+        },
+    };
+    let mut unit = Unit::state();
+    let record = match step.kind {
+        0 => {
+            let message = NewMessage { message_id: "m".into(), body_bytes: step.topic, ..NewMessage::default() };
+            let mut next = model.tails.get(&(topic, queue)).copied().unwrap_or_default().next;
+            for _ in 0..=step.count {
+                let slot = unit.push_message(topic, Promise::Durable, step.group, &message);
+                unit.place(slot, queue, next, Timestamp(next.get()));
+                next = next.next();
+            }
+            return unit;
+        }
+        // Grants of what was never considered, then of anything.
+        1 | 2 => {
+            let place = (topic, queue, group);
+            let cursor = model.cursors.get(&place).copied().unwrap_or_default();
+            let from = if step.kind == 1 { cursor.get() } else { step.offset };
+            let items = (from..=from + step.count).map(|offset| (QueueOffset(offset), 1)).collect();
+            let next = QueueOffset(cursor.get().max(from + step.count + 1));
+            Record::Granted { group, topic, queue, next, lease, items }
+        }
+        3 => Record::LeaseChanged { group, topic, queue, offset, attempt: step.topic, lease },
+        4 => Record::Advanced { group, topic, queue, next: offset },
+        5 => {
+            let offsets = (step.offset..=step.offset + step.count).map(QueueOffset).collect();
+            Record::Settled { group, topic, queue, reason: SettleReason::Acked, offsets }
+        }
+        6 => Record::TopicPut(a_topic(topic, 1 + u32::try_from(step.count).unwrap())),
+        7 => Record::TopicDeleted(topic),
+        8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
+        9 => Record::GroupDeleted(group),
+        10 => Record::Trimmed { topic, queue, first: offset },
+        _ => Record::Opened { shard: ShardId(0), term: Term(step.offset), at: Timestamp(0) },
+    };
+    unit.push(&record);
+    unit
+}
+
+fn open(env: &FoldEnv) -> Kv {
+    Kv::open(env, Path::new("/fold"), &KvOptions::default()).unwrap()
+}
+
+/// Runs a history and hands back the model and what the rows say.
+fn run(steps: &[Step]) -> (Model, Model, Meta) {
+    let env = FoldEnv::memory().unwrap();
+    let mut kv = open(&env);
+    let mut dispatcher = Dispatcher::load(&kv).unwrap();
+    let mut model = Model::default();
+    let mut position = LogPosition(64);
+    let mut rest = steps.iter().peekable();
+    while rest.peek().is_some() {
+        let mut batch = kv.batch();
+        let mut reopens = false;
+        for step in rest.by_ref() {
+            let payload = Bytes::copy_from_slice(unit_of(step, &model).bytes());
+            dispatcher.apply(&payload, position, &mut batch).unwrap();
+            for found in walk(payload.clone(), position) {
+                let (at, record) = found.unwrap();
+                model.apply(at, &decode(&record).unwrap());
+            }
+            position = position.plus(payload.len() as u64 + 64);
+            reopens = step.reopens;
+            if step.ends_batch || reopens {
+                break;
+            }
+        }
+        dispatcher.finish(position, &mut batch);
+        batch.write().unwrap();
+        if reopens {
+            kv.flush(FlushWait::UntilDone).unwrap();
+            drop(kv);
+            kv = open(&env);
+            dispatcher = Dispatcher::load(&kv).unwrap();
+        }
+    }
+    let meta = meta::read(&kv).unwrap();
+    assert_eq!(meta.position, position);
+    (model, Model::read(&kv), meta)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn rows_say_what_the_records_said(steps in prop::collection::vec(step(), 1..120)) {
+        let (model, rows, _) = run(&steps);
+        prop_assert_eq!(rows, model);
+    }
+}
+
+/// Rows in a map, counting what was written.
+#[derive(Debug, Default)]
+struct Table {
+    rows: BTreeMap<(Family, Vec<u8>), Vec<u8>>,
+    puts: BTreeMap<Family, usize>,
+    deletes: usize,
+}
+
+impl Rows for Table {
+    fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        *self.puts.entry(family).or_default() += 1;
+        self.rows.insert((family, key.to_vec()), value.to_vec());
+    }
+
+    fn delete(&mut self, family: Family, key: &[u8]) {
+        self.deletes += 1;
+        self.rows.remove(&(family, key.to_vec()));
+    }
+
+    fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]) {
+        self.deletes += 1;
+        self.rows.retain(|(of, key), _| *of != family || key.as_slice() < from || key.as_slice() >= to);
+    }
+}
+
+fn waiting(offset: u64) -> (QueueOffset, u32) {
+    (QueueOffset(offset), 1)
+}
+
+fn granted(next: u64, items: Vec<(QueueOffset, u32)>) -> Record {
+    let lease = LeaseState::Waiting { visible_at: Timestamp(1) };
+    Record::Granted { group: GroupId(1), topic: TopicId(1), queue: QueueId(0), next: QueueOffset(next), lease, items }
+}
+
+fn settled(offsets: &[u64]) -> Record {
+    let offsets = offsets.iter().copied().map(QueueOffset).collect();
+    let reason = SettleReason::Acked;
+    Record::Settled { group: GroupId(1), topic: TopicId(1), queue: QueueId(0), reason, offsets }
+}
+
+fn apply(dispatcher: &mut Dispatcher, table: &mut Table, records: &[Record]) {
+    let mut unit = Unit::state();
+    for record in records {
+        unit.push(record);
+    }
+    dispatcher.apply(&Bytes::copy_from_slice(unit.bytes()), LogPosition(0), table).unwrap();
+}
+
+#[test]
+fn a_lease_that_comes_and_goes_within_a_batch_writes_no_row() {
+    let mut dispatcher = Dispatcher::new(Meta::default());
+    let mut table = Table::default();
+    let items = (0..32).map(waiting).collect();
+    apply(&mut dispatcher, &mut table, &[granted(32, items), settled(&(0..31).collect::<Vec<_>>())]);
+    dispatcher.finish(LogPosition(100), &mut table);
+    assert_eq!(table.puts.get(&Family::Lease), Some(&1), "only the lease that stayed");
+    assert_eq!(table.deletes, 0, "nothing was there to delete");
+}
+
+#[test]
+fn a_lease_of_an_earlier_batch_is_deleted_even_if_it_was_renewed_in_this_one() {
+    let mut dispatcher = Dispatcher::new(Meta::default());
+    let mut table = Table::default();
+    apply(&mut dispatcher, &mut table, &[granted(1, vec![waiting(0)])]);
+    dispatcher.finish(LogPosition(100), &mut table);
+    apply(&mut dispatcher, &mut table, &[granted(1, vec![waiting(0)]), settled(&[0])]);
+    dispatcher.finish(LogPosition(200), &mut table);
+    assert!(!table.rows.keys().any(|(family, _)| *family == Family::Lease));
+}
+
+#[test]
+fn bounds_and_cursors_are_written_once_a_batch() {
+    let mut dispatcher = Dispatcher::new(Meta::default());
+    let mut table = Table::default();
+    let mut unit = Unit::send(0);
+    for offset in 0..100 {
+        let slot = unit.push_message(TopicId(1), Promise::Durable, 0, &NewMessage::default());
+        unit.place(slot, QueueId(0), QueueOffset(offset), Timestamp(0));
+    }
+    dispatcher.apply(&Bytes::copy_from_slice(unit.bytes()), LogPosition(0), &mut table).unwrap();
+    let grants: Vec<_> = (1..=100).map(|next| granted(next, Vec::new())).collect();
+    apply(&mut dispatcher, &mut table, &grants);
+    dispatcher.finish(LogPosition(100), &mut table);
+    assert_eq!(table.puts[&Family::QueueEntry], 100);
+    assert_eq!((table.puts[&Family::QueueTail], table.puts[&Family::Cursor]), (1, 1));
+}
+
+#[test]
+fn ids_of_deleted_topics_and_groups_are_never_given_again() {
+    let mut dispatcher = Dispatcher::new(Meta::default());
+    let mut table = Table::default();
+    let group = Group::with_defaults(GroupId(4), GroupName::trusted("", "g"));
+    apply(
+        &mut dispatcher,
+        &mut table,
+        &[
+            Record::TopicPut(a_topic(TopicId(7), 8)),
+            Record::GroupPut(group),
+            Record::TopicDeleted(TopicId(7)),
+            Record::GroupDeleted(GroupId(4)),
+        ],
+    );
+    let meta = dispatcher.meta();
+    assert_eq!((meta.next_topic, meta.next_group), (TopicId(8), GroupId(5)));
+}
+
+#[test]
+fn a_record_of_a_newer_program_stops_the_fold_and_is_not_skipped() {
+    let mut dispatcher = Dispatcher::new(Meta::default());
+    let mut unit = Unit::state();
+    unit.push(&Record::TopicDeleted(TopicId(1)));
+    let mut payload = BytesMut::from(unit.bytes());
+    payload[5] = 200;
+    let error = dispatcher.apply(&payload.freeze(), LogPosition(4096), &mut Table::default()).unwrap_err();
+    assert_eq!(error.position, LogPosition(4096));
+    assert!(error.to_string().contains("newer"), "{error}");
+}

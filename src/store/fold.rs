@@ -1,0 +1,308 @@
+//! The fold of one shard at work: durable frames in, rows out, one thread.
+//!
+//! Frames arrive in the order of the log and wait in a queue; what waits is folded together, up to [`BATCH_BYTES_MAX`] of
+//! frames a batch, without any artificial wait. A batch and the position it reflects become visible at once. A frame that
+//! cannot be folded, or a batch that cannot be written, ends the fold: it never goes on behind a gap.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+
+use crate::model::position::LogPosition;
+use crate::runtime::tasks::Tasks;
+use crate::store::checkpoint::{CheckpointError, Checkpoints, FoldCheckpoint};
+use crate::store::dispatch::{DispatchError, Dispatcher};
+use crate::store::kv::handle::FlushWait;
+use crate::store::kv::meta::Meta;
+use crate::store::kv::{FoldEnv, FoldError, Kv, KvOptions, OpenFoldError};
+use crate::store::log::Frame;
+
+/// Bytes of frames in one batch, unless a single frame is larger.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Frames could not be folded.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum FoldFrameError {
+    /// A record cannot be understood.
+    #[error(transparent)]
+    Dispatch(#[from] DispatchError),
+    /// The database failed.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// What waits is still folded.
+    Drain,
+    /// What waits is left to the next start.
+    Abandon,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Frame>,
+    ending: Option<Ending>,
+}
+
+/// Bounds of the fold's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoldBounds {
+    /// Memtables are flushed at least once in so many bytes of log.
+    pub flush_log_bytes: u64,
+    /// Frames that may wait; above it the fold has no room.
+    pub queue_bytes_max: u64,
+}
+
+/// What the fold did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FoldStats {
+    /// Frames folded by this process.
+    pub frames: u64,
+    /// Batches written for them.
+    pub batches: u64,
+    /// Rows written or removed.
+    pub rows: u64,
+    /// Bytes of frames that wait.
+    pub waiting_bytes: u64,
+}
+
+/// The fold of one shard.
+#[derive(Debug)]
+pub struct Fold {
+    kv: Kv,
+    /// Held while a batch is made and written, and while a checkpoint is taken.
+    dispatcher: Mutex<Dispatcher>,
+    queue: Mutex<Queue>,
+    arrived: Notify,
+    taken: Notify,
+    waiting_bytes: AtomicU64,
+    queue_bytes_max: u64,
+    folded: watch::Sender<LogPosition>,
+    flushed: AtomicU64,
+    flush_log_bytes: u64,
+    failure: OnceLock<String>,
+    ended: AtomicBool,
+    frames: AtomicU64,
+    batches: AtomicU64,
+    rows: AtomicU64,
+}
+
+impl Fold {
+    /// Opens the database at `path`, or makes a new one.
+    ///
+    /// # Errors
+    /// It cannot be opened or read.
+    pub fn open(env: &FoldEnv, path: &Path, options: &KvOptions, bounds: FoldBounds) -> Result<Self, OpenFoldError> {
+        let kv = Kv::open(env, path, options)?;
+        let dispatcher = Dispatcher::load(&kv)
+            .map_err(|error| OpenFoldError::Damaged { path: path.to_owned(), cause: error.to_string() })?;
+        let position = dispatcher.meta().position;
+        Ok(Self {
+            kv,
+            dispatcher: Mutex::new(dispatcher),
+            queue: Mutex::default(),
+            arrived: Notify::new(),
+            taken: Notify::new(),
+            waiting_bytes: AtomicU64::new(0),
+            queue_bytes_max: bounds.queue_bytes_max,
+            folded: watch::Sender::new(position),
+            flushed: AtomicU64::new(position.get()),
+            flush_log_bytes: bounds.flush_log_bytes,
+            failure: OnceLock::new(),
+            ended: AtomicBool::new(false),
+            frames: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+        })
+    }
+
+    /// The rows.
+    #[must_use]
+    pub fn kv(&self) -> &Kv {
+        &self.kv
+    }
+
+    /// The facts after the last batch.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        self.dispatcher.lock().meta()
+    }
+
+    /// Rows reflect every frame before it.
+    #[must_use]
+    pub fn position(&self) -> LogPosition {
+        *self.folded.borrow()
+    }
+
+    /// Waits until frames before `position` are folded; `false` when the fold ended before.
+    pub async fn reached(&self, position: LogPosition) -> bool {
+        let ended = || self.ended.load(Ordering::Acquire);
+        let folded = self.folded.subscribe().wait_for(|folded| *folded >= position || ended()).await.is_ok();
+        folded && self.position() >= position
+    }
+
+    /// Why the fold ended, if it failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Bytes of frames that wait.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> FoldStats {
+        FoldStats {
+            frames: self.frames.load(Ordering::Relaxed),
+            batches: self.batches.load(Ordering::Relaxed),
+            rows: self.rows.load(Ordering::Relaxed),
+            waiting_bytes: self.waiting_bytes(),
+        }
+    }
+
+    /// Whether another frame fits into the queue. A fold that has ended takes and forgets everything.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.waiting_bytes() < self.queue_bytes_max || self.ended.load(Ordering::Acquire)
+    }
+
+    /// Waits until [`Fold::has_room`]; for one waiter.
+    pub async fn room(&self) {
+        while !self.has_room() {
+            self.taken.notified().await;
+        }
+    }
+
+    /// Hands over a durable frame. Never blocks: whoever feeds the log asks [`Fold::has_room`] first.
+    pub fn push(&self, frame: Frame) {
+        let bytes = frame.payload.len() as u64;
+        {
+            let mut queue = self.queue.lock();
+            if queue.ending.is_some() || self.failure.get().is_some() {
+                return;
+            }
+            queue.frames.push_back(frame);
+            self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        self.arrived.notify_one();
+    }
+
+    /// No frame comes any more; the task ends when what waits is folded.
+    pub fn drain(&self) {
+        self.end(Ending::Drain);
+    }
+
+    /// The task ends at once, as if the process had died.
+    pub fn abandon(&self) {
+        self.end(Ending::Abandon);
+    }
+
+    fn end(&self, ending: Ending) {
+        self.queue.lock().ending = Some(ending);
+        self.arrived.notify_one();
+    }
+
+    /// Folds what arrives, until told to end or until it fails.
+    pub async fn run(self: Arc<Self>, tasks: Tasks) {
+        if let Err(error) = self.fold_what_arrives(&tasks).await {
+            tracing::error!(%error, "the fold failed; the shard takes no more writes until it is reopened");
+            let _ = self.failure.set(error.to_string());
+        }
+        self.ended.store(true, Ordering::Release);
+        // Those who wait for a position or for room look again.
+        self.folded.send_modify(|_| ());
+        self.taken.notify_one();
+    }
+
+    async fn fold_what_arrives(&self, tasks: &Tasks) -> Result<(), FoldFrameError> {
+        while let Some(frames) = self.take() {
+            if frames.is_empty() {
+                self.arrived.notified().await;
+            } else {
+                self.fold(&frames)?;
+                tasks.pause().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames of the next batch, none when nothing waits; `None` at the end.
+    fn take(&self) -> Option<Vec<Frame>> {
+        let mut queue = self.queue.lock();
+        match queue.ending {
+            Some(Ending::Abandon) => return None,
+            Some(Ending::Drain) if queue.frames.is_empty() => return None,
+            _ => {}
+        }
+        let mut bytes = 0;
+        let mut frames = Vec::new();
+        while let Some(frame) = queue.frames.front() {
+            let frame_bytes = frame.payload.len();
+            if !frames.is_empty() && bytes + frame_bytes > BATCH_BYTES_MAX {
+                break;
+            }
+            bytes += frame_bytes;
+            frames.extend(queue.frames.pop_front());
+        }
+        self.waiting_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.taken.notify_one();
+        Some(frames)
+    }
+
+    /// Folds frames that follow the position of the fold, as one batch.
+    ///
+    /// # Errors
+    /// Nothing of the batch was written, and the fold must not be used any more.
+    pub fn fold(&self, frames: &[Frame]) -> Result<(), FoldFrameError> {
+        let Some(last) = frames.last() else { return Ok(()) };
+        let end = last.end;
+        {
+            let mut dispatcher = self.dispatcher.lock();
+            let mut batch = self.kv.batch();
+            for frame in frames {
+                dispatcher.apply(&frame.payload, frame.payload_position, &mut batch)?;
+            }
+            dispatcher.finish(end, &mut batch);
+            self.rows.fetch_add(batch.rows() as u64, Ordering::Relaxed);
+            batch.write()?;
+        }
+        self.frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.folded.send_replace(end);
+        if end.get().saturating_sub(self.flushed.load(Ordering::Relaxed)) >= self.flush_log_bytes {
+            self.kv.flush(FlushWait::No)?;
+            self.flushed.store(end.get(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Makes everything folded so far durable.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn flush(&self) -> Result<(), FoldError> {
+        let position = self.position();
+        self.kv.flush(FlushWait::UntilDone)?;
+        self.flushed.fetch_max(position.get(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes a checkpoint of what is folded; folding waits meanwhile.
+    ///
+    /// # Errors
+    /// The checkpoint could not be made.
+    pub fn checkpoint(&self, checkpoints: &Checkpoints) -> Result<FoldCheckpoint, CheckpointError> {
+        let dispatcher = self.dispatcher.lock();
+        checkpoints.make(&self.kv, dispatcher.meta().position)
+    }
+}

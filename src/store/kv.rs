@@ -1,0 +1,65 @@
+//! The fold's key families: one file per family, with the layout of its rows, the codec, and how long a row lives.
+//!
+//! Numbers in keys are big-endian so that rows sort by them; numbers in values are little-endian. Each family is a column
+//! family of one RocksDB database whose own write-ahead log is off: the log of the shard is the write-ahead log.
+
+pub mod cursor;
+pub mod group;
+pub mod handle;
+mod key;
+pub mod lease;
+pub mod meta;
+pub mod queue_entry;
+pub mod queue_tail;
+pub mod topic;
+
+pub use handle::{Batch, FoldEnv, FoldError, Kv, KvOptions, OpenFoldError};
+
+/// A key family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// What the fold says about itself: see [`meta`].
+    Meta,
+    /// The catalogue's topics: see [`topic`].
+    Topic,
+    /// The catalogue's groups: see [`group`].
+    Group,
+    /// Where each message of a queue lies in the log: see [`queue_entry`].
+    QueueEntry,
+    /// First and next offset of each queue: see [`queue_tail`].
+    QueueTail,
+    /// How far each group has considered each queue: see [`cursor`].
+    Cursor,
+    /// Outstanding messages of each group: see [`lease`].
+    Lease,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 7] =
+        [Self::Meta, Self::Topic, Self::Group, Self::QueueEntry, Self::QueueTail, Self::Cursor, Self::Lease];
+
+    /// Its name on disk.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Topic => "topic",
+            Self::Group => "group",
+            Self::QueueEntry => "queue_entry",
+            Self::QueueTail => "queue_tail",
+            Self::Cursor => "cursor",
+            Self::Lease => "lease",
+        }
+    }
+}
+
+/// Where changes of rows go: a write batch, or a map in a test. The order of calls is the order of effect.
+pub trait Rows {
+    /// Sets a row.
+    fn put(&mut self, family: Family, key: &[u8], value: &[u8]);
+    /// Removes a row, if it is there.
+    fn delete(&mut self, family: Family, key: &[u8]);
+    /// Removes every row whose key is at least `from` and below `to`.
+    fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]);
+}

@@ -1,0 +1,176 @@
+//! Reads of the folded state. They may block on the disk: callers on a request thread go through `Tasks::blocking`.
+
+use crate::model::group::Group;
+use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
+use crate::model::time::Timestamp;
+use crate::model::topic::Topic;
+use crate::store::kv::lease::LeaseKey;
+use crate::store::kv::queue_entry::QueueEntry;
+use crate::store::kv::queue_tail::QueueBounds;
+use crate::store::kv::{FoldError, Kv, cursor, group, lease, queue_entry, queue_tail, topic};
+use crate::store::message_store::Store;
+use crate::store::record::LeaseState;
+
+/// An outstanding message of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// Group.
+    pub group: GroupId,
+    /// Topic.
+    pub topic: TopicId,
+    /// Queue.
+    pub queue: QueueId,
+    /// Message.
+    pub offset: QueueOffset,
+    /// Attempts so far; 0 for one that was set aside without a delivery.
+    pub attempt: u32,
+    /// With whom, or from when on deliverable.
+    pub lease: LeaseState,
+    /// Where it lies, if it is still in its queue.
+    pub entry: Option<QueueEntry>,
+}
+
+impl Store {
+    fn kv(&self) -> &Kv {
+        self.inner.fold.kv()
+    }
+
+    /// The rows themselves, for [`inspect`](crate::store::inspect).
+    pub(in crate::store) fn fold_rows(&self) -> &Kv {
+        self.kv()
+    }
+
+    /// Every topic, by id.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn topics(&self) -> Result<Vec<Topic>, FoldError> {
+        topic::all(self.kv())
+    }
+
+    /// Every group, by id.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn groups(&self) -> Result<Vec<Group>, FoldError> {
+        group::all(self.kv())
+    }
+
+    /// The next ids to give to a topic and a group, by what is folded.
+    #[must_use]
+    pub fn next_ids(&self) -> (TopicId, GroupId) {
+        let meta = self.inner.fold.meta();
+        (meta.next_topic, meta.next_group)
+    }
+
+    /// The queues of a topic in order: those it was created with, also while they are empty.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn queues(&self, topic: TopicId) -> Result<Vec<(QueueId, QueueBounds)>, FoldError> {
+        let count = topic::get(self.kv(), topic)?.map_or(0, |topic| topic.queues);
+        let mut queues: Vec<_> = (0..count).map(|queue| (QueueId(queue), QueueBounds::default())).collect();
+        for (_, queue, bounds) in queue_tail::all(self.kv(), Some(topic))? {
+            match queues.get_mut(queue.get() as usize) {
+                Some(known) => known.1 = bounds,
+                None => queues.push((queue, bounds)),
+            }
+        }
+        Ok(queues)
+    }
+
+    /// First and next offset of a queue.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn queue(&self, topic: TopicId, queue: QueueId) -> Result<QueueBounds, FoldError> {
+        queue_tail::get(self.kv(), topic, queue)
+    }
+
+    /// At most `max` messages of a queue from `from` on, in order.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn entries(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        from: QueueOffset,
+        max: usize,
+    ) -> Result<Vec<QueueEntry>, FoldError> {
+        queue_entry::from(self.kv(), topic, queue, from, max)
+    }
+
+    /// One message of a queue.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn entry(&self, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<Option<QueueEntry>, FoldError> {
+        queue_entry::get(self.kv(), topic, queue, offset)
+    }
+
+    /// The first message stored at or after `instant`; the queue's next offset when there is none. Exact as long as the
+    /// server's clock never went back while the queue was filled.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn first_at_or_after(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        instant: Timestamp,
+    ) -> Result<QueueOffset, FoldError> {
+        self.first_that(topic, queue, |entry| entry.stored_at >= instant)
+    }
+
+    /// The first message whose record lies at or behind `start`; the queue's next offset when there is none.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn first_in_log(&self, topic: TopicId, queue: QueueId, start: LogPosition) -> Result<QueueOffset, FoldError> {
+        self.first_that(topic, queue, |entry| entry.at.position >= start)
+    }
+
+    /// Binary search for the first message from which on `holds` is true.
+    fn first_that(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        holds: impl Fn(&QueueEntry) -> bool,
+    ) -> Result<QueueOffset, FoldError> {
+        let bounds = self.queue(topic, queue)?;
+        let (mut low, mut high) = (bounds.first, bounds.next);
+        while low < high {
+            let middle = QueueOffset(low.get() + (high.get() - low.get()) / 2);
+            // One that is gone by now was trimmed meanwhile, from the low end.
+            if self.entry(topic, queue, middle)?.is_some_and(|entry| holds(&entry)) {
+                high = middle;
+            } else {
+                low = middle.next();
+            }
+        }
+        Ok(low)
+    }
+
+    /// Every cursor.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn cursors(&self) -> Result<Vec<(GroupId, TopicId, QueueId, QueueOffset)>, FoldError> {
+        let cursors = cursor::all(self.kv())?;
+        Ok(cursors.into_iter().map(|cursor| (cursor.group, cursor.topic, cursor.queue, cursor.next)).collect())
+    }
+
+    /// Every outstanding message of every group.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn leases(&self) -> Result<Vec<LeaseRow>, FoldError> {
+        let mut rows = Vec::new();
+        for (LeaseKey { topic, queue, group, offset }, value) in lease::all(self.kv())? {
+            let entry = self.entry(topic, queue, offset)?;
+            rows.push(LeaseRow { group, topic, queue, offset, attempt: value.attempt, lease: value.lease, entry });
+        }
+        Ok(rows)
+    }
+}
