@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::broker::options::BrokerOptions;
 use crate::console::options::ConsoleOptions;
 use crate::observe::options::ObserveOptions;
-use crate::proxy::admin::options::AdminOptions;
+use crate::proxy::operator::options::OperatorOptions;
 use crate::proxy::options::ProxyOptions;
 use crate::store::StoreOptions;
 
@@ -33,7 +33,7 @@ pub struct Config {
     /// Public port.
     pub proxy: ProxyOptions,
     /// Internal port.
-    pub admin: AdminOptions,
+    pub admin: OperatorOptions,
     /// HTTP port.
     pub console: ConsoleOptions,
     /// Logs, metrics, traces.

@@ -42,12 +42,12 @@ impl Facts {
 
 /// `bolide.admin.v1.Admin` over a broker in this process.
 #[derive(Clone, Debug)]
-pub struct AdminService {
+pub struct OperatorService {
     broker: Broker,
     facts: Arc<Facts>,
 }
 
-impl AdminService {
+impl OperatorService {
     /// The service of `broker`.
     #[must_use]
     pub fn new(broker: Broker, facts: Facts) -> Self {
@@ -58,7 +58,7 @@ impl AdminService {
 type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
-impl Admin for AdminService {
+impl Admin for OperatorService {
     async fn create_topic(&self, request: Request<wire::CreateTopicRequest>) -> Answer<wire::CreateTopicResponse> {
         topic::create(&self.broker, request.into_inner()).await.map(Response::new)
     }

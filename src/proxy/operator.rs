@@ -7,4 +7,4 @@ mod server;
 mod status;
 mod topic;
 
-pub use server::{AdminService, Facts};
+pub use server::{OperatorService, Facts};
