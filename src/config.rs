@@ -30,6 +30,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// Messaging.
     pub broker: BrokerOptions,
+    /// Certificate of the public port.
+    pub tls: TlsFiles,
     /// Public port.
     pub proxy: ProxyOptions,
     /// Internal port.
@@ -38,6 +40,15 @@ pub struct Config {
     pub console: ConsoleOptions,
     /// Logs, metrics, traces.
     pub observe: ObserveOptions,
+}
+
+/// Files of the public port's certificate; none: a self-signed one is made at the first start.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// PEM file of the certificate chain.
+    pub certificate: Option<String>,
+    /// PEM file of its private key.
+    pub key: Option<String>,
 }
 
 /// Where a value comes from.

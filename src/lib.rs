@@ -15,6 +15,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod app;
 pub mod broker;
 pub mod cli;
 pub mod config;

@@ -3,8 +3,15 @@
 use crate::config::keys::{self, Key};
 
 /// Names under `BOLIDE_` that are no keys: arguments of clients and of the project's own tests.
-const OTHERS: [&str; 6] =
-    ["BOLIDE_CONFIG", "BOLIDE_ADDRESS", "BOLIDE_ENDPOINT", "BOLIDE_NAMESPACE", "BOLIDE_BIN", "BOLIDE_CACHE"];
+const OTHERS: [&str; 7] = [
+    "BOLIDE_CONFIG",
+    "BOLIDE_ADDRESS",
+    "BOLIDE_ENDPOINT",
+    "BOLIDE_HTTP",
+    "BOLIDE_NAMESPACE",
+    "BOLIDE_BIN",
+    "BOLIDE_CACHE",
+];
 /// Standard variables of others that set one of our keys, if ours says nothing.
 const STANDARD: [(&str, &str); 2] =
     [("OTEL_EXPORTER_OTLP_ENDPOINT", "observe.otlp_endpoint"), ("RUST_LOG", "observe.log_filter")];

@@ -7,4 +7,4 @@ mod server;
 mod status;
 mod topic;
 
-pub use server::{OperatorService, Facts};
+pub use server::{Facts, OperatorService, ShardFacts};

@@ -7,9 +7,10 @@ use serde::Serialize;
 use tonic::transport::Channel;
 
 use super::CommonArgs;
-use super::output::{Table, show};
+use super::output::show;
 use super::words;
 use crate::cli::failure::Failure;
+use crate::cli::table::Table;
 use crate::config::units::parse_duration;
 use crate::wire::admin;
 use crate::wire::admin::admin_client::AdminClient;

@@ -5,10 +5,11 @@ use serde::Serialize;
 use std::time::Duration;
 use tonic::transport::Channel;
 
-use super::output::{Table, show};
+use super::output::show;
 use super::words;
 use super::{CommonArgs, Output};
 use crate::cli::failure::Failure;
+use crate::cli::table::Table;
 use crate::wire::admin;
 use crate::wire::admin::admin_client::AdminClient;
 

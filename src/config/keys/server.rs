@@ -35,6 +35,16 @@ pub(super) const KEYS: &[Key] = &[
         access: Access::Text { at: |c| &mut c.proxy.broker_name },
     },
     Key {
+        name: "server.tls_certificate",
+        help: "PEM file of the certificate chain of the public port. None: a self-signed one is made at the first start.",
+        access: Access::OptionalText { at: |c| &mut c.tls.certificate },
+    },
+    Key {
+        name: "server.tls_key",
+        help: "PEM file of the private key that belongs to it.",
+        access: Access::OptionalText { at: |c| &mut c.tls.key },
+    },
+    Key {
         name: "server.lanes",
         help: "Request threads. None: one per core.",
         access: Access::OptionalCount { at: |c| &mut c.lanes, min: 1, max: 256 },

@@ -18,10 +18,39 @@ pub struct Facts {
     pub data_dir: String,
     /// Open connections on the public port.
     pub connections: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// The logs of this process.
+    pub shards: Box<dyn Fn() -> Vec<ShardFacts> + Send + Sync>,
+    /// Bytes used by our own files, and bytes free on their disk.
+    pub disk: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// When the process was ready.
     pub since: Mark,
     /// The clock.
     pub clock: Clock,
+}
+
+/// State of one log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardFacts {
+    /// Which.
+    pub shard: u32,
+    /// Term of this opening.
+    pub term: u64,
+    /// Everything below was accepted.
+    pub accepted_position: u64,
+    /// Everything below is in the page cache.
+    pub written_position: u64,
+    /// Everything below is on stable storage.
+    pub durable_position: u64,
+    /// Everything below is in the folded state.
+    pub folded_position: u64,
+    /// Size of the segments.
+    pub log_bytes: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// Whether sends are taken.
+    pub accepting: bool,
+    /// Why not, in words.
+    pub reason: String,
 }
 
 impl fmt::Debug for Facts {
@@ -35,9 +64,6 @@ impl Facts {
         self.since.elapsed()
     }
 
-    pub(super) fn connections(&self) -> u64 {
-        (self.connections)()
-    }
 }
 
 /// `bolide.admin.v1.Admin` over a broker in this process.
