@@ -22,6 +22,7 @@ use crate::store::files::{File, Files, Held, LockError, OpenMode, Space, View};
 mod disk;
 mod fault;
 
+pub use disk::Ending;
 use disk::{Disk, Inode};
 pub use fault::{Call, Effect, Fault, Gate};
 
@@ -62,14 +63,27 @@ impl MemoryFiles {
         self.disk.lock().power_cut();
     }
 
+    /// The process ends after so many more calls, with power or without: at that call, wherever the program is.
+    pub fn end_after(&self, calls: u64, ending: Ending) {
+        self.disk.lock().ending = Some((calls, ending));
+    }
+
+    /// How many processes have ended on this disk.
+    #[must_use]
+    pub fn lives(&self) -> u64 {
+        self.disk.lock().life
+    }
+
     /// Arms a fault. Armed faults survive kills and cuts until they have fired.
     pub fn plan(&self, fault: Fault) {
         self.disk.lock().faults.arm(fault);
     }
 
-    /// Disarms all faults; answers how many had not fired.
+    /// Disarms all faults and a planned ending; answers how many faults had not fired.
     pub fn clear_faults(&self) -> usize {
-        self.disk.lock().faults.clear()
+        let mut disk = self.disk.lock();
+        disk.ending = None;
+        disk.faults.clear()
     }
 
     /// Limits the room on the disk: the whole, and what others use of it. Without this there is no limit.
@@ -133,6 +147,7 @@ impl Life {
     fn effect(&self, call: Call, path: &Path) -> io::Result<Option<Effect>> {
         let effect = {
             let mut disk = self.disk.lock();
+            disk.count_down();
             if disk.life != self.number {
                 return Err(gone());
             }

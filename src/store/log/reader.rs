@@ -71,6 +71,10 @@ impl Replay {
                 Some(open) => open,
                 None => self.open()?,
             };
+            self.at = segment.base.plus(scan.offset());
+            if self.at >= self.end {
+                break;
+            }
             let step = scan.step().map_err(|error| ReadError::Io { position: self.at, text: error.to_string() })?;
             self.expect = scan.expect();
             match step {

@@ -19,8 +19,7 @@ use crate::model::time::Timestamp;
 use crate::store::files::{File, Files, OpenMode, create_dir_durably, read_small, write_small_durably};
 use crate::store::log::error::OpenLogError;
 use crate::store::log::frame::{
-    BadFrame, BadSegment, FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES,
-    SegmentHeader,
+    BadFrame, BadSegment, FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use crate::store::log::options::LogOptions;
 use crate::store::log::prepare::{Blueprint, SPARE_NAME};
@@ -91,15 +90,16 @@ pub(super) fn recover(
     create_dir_durably(files, &dir).map_err(failed("create", &dir))?;
     let start = read_start(files, &dir)?;
     let mut found = list_segments(options, files, &dir, start)?;
-    check_chain(&dir, &found, start)?;
+    let behind_gap = check_chain(options, &dir, &mut found, start)?;
     let must_reach = known.max(clean_end.unwrap_or_default());
     let end = match found.keys().next_back() {
         None => None,
         Some(_) => Some(walk(options, &found, must_reach, known, clean_end)?),
     };
     match end {
-        Some(end) if end.frames_seen || start > LogPosition(0) || found.len() > 1 => {
+        Some(end) if end.frames_seen || start > LogPosition(0) || found.len() > 1 || !behind_gap.is_empty() => {
             let is_clean = clean_end == Some(end.position());
+            found.extend(behind_gap);
             settle(options, files, &dir, &mut found, end, start, is_clean)
         }
         // Nothing was ever written. The file is made anew, because the life that made it may not have got as far as making
@@ -146,16 +146,10 @@ fn list_segments(
     Ok(found)
 }
 
-fn open_segment(
-    options: &LogOptions,
-    files: &dyn Files,
-    path: &Path,
-    base: LogPosition,
-) -> Result<Found, OpenLogError> {
+fn open_segment(options: &LogOptions, files: &dyn Files, path: &Path, base: LogPosition) -> Result<Found, OpenLogError> {
     let file = files.open(path, OpenMode::ReadWrite).map_err(failed("open", path))?;
     let length = file.len().map_err(failed("read", path))?;
-    let damaged =
-        |reason: String| OpenLogError::Damaged { segment: path.to_owned(), offset: 0, position: base, reason };
+    let damaged = |reason: String| OpenLogError::Damaged { segment: path.to_owned(), offset: 0, position: base, reason };
     if length < SEGMENT_HEADER_BYTES as u64 {
         return Err(damaged(format!("the file is only {length} bytes long")));
     }
@@ -179,18 +173,36 @@ fn open_segment(
     Ok(Found { length: header.length, file })
 }
 
-fn check_chain(dir: &Path, found: &BTreeMap<LogPosition, Found>, start: LogPosition) -> Result<(), OpenLogError> {
+/// Checks that the segments follow each other from `start` on. What lies behind a gap and holds no frame was prepared and
+/// never used, and is what a crash left of an earlier opening: it is taken out of `found` and handed back.
+fn check_chain(
+    options: &LogOptions,
+    dir: &Path,
+    found: &mut BTreeMap<LogPosition, Found>,
+    start: LogPosition,
+) -> Result<BTreeMap<LogPosition, Found>, OpenLogError> {
     let mut expected = start;
-    for (&base, segment) in found {
+    let mut gap = None;
+    for (&base, segment) in found.iter() {
         if base != expected {
-            return Err(OpenLogError::SegmentMissing { dir: dir.to_owned(), base: expected });
+            gap = Some(base);
+            break;
         }
         expected = base.plus(segment.length);
     }
-    if found.is_empty() && start > LogPosition(0) {
-        return Err(OpenLogError::SegmentMissing { dir: dir.to_owned(), base: start });
+    let missing = OpenLogError::SegmentMissing { dir: dir.to_owned(), base: expected };
+    let behind = gap.map_or_else(BTreeMap::new, |base| found.split_off(&base));
+    if found.is_empty() && (start > LogPosition(0) || !behind.is_empty()) {
+        return Err(missing);
     }
-    Ok(())
+    let expect = Expect { shard: options.shard, index: None, term: Term(0) };
+    for (&base, segment) in &behind {
+        let mut scan = SegmentScan::new(segment.file.clone(), base, segment.length, expect);
+        if scan.find_later().map_err(failed("read", &segment_path(dir, base)))?.is_some() {
+            return Err(missing);
+        }
+    }
+    Ok(behind)
 }
 
 /// Where the walk through the frames ended.
@@ -321,8 +333,12 @@ fn judge(
         return Err(OpenLogError::UnknownVersion { path, found: version, known: FORMAT_VERSION });
     }
     let later = later_frame(dir, found, scan, end)?;
-    let damaged =
-        |reason| OpenLogError::Damaged { segment: path.clone(), offset: end.offset, position: end.position(), reason };
+    let damaged = |reason| OpenLogError::Damaged {
+        segment: path.clone(),
+        offset: end.offset,
+        position: end.position(),
+        reason,
+    };
     if let Some(later) = later {
         return Err(damaged(format!("{bad}, but frame {} at position {} is whole", later.index, later.position)));
     }
@@ -421,8 +437,8 @@ fn rewrite(dir: &Path, found: &BTreeMap<LogPosition, Found>, end: &End) -> Resul
     Ok(())
 }
 
-/// Segments behind the tail were prepared and never used. Their names may not be durable, so they give them back; the first
-/// of the right size waits as the next one.
+/// Segments behind the tail were prepared and never used. Their names may not be durable, so they give them back; one of the
+/// right size waits as the next one.
 fn set_unused_aside(
     options: &LogOptions,
     files: &dyn Files,
@@ -431,7 +447,8 @@ fn set_unused_aside(
     tail: LogPosition,
 ) -> Result<bool, OpenLogError> {
     let mut has_spare = false;
-    for (base, segment) in found.split_off(&tail.next()) {
+    // From the last to the first, each durably before the next: a crash in between must not leave a gap.
+    for (base, segment) in found.split_off(&tail.next()).into_iter().rev() {
         let path = segment_path(dir, base);
         if has_spare || segment.length != options.segment_bytes {
             files.remove(&path).map_err(failed("remove", &path))?;
@@ -439,6 +456,7 @@ fn set_unused_aside(
             files.rename(&path, &dir.join(SPARE_NAME)).map_err(failed("rename", &path))?;
             has_spare = true;
         }
+        files.sync_dir(dir).map_err(failed("sync", dir))?;
     }
     Ok(has_spare)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -133,12 +132,6 @@ impl Segments {
         (position < segment.end()).then(|| segment.clone())
     }
 
-    /// The segment that begins where that one ends.
-    pub(super) fn after(&self, base: LogPosition) -> Option<Arc<Segment>> {
-        let by_base = self.by_base.read();
-        by_base.range((Bound::Excluded(base.get()), Bound::Unbounded)).next().map(|(_, segment)| segment.clone())
-    }
-
     pub(super) fn last(&self) -> Option<Arc<Segment>> {
         self.by_base.read().values().next_back().cloned()
     }
@@ -232,7 +225,6 @@ mod tests {
         assert_eq!(set.at(LogPosition(200)).unwrap().base, LogPosition(200));
         assert!(set.at(LogPosition(99)).is_none());
         assert!(set.at(LogPosition(300)).is_none());
-        assert_eq!(set.after(LogPosition(100)).unwrap().base, LogPosition(200));
     }
 
     #[test]

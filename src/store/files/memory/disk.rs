@@ -47,12 +47,23 @@ impl NameChange {
     }
 }
 
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Killed; the machine goes on.
+    Kill,
+    /// The machine loses power.
+    PowerCut,
+}
+
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) entropy: Entropy,
     pub(super) life: u64,
     pub(super) faults: Faults,
     pub(super) locks: BTreeMap<PathBuf, String>,
+    /// Calls left until the process ends.
+    pub(super) ending: Option<(u64, Ending)>,
     live: BTreeMap<PathBuf, Node>,
     durable: BTreeMap<PathBuf, Node>,
     pending: Vec<NameChange>,
@@ -79,6 +90,7 @@ impl Disk {
             life: 0,
             faults: Faults::none(),
             locks: BTreeMap::new(),
+            ending: None,
             live: BTreeMap::new(),
             durable: BTreeMap::new(),
             pending: Vec::new(),
@@ -87,7 +99,17 @@ impl Disk {
         }
     }
 
+    pub(super) fn count_down(&mut self) {
+        match &mut self.ending {
+            None => {}
+            Some((0, Ending::Kill)) => self.kill(),
+            Some((0, Ending::PowerCut)) => self.power_cut(),
+            Some((calls, _)) => *calls -= 1,
+        }
+    }
+
     pub(super) fn kill(&mut self) {
+        self.ending = None;
         self.life += 1;
         self.locks.clear();
     }
