@@ -14,9 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bolide::model::position::{
-    GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq,
-};
+use bolide::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use bolide::model::time::Timestamp;
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
@@ -234,7 +232,8 @@ impl History {
 
     /// Arms faults and the end of the life; answers how many faults.
     fn arm(&self) -> u64 {
-        let calls = [Call::Write, Call::Sync, Call::SyncDir, Call::Rename, Call::Open, Call::Read, Call::SetLen, Call::Remove];
+        let calls =
+            [Call::Write, Call::Sync, Call::SyncDir, Call::Rename, Call::Open, Call::Read, Call::SetLen, Call::Remove];
         let faults = if self.entropy.below(3) == 0 { 1 + self.entropy.below(2) } else { 0 };
         for _ in 0..faults {
             let call = calls[index(&self.entropy, calls.len())];
@@ -287,7 +286,11 @@ impl History {
         certain.append(&mut self.acknowledged);
         let acknowledged_now = certain.len();
         certain.retain(|stored| stored.frame >= self.start);
-        assert!(found.len() >= certain.len(), "acknowledged units are missing: {} of {acknowledged_now}", certain.len() - found.len());
+        assert!(
+            found.len() >= certain.len(),
+            "acknowledged units are missing: {} of {acknowledged_now}",
+            certain.len() - found.len()
+        );
         assert_eq!(found[..certain.len()], certain[..], "acknowledged units are not where they were");
         let rest = &found[certain.len()..];
         let unknown: Vec<u64> = accepted.iter().copied().filter(|id| !is_among(&certain, *id)).collect();
@@ -428,8 +431,16 @@ fn nothing_acknowledged_is_lost_and_nothing_lost_comes_back() {
     eprintln!("{count} histories: {coverage:?}");
     if count >= 1_000 {
         let least = count / 20;
-        let Coverage { lives: _, torn_or_lost, survived_unacknowledged, failed_logs, failed_opens, clean_ends, trims, rolled } =
-            coverage;
+        let Coverage {
+            lives: _,
+            torn_or_lost,
+            survived_unacknowledged,
+            failed_logs,
+            failed_opens,
+            clean_ends,
+            trims,
+            rolled,
+        } = coverage;
         for reached in [torn_or_lost, survived_unacknowledged, failed_logs, failed_opens, clean_ends, trims, rolled] {
             assert!(reached >= least, "the histories hardly reach some cases: {coverage:?}");
         }

@@ -98,11 +98,7 @@ fn check(language: &'static str, variants: &[&'static str], transport: Transport
         }
         let started = Instant::now();
         match suite.run() {
-            Ok(cases) => say(&format!(
-                "sdk {}: {cases} cases OK in {} s",
-                suite.name(),
-                started.elapsed().as_secs()
-            )),
+            Ok(cases) => say(&format!("sdk {}: {cases} cases OK in {} s", suite.name(), started.elapsed().as_secs())),
             Err(error) => panic!("{}: {error:#}", suite.name()),
         }
     }
@@ -121,10 +117,7 @@ impl Suite {
     }
 
     fn name(&self) -> String {
-        [self.language, self.variant]
-            .join(" ")
-            .trim_end()
-            .to_owned()
+        [self.language, self.variant].join(" ").trim_end().to_owned()
     }
 
     /// Installs the client. `Some(reason)` when this machine lacks the tool-chain.
@@ -145,9 +138,7 @@ impl Suite {
     /// Runs all cases against a server of their own and returns how many there were.
     fn run(&self) -> Result<usize> {
         let mut expected = self.expected_cases()?;
-        let mut server = ServerOptions::default()
-            .env("BOLIDE_LIMITS_MIN_INVISIBLE_MS", "1000")
-            .start()?;
+        let mut server = ServerOptions::default().env("BOLIDE_LIMITS_MIN_INVISIBLE_MS", "1000").start()?;
         let home = tempfile::tempdir()?;
         let mut child = self
             .script("run.sh")
@@ -165,15 +156,9 @@ impl Suite {
             answer(line, &mut server, &mut answers)
         });
         let status = end(&mut child, ended.is_err());
-        let verdict = ended
-            .and(status)
-            .and_then(|status| results.verdict(&mut expected, status));
+        let verdict = ended.and(status).and_then(|status| results.verdict(&mut expected, status));
         verdict.with_context(|| {
-            format!(
-                "suite output ends:\n{}\nserver log ends:\n{}\nresult",
-                output.tail(),
-                server.log_tail(SHOWN_LINES)
-            )
+            format!("suite output ends:\n{}\nserver log ends:\n{}\nresult", output.tail(), server.log_tail(SHOWN_LINES))
         })
     }
 
@@ -243,16 +228,8 @@ impl Results {
                 faults.push(format!("{name}: not in cases.txt"));
             }
         }
-        faults.extend(
-            expected
-                .iter()
-                .map(|name| format!("{name}: never reported")),
-        );
-        faults.extend(
-            self.repeated
-                .iter()
-                .map(|name| format!("{name}: reported twice")),
-        );
+        faults.extend(expected.iter().map(|name| format!("{name}: never reported")));
+        faults.extend(self.repeated.iter().map(|name| format!("{name}: reported twice")));
         if !status.success() {
             faults.push(format!("run.sh: {status}"));
         }
@@ -308,10 +285,7 @@ impl Output {
         let (sender, lines) = mpsc::channel();
         read_lines(child.stdout.take(), sender.clone(), Line::Out);
         read_lines(child.stderr.take(), sender, Line::Err);
-        Output {
-            lines,
-            seen: Vec::new(),
-        }
+        Output { lines, seen: Vec::new() }
     }
 
     /// Hands each line of stdout to `each` until both pipes are closed.
@@ -340,11 +314,7 @@ impl Output {
     }
 }
 
-fn read_lines(
-    from: Option<impl Read + Send + 'static>,
-    to: Sender<Line>,
-    kind: fn(String) -> Line,
-) {
+fn read_lines(from: Option<impl Read + Send + 'static>, to: Sender<Line>, kind: fn(String) -> Line) {
     let from = from.expect("piped");
     thread::spawn(move || {
         // Bytes, not text: one odd character in a log must not end the reading.
@@ -372,8 +342,6 @@ fn cache_root() -> PathBuf {
 }
 
 fn unique_prefix(language: &str) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{language}-{}-{}-", std::process::id(), now.as_millis())
 }

@@ -17,7 +17,7 @@ use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
 use crate::model::group::{Group, StartPosition};
 use crate::model::name::TopicName;
-use crate::model::position::{GroupId, QueueId, QueueOffset, TopicId};
+use crate::model::position::{GroupId, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
@@ -288,13 +288,13 @@ impl Broker {
 
     /// Reads the messages of a delivery; one whose tag only looked right by its hash is skipped.
     async fn fill(&self, delivery: &mut Delivery, filter: &TagFilter) -> Result<(), ReceiveError> {
+        let places: Vec<RecordAt> = delivery.held.iter().map(|(_, grant, _)| grant.entry.at).collect();
+        // The messages stay in the guard while they are read: dropped here, they return.
+        let records = self.inner.store.read_messages(&places).await;
         let mut index = 0;
-        while let Some((queue, grant, _)) = delivery.held.get(index) {
-            let (queue, at, offset) = (*queue, grant.entry.at, grant.entry.offset);
-            let record = match self.inner.store.read_message_cached(at) {
-                Some(record) => record,
-                None => self.inner.store.read_message(at).await,
-            };
+        for record in records {
+            let Some((queue, grant, _)) = delivery.held.get(index) else { break };
+            let (queue, offset) = (*queue, grant.entry.offset);
             match record {
                 Ok(record) if filter.matches(&record.message.tag) => {
                     delivery.held[index].2 = Some(Box::new(record));

@@ -79,12 +79,7 @@ impl ServerOptions {
     /// Starts the server and waits until it is ready.
     pub fn start(self) -> Result<Server> {
         let home = tempfile::Builder::new().prefix("bolide-test-").tempdir()?;
-        let mut server = Server {
-            options: self,
-            home: Some(home),
-            child: None,
-            addresses: None,
-        };
+        let mut server = Server { options: self, home: Some(home), child: None, addresses: None };
         server.start_again()?;
         Ok(server)
     }
@@ -108,11 +103,7 @@ impl Server {
     pub fn start_again(&mut self) -> Result<Addresses> {
         ensure!(self.child.is_none(), "the server is already running");
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let wanted = self.addresses.unwrap_or(Addresses {
-            grpc: free,
-            internal: free,
-            http: free,
-        });
+        let wanted = self.addresses.unwrap_or(Addresses { grpc: free, internal: free, http: free });
         let log = self.open_log()?;
         let mut command = Command::new(binary());
         command
@@ -127,9 +118,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log.try_clone()?);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary().display()))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", binary().display()))?;
         let lines = forward_lines(child.stdout.take().expect("stdout is piped"), log);
         self.child = Some(child);
         match wait_ready(&lines) {
@@ -192,10 +181,7 @@ impl Server {
             Stop::Kill => self.kill9()?,
             Stop::Term => {
                 let status = self.sigterm()?;
-                ensure!(
-                    status.success(),
-                    "after SIGTERM the server ended with {status}"
-                );
+                ensure!(status.success(), "after SIGTERM the server ended with {status}");
             }
         }
         self.start_again()
@@ -255,10 +241,7 @@ impl Server {
     }
 
     fn open_log(&self) -> Result<File> {
-        Ok(OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?)
+        Ok(OpenOptions::new().create(true).append(true).open(self.log_path())?)
     }
 }
 
@@ -320,10 +303,7 @@ pub fn wait_until_ended(child: &mut Child, limit: Duration) -> Result<Option<Exi
 }
 
 /// Copies each line of `from` into the log and hands it to the receiver, until the pipe closes.
-fn forward_lines(
-    from: impl std::io::Read + Send + 'static,
-    mut log: File,
-) -> mpsc::Receiver<String> {
+fn forward_lines(from: impl std::io::Read + Send + 'static, mut log: File) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -358,13 +338,7 @@ fn parse_ready(pairs: &str) -> Result<Addresses> {
             .filter_map(|pair| pair.split_once('='))
             .find_map(|(name, value)| (name == key).then_some(value))
             .with_context(|| format!("no {key} in the start line: {pairs}"))?;
-        value
-            .parse()
-            .with_context(|| format!("{key} in the start line: {value}"))
+        value.parse().with_context(|| format!("{key} in the start line: {value}"))
     };
-    Ok(Addresses {
-        grpc: find("grpc")?,
-        internal: find("internal")?,
-        http: find("http")?,
-    })
+    Ok(Addresses { grpc: find("grpc")?, internal: find("internal")?, http: find("http")? })
 }
