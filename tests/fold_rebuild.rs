@@ -413,6 +413,11 @@ fn a_failed_sync_stops_log_and_fold_and_what_was_durable_before_is_folded() {
     world.life(async |store| {
         let store = running(store);
         durable(&store, catalogue()).await;
+        store.close().await.unwrap();
+    });
+    world.life(async |store| {
+        let store = running(store);
+        durable(&store, catalogue()).await;
         let end = store.log_end();
         files.plan(Fault::fail(Call::Sync).on("00000000000000000000.seg"));
         let seq = store.append(message(0, 0, 10)).unwrap();
