@@ -256,7 +256,10 @@ impl Broker {
             None => core.new_waiter(),
         };
         core.wait(topic.id, group.id, id, &receive.filter, notify);
-        parked.get_or_insert(Parked { broker: self, topic: topic.id, group: group.id, id });
+        if parked.is_none() {
+            // Only then: a second one would leave the list when dropped, and want the lock that is held here.
+            *parked = Some(Parked { broker: self, topic: topic.id, group: group.id, id });
+        }
         Ok(())
     }
 
