@@ -181,7 +181,7 @@ fn one_seed(seed: u64) {
         lines.push((call.begin_us, format!("{} until {end} {:?} -> {:?}", call.client, call.request, call.answer)));
     }
     lines.extend(outcome.history.events.iter().map(|(at, event)| (*at, format!("-- {event:?}"))));
-    lines.sort();
+    lines.sort_by_key(|(at, _)| *at);
     for (at, line) in lines {
         say(&format!("{:>12.3} {line}", at as f64 / 1000.0));
     }

@@ -130,7 +130,29 @@ fn superseded_ack(history: &History) -> Option<(usize, usize, String, Delivery)>
                     && history.calls[*other].begin_us > got.at_us
                     && again.at_us < call.begin_us
             });
-            if newer {
+            // Where the message is done by then, OK would be no lie.
+            let texts: Vec<&String> = all
+                .iter()
+                .filter(|(_, wish, other)| wish.group == receive.group && other.id == got.id)
+                .map(|(_, _, other)| &other.handle)
+                .collect();
+            let done = history.calls.iter().filter(|other| other.begin_us < call.end_us.unwrap_or(u64::MAX)).any(|other| {
+                match (&other.request, &other.answer) {
+                    (Request::Ack { handles, .. }, Answer::Acked(codes)) => {
+                        handles.iter().zip(codes).any(|(text, code)| texts.contains(&text) && *code != INVALID_RECEIPT_HANDLE)
+                    }
+                    (Request::Ack { handles, .. }, _) => handles.iter().any(|text| texts.contains(&text)),
+                    (Request::Forward { handle, .. }, answer) => {
+                        texts.contains(&handle) && !matches!(answer, Answer::Forwarded(INVALID_RECEIPT_HANDLE))
+                    }
+                    _ => false,
+                }
+            });
+            let buried = history.calls.iter().any(|other| {
+                matches!(&other.request, Request::Receive(wish) if wish.topic == format!("{DEAD_LETTER_PREFIX}{group}"))
+                    && other.deliveries().iter().any(|letter| letter.id == got.id)
+            });
+            if newer && !done && !buried {
                 return Some((index, place, group.clone(), got.clone()));
             }
         }

@@ -87,7 +87,7 @@ impl Net {
             if hit {
                 wire.send_replace(how);
             }
-            !hit && !wire.is_closed()
+            !wire.is_closed()
         });
     }
 
@@ -155,8 +155,8 @@ async fn carry(near: DuplexStream, far: DuplexStream, mut wire: watch::Receiver<
         }
     };
     if changed == Wire::Silent {
-        // The ends stay open and hear nothing; keep-alives must find out.
-        tokio::time::sleep(SILENCE).await;
+        // The ends stay open and hear nothing; keep-alives must find out, or the end of the server.
+        let _ = tokio::time::timeout(SILENCE, wire.wait_for(|wire| *wire == Wire::Cut)).await;
     }
 }
 

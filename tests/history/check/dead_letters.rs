@@ -19,13 +19,17 @@ pub fn dead_letters_are_stored_once(view: &View<'_>) -> Result<(), Violation> {
         if !view.history.terms.drained {
             continue;
         }
-        for delivered in view.deliveries.iter().filter(|delivered| delivered.receive.group == *group) {
-            let id = delivered.got.id.as_str();
-            let forwarded = delivered.settles.iter().any(|settle| settle.kind == Kind::Forward && settle.ok() && settle.group == *group);
-            let acked_before = delivered.settles.iter().any(|settle| settle.kind == Kind::Ack && settle.maybe());
-            if forwarded && !acked_before && !letters.contains_key(id) {
+        for ((_, _), indexes) in view.by_copy.iter().filter(|((of, _), _)| of == group) {
+            let deliveries = || indexes.iter().map(|&index| &view.deliveries[index]);
+            let settles = || deliveries().flat_map(|delivered| &delivered.settles).filter(|settle| settle.group == *group);
+            let Some(forwarded) = settles().find(|settle| settle.kind == Kind::Forward && settle.ok()) else { continue };
+            // One that was acked meanwhile is done, and a forward of it is told so.
+            let acked = settles().any(|settle| settle.kind == Kind::Ack && settle.maybe());
+            let Some(first) = deliveries().next().filter(|_| !acked) else { continue };
+            let id = first.got.id.as_str();
+            if !letters.contains_key(id) {
                 let finding = format!("{id} was forwarded by group {group} with OK and is not among its dead letters");
-                return Err(Violation::new(PROMISE, finding, &[id]));
+                return Err(Violation::new(PROMISE, finding, &[id, forwarded.handle]));
             }
         }
     }
@@ -46,7 +50,14 @@ pub fn dead_letters_come_after_the_last_attempt_or_a_forward(view: &View<'_>) ->
                 copies.insert((delivered.got.queue, delivered.got.offset));
                 attempts = attempts.max(delivered.got.attempt);
                 forwarded |= delivered.settles.iter().any(|settle| settle.kind == Kind::Forward && settle.maybe());
-                acked |= delivered.settles.iter().any(|settle| settle.kind == Kind::Ack && settle.ok());
+                let superseded = |at_us: u64| {
+                    let copy = delivered.copy();
+                    let again = view.by_copy.get(&(group.as_str(), copy)).into_iter().flatten().map(|&index| &view.deliveries[index]);
+                    again.filter(|again| again.got.at_us < at_us).any(|again| again.earliest() > delivered.latest())
+                };
+                acked |= delivered.settles.iter().any(|settle| {
+                    settle.kind == Kind::Ack && settle.ok() && !superseded(settle.call.begin_us)
+                });
             }
             if forwarded {
                 continue;

@@ -42,7 +42,7 @@ impl Violation {
                 lines.push((*at, format!("-- {event:?}")));
             }
         }
-        lines.sort();
+        lines.sort_by_key(|(at, _)| *at);
         let mut text = format!("PROMISE BROKEN: {}\n{}\nthe calls concerned, times in ms:\n", self.promise, self.finding);
         for (at, line) in lines.iter().take(120) {
             text.push_str(&format!("{:>12.3} {line}\n", *at as f64 / 1000.0));

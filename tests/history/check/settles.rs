@@ -14,12 +14,7 @@ pub fn an_acked_message_does_not_come_back(view: &View<'_>) -> Result<(), Violat
         for done in &deliveries {
             for settle in done.settles.iter().filter(|settle| is_final_ok(settle, group)) {
                 let acked_us = settle.call.end_us.unwrap_or(u64::MAX);
-                let back = deliveries.iter().find(|again| {
-                    let next_attempt = again.got.attempt > done.got.attempt
-                        && again.earliest() > done.latest()
-                        && view.life(again.latest()) == view.life(done.earliest());
-                    again.call.begin_us > acked_us || next_attempt
-                });
+                let back = deliveries.iter().find(|again| again.call.begin_us > acked_us);
                 if let Some(again) = back {
                     let id = done.got.id.as_str();
                     let finding = format!(
@@ -42,7 +37,8 @@ fn is_final_ok(settle: &Settle<'_>, group: &str) -> bool {
     settle.ok() && settle.group == group && !matches!(settle.kind, Kind::Change { .. })
 }
 
-/// A handle whose lease has certainly ended, or whose message has since been delivered anew, is never answered OK.
+/// A handle whose lease has certainly ended is never answered OK. One whose message has since been delivered anew is not
+/// either, unless the message is done all the same (what OK promises is then true).
 pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(), Violation> {
     const PROMISE: &str = "an expired or superseded handle is refused";
     for indexes in view.by_copy.values() {
@@ -58,7 +54,15 @@ pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(),
                 let newer = deliveries.iter().find(|newer| {
                     newer.got.at_us < begin_us && newer.earliest() > held.latest() && !newer.is_repeat_of(held) && newer.got.handle != held.got.handle
                 });
-                if let Some(newer) = newer {
+                let done = deliveries.iter().any(|other| {
+                    other.settles.iter().any(|by| {
+                        let ends = !matches!(by.kind, Kind::Change { .. }) && by.maybe();
+                        ends && !std::ptr::eq(by.call, settle.call) && by.call.begin_us < settle.call.end_us.unwrap_or(u64::MAX)
+                    })
+                });
+                let buried = view.dead_letters(&held.receive.group).contains_key(id);
+                let excused = !matches!(settle.kind, Kind::Change { .. }) && (done || buried);
+                if let Some(newer) = newer.filter(|_| !excused) {
                     let finding = format!(
                         "{id}: {:?} at {} ms was OK for attempt {} although attempt {} had come at {} ms",
                         settle.kind,
