@@ -15,9 +15,14 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod app;
 pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod console;
 pub mod model;
 pub mod observe;
+pub mod proxy;
 pub mod runtime;
 pub mod store;
 pub mod wire;

@@ -1,13 +1,14 @@
 //! `apache.rocketmq.v2.ReceiveMessageResponse`, written by hand so that a stored message is spliced, not re-encoded.
 //!
-//! A message is kept as two runs of encoded protobuf fields. A delivery adds a third, and the element on the stream is
+//! A message is kept as two runs of encoded protobuf fields. A delivery adds two more, and the element on the stream is
 //!
 //! ```text
-//! tag 2 · length · [rest: topic, user properties, body] · tag 3 · length · [system_static][system_delivery]
+//! tag 2 · length · [rest: user properties, body] · [delivery: topic, further user properties]
+//!                · tag 3 · length · [system_static][system_delivery]
 //! ```
 //!
-//! Field order is free in protobuf, so `system_properties` may follow the body. Splicing relies on it: the length of the
-//! delivery part is known only now, the rest was known when the message came in.
+//! Field order is free in protobuf, so topic and `system_properties` may follow the body. Splicing relies on it: the delivery
+//! parts are known only now (a dead letter is delivered under another topic), the rest was known when the message came in.
 //!
 //! Invariants: the three variants a client can send round-trip through [`Content::Status`], [`Content::Message`] and
 //! [`Content::DeliveryTimestamp`]; [`Content::Stored`] exists on the sending side only and decodes as `Message`.
@@ -42,8 +43,10 @@ pub enum Content {
     Message(v2::Message),
     /// A message as encoded fields, to be spliced.
     Stored {
-        /// Encoded `Message` fields other than `system_properties`.
+        /// Encoded `Message` fields that never change: user properties and body.
         rest: Bytes,
+        /// Encoded `Message` fields of this delivery: topic, and user properties whose keys do not occur in `rest`.
+        delivery: Bytes,
         /// Encoded `SystemProperties` fields that never change.
         system_static: Bytes,
         /// Encoded `SystemProperties` fields of this delivery. None of them occurs in `system_static`.
@@ -54,10 +57,13 @@ pub enum Content {
 }
 
 /// Length of the spliced `Message`, and of the `SystemProperties` inside it, in bytes.
-fn stored_len(rest: &Bytes, system_static: &Bytes, system_delivery: &Bytes) -> (usize, usize) {
+fn stored_len(rest: &Bytes, delivery: &Bytes, system_static: &Bytes, system_delivery: &Bytes) -> (usize, usize) {
     let system = system_static.len() + system_delivery.len();
-    let message =
-        rest.len() + encoding::key_len(SYSTEM_PROPERTIES) + encoding::encoded_len_varint(system as u64) + system;
+    let message = rest.len()
+        + delivery.len()
+        + encoding::key_len(SYSTEM_PROPERTIES)
+        + encoding::encoded_len_varint(system as u64)
+        + system;
     (message, system)
 }
 
@@ -67,11 +73,12 @@ impl prost::Message for ReceiveMessageResponse {
             None => {}
             Some(Content::Status(status)) => encoding::message::encode(STATUS, status, buf),
             Some(Content::Message(message)) => encoding::message::encode(MESSAGE, message, buf),
-            Some(Content::Stored { rest, system_static, system_delivery }) => {
-                let (message, system) = stored_len(rest, system_static, system_delivery);
+            Some(Content::Stored { rest, delivery, system_static, system_delivery }) => {
+                let (message, system) = stored_len(rest, delivery, system_static, system_delivery);
                 encoding::encode_key(MESSAGE, WireType::LengthDelimited, buf);
                 encoding::encode_varint(message as u64, buf);
                 buf.put_slice(rest);
+                buf.put_slice(delivery);
                 encoding::encode_key(SYSTEM_PROPERTIES, WireType::LengthDelimited, buf);
                 encoding::encode_varint(system as u64, buf);
                 buf.put_slice(system_static);
@@ -88,8 +95,8 @@ impl prost::Message for ReceiveMessageResponse {
             None => 0,
             Some(Content::Status(status)) => encoding::message::encoded_len(STATUS, status),
             Some(Content::Message(message)) => encoding::message::encoded_len(MESSAGE, message),
-            Some(Content::Stored { rest, system_static, system_delivery }) => {
-                let (message, _) = stored_len(rest, system_static, system_delivery);
+            Some(Content::Stored { rest, delivery, system_static, system_delivery }) => {
+                let (message, _) = stored_len(rest, delivery, system_static, system_delivery);
                 encoding::key_len(MESSAGE) + encoding::encoded_len_varint(message as u64) + message
             }
             Some(Content::DeliveryTimestamp(at)) => encoding::message::encoded_len(DELIVERY_TIMESTAMP, at),
@@ -223,10 +230,11 @@ mod tests {
     }
 
     fn stored(body: &[u8]) -> ReceiveMessageResponse {
-        let mut rest = message(body);
-        rest.system_properties = None;
+        let rest = v2::Message { body: Bytes::copy_from_slice(body), ..Default::default() };
+        let delivery = v2::Message { system_properties: None, body: Bytes::new(), ..message(b"") };
         ReceiveMessageResponse::new(Content::Stored {
             rest: rest.encode_to_vec().into(),
+            delivery: delivery.encode_to_vec().into(),
             system_static: system_static().encode_to_vec().into(),
             system_delivery: system_delivery().encode_to_vec().into(),
         })
@@ -277,6 +285,7 @@ mod tests {
     fn a_message_without_system_properties_still_carries_the_empty_field() {
         let element = ReceiveMessageResponse::new(Content::Stored {
             rest: Bytes::new(),
+            delivery: Bytes::new(),
             system_static: Bytes::new(),
             system_delivery: Bytes::new(),
         });
