@@ -15,7 +15,11 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod app;
 pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod console;
 pub mod model;
 pub mod observe;
 pub mod proxy;

@@ -10,6 +10,7 @@ mod connection;
 mod convert;
 mod listener;
 mod messaging;
+pub mod operator;
 pub mod options;
 mod server;
 mod service;

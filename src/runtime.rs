@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod clock;
 pub mod entropy;
+pub mod process;
 pub mod shutdown;
 pub mod tasks;
 pub mod watermark;

@@ -16,7 +16,7 @@ use bolide::runtime::entropy::Entropy;
 use bolide::runtime::tasks::{Tasks, Threads};
 use bolide::runtime::watermark::Rung;
 use bolide::store::files::memory::MemoryFiles;
-use bolide::store::files::{Files, real};
+use bolide::store::files::real;
 use bolide::store::inspect::{RawRow, dump_store};
 use bolide::store::kv::handle::Remains;
 use bolide::store::kv::{Family, FoldEnv, Kv, KvOptions, Rows};
@@ -413,8 +413,13 @@ fn a_failed_sync_stops_log_and_fold_and_what_was_durable_before_is_folded() {
     world.life(async |store| {
         let store = running(store);
         durable(&store, catalogue()).await;
+        store.close().await.unwrap();
+    });
+    world.life(async |store| {
+        let store = running(store);
+        durable(&store, catalogue()).await;
         let end = store.log_end();
-        files.plan(Fault::fail(Call::Sync));
+        files.plan(Fault::fail(Call::Sync).on("00000000000000000000.seg"));
         let seq = store.append(message(0, 0, 10)).unwrap();
         assert!(store.marks().wait(Rung::Durable, seq).await.is_err());
         assert!(store.wait_folded(end).await);

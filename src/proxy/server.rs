@@ -95,6 +95,18 @@ impl Proxy {
         Ok(Self { shared, front })
     }
 
+    /// Open connections on the public port.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.used()
+    }
+
+    /// Message bytes of sends that wait for their answer.
+    #[must_use]
+    pub fn send_bytes_in_flight(&self) -> u64 {
+        self.shared.send_bytes.used()
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

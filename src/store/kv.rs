@@ -4,6 +4,7 @@
 //! family of one RocksDB database whose own write-ahead log is off: the log of the shard is the write-ahead log.
 
 pub mod cursor;
+pub mod error;
 pub mod group;
 pub mod handle;
 mod key;
@@ -13,7 +14,8 @@ pub mod queue_entry;
 pub mod queue_tail;
 pub mod topic;
 
-pub use handle::{Batch, FoldEnv, FoldError, Kv, KvOptions, OpenFoldError};
+pub use error::{FoldError, OpenFoldError};
+pub use handle::{Batch, FoldEnv, Kv, KvOptions};
 
 /// A key family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -366,8 +366,14 @@ impl Log {
             },
             ahead: options.prepared_segments,
         };
-        let appender =
-            Appender { shared: self.shared.clone(), tail, term: self.term, marks, listener, tasks: tasks.clone() };
+        let appender = Appender {
+            shared: self.shared.clone(),
+            tail,
+            term: self.term,
+            marks,
+            listener,
+            tasks: tasks.clone(),
+        };
         let ended = tasks.spawn_dedicated(&format!("appender-{}", options.shard), appender.run())?;
         *self.run.ended.lock() = Some(ended);
         *self.run.preparer.lock() = Some(tasks.spawn_background(preparer.run()));

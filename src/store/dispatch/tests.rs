@@ -262,7 +262,7 @@ fn run(steps: &[Step]) -> (Model, Model, Meta) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
     fn rows_say_what_the_records_said(steps in prop::collection::vec(step(), 1..120)) {

@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use crate::model::group::Group;
 use crate::model::position::GroupId;
 use crate::store::catalog_codec::{decode_group, encode_group};
-use crate::store::kv::handle::{FoldError, Kv};
+use crate::store::kv::error::FoldError;
+use crate::store::kv::handle::Kv;
 use crate::store::kv::{Family, Rows};
 
 /// Creates or replaces a group.

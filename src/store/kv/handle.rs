@@ -15,9 +15,9 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, Env,
     ErrorKind, FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
-use thiserror::Error;
 
 use crate::store::codec::RecordError;
+use crate::store::kv::error::{FoldError, OpenFoldError};
 use crate::store::kv::{Family, Rows, meta};
 
 /// Bytes of a block of a table file, before compression.
@@ -28,61 +28,6 @@ const OPEN_FILES_MAX: i32 = 256;
 const DIAGNOSTIC_LOG_BYTES_MAX: usize = 1024 * 1024;
 /// Copies that a database in memory keeps of itself, for simulated power cuts.
 const COPIES_MAX: usize = 3;
-
-/// The fold could not be read or written.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum FoldError {
-    /// A row is not what this program writes.
-    #[error("fold family {family}: {cause}")]
-    Row {
-        /// Name of the family.
-        family: &'static str,
-        /// What is wrong with it.
-        cause: RecordError,
-    },
-    /// The database refused.
-    #[error("fold: {action} failed: {cause}")]
-    Database {
-        /// What was tried.
-        action: &'static str,
-        /// In the database's words.
-        cause: String,
-    },
-}
-
-/// The fold could not be opened.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum OpenFoldError {
-    /// Written by a newer program.
-    #[error(
-        "the fold in {path} has format {found}, this program knows {known}: it was written by a newer program; start that \
-         one, or delete the directory to have it rebuilt from the log"
-    )]
-    UnknownFormat {
-        /// Where.
-        path: PathBuf,
-        /// What it says.
-        found: String,
-        /// What this program writes.
-        known: u32,
-    },
-    /// Its files are damaged or incomplete. It can be rebuilt.
-    #[error("the fold in {path} is damaged: {cause}")]
-    Damaged {
-        /// Where.
-        path: PathBuf,
-        /// In the database's words.
-        cause: String,
-    },
-    /// It may be in order, but cannot be reached (permission, lock, disk).
-    #[error("the fold in {path} cannot be opened: {cause}")]
-    Unreachable {
-        /// Where.
-        path: PathBuf,
-        /// In the database's words.
-        cause: String,
-    },
-}
 
 /// Memory of the database.
 #[derive(Clone, Debug)]

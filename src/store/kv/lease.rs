@@ -9,7 +9,8 @@ use bytes::{BufMut, BytesMut};
 
 use crate::model::position::{GroupId, QueueId, QueueOffset, TopicId};
 use crate::store::codec::{Reader, RecordError};
-use crate::store::kv::handle::{FoldError, Kv};
+use crate::store::kv::error::FoldError;
+use crate::store::kv::handle::Kv;
 use crate::store::kv::key::{self, KeyReader};
 use crate::store::kv::{Family, Rows};
 use crate::store::record::{LEASE_STATE_BYTES, LeaseState, decode_lease_state, encode_lease_state};

@@ -10,7 +10,8 @@
 
 use crate::model::position::{GroupId, LogPosition, Term, TopicId};
 use crate::store::codec::{Reader, RecordError};
-use crate::store::kv::handle::{FoldError, Kv};
+use crate::store::kv::error::FoldError;
+use crate::store::kv::handle::Kv;
 use crate::store::kv::{Family, Rows};
 
 /// Layout of the families as this program writes them.

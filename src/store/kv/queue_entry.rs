@@ -9,7 +9,8 @@
 use crate::model::position::{LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::time::Timestamp;
 use crate::store::codec::{Reader, RecordError};
-use crate::store::kv::handle::{FoldError, Kv};
+use crate::store::kv::error::FoldError;
+use crate::store::kv::handle::Kv;
 use crate::store::kv::key::{self, KeyReader};
 use crate::store::kv::{Family, Rows};
 

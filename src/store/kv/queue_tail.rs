@@ -6,7 +6,8 @@
 
 use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::store::codec::{Reader, RecordError};
-use crate::store::kv::handle::{FoldError, Kv};
+use crate::store::kv::error::FoldError;
+use crate::store::kv::handle::Kv;
 use crate::store::kv::key::{self, KeyReader};
 use crate::store::kv::{Family, Rows};
 

@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use crate::model::position::TopicId;
 use crate::model::topic::Topic;
 use crate::store::catalog_codec::{decode_topic, encode_topic};
-use crate::store::kv::handle::{FoldError, Kv};
+use crate::store::kv::error::FoldError;
+use crate::store::kv::handle::Kv;
 use crate::store::kv::{Family, Rows};
 
 /// Creates or replaces a topic.

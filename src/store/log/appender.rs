@@ -200,7 +200,8 @@ impl Appender {
             self.advance(&header);
         }
         self.tail.segment.seal();
-        let segment = Segment::new(&self.shared.options.log_dir(), next.base, next.length, Timestamp(0), false);
+        let segment =
+            Segment::new(&self.shared.options.log_dir(), next.base, next.length, Timestamp(0), false);
         self.shared.segments.push(segment.clone());
         self.tail.segment = segment;
         self.tail.file = next.file;

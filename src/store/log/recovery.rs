@@ -19,8 +19,7 @@ use crate::model::time::Timestamp;
 use crate::store::files::{File, Files, OpenMode, create_dir_durably, read_small, write_small_durably};
 use crate::store::log::error::OpenLogError;
 use crate::store::log::frame::{
-    BadFrame, BadSegment, FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES,
-    SegmentHeader,
+    BadFrame, BadSegment, FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use crate::store::log::options::LogOptions;
 use crate::store::log::prepare::{Blueprint, SPARE_NAME};
@@ -147,16 +146,10 @@ fn list_segments(
     Ok(found)
 }
 
-fn open_segment(
-    options: &LogOptions,
-    files: &dyn Files,
-    path: &Path,
-    base: LogPosition,
-) -> Result<Found, OpenLogError> {
+fn open_segment(options: &LogOptions, files: &dyn Files, path: &Path, base: LogPosition) -> Result<Found, OpenLogError> {
     let file = files.open(path, OpenMode::ReadWrite).map_err(failed("open", path))?;
     let length = file.len().map_err(failed("read", path))?;
-    let damaged =
-        |reason: String| OpenLogError::Damaged { segment: path.to_owned(), offset: 0, position: base, reason };
+    let damaged = |reason: String| OpenLogError::Damaged { segment: path.to_owned(), offset: 0, position: base, reason };
     if length < SEGMENT_HEADER_BYTES as u64 {
         return Err(damaged(format!("the file is only {length} bytes long")));
     }
@@ -340,8 +333,12 @@ fn judge(
         return Err(OpenLogError::UnknownVersion { path, found: version, known: FORMAT_VERSION });
     }
     let later = later_frame(dir, found, scan, end)?;
-    let damaged =
-        |reason| OpenLogError::Damaged { segment: path.clone(), offset: end.offset, position: end.position(), reason };
+    let damaged = |reason| OpenLogError::Damaged {
+        segment: path.clone(),
+        offset: end.offset,
+        position: end.position(),
+        reason,
+    };
     if let Some(later) = later {
         return Err(damaged(format!("{bad}, but frame {} at position {} is whole", later.index, later.position)));
     }

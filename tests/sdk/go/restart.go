@@ -45,6 +45,7 @@ func (s *survivor) round(how string) {
 	s.awaitPush(pushedBefore)
 
 	acked := s.send(s.pulled, how+"-acked")
+	leased := time.Now()
 	for _, view := range receive(s.simple, batch, lease, reconnect) {
 		if !acked[view.GetMessageId()] {
 			fail("unexpected message %s", view.GetBody())
@@ -61,7 +62,7 @@ func (s *survivor) round(how string) {
 
 	after := s.send(s.pulled, how+"-after")
 	pushedAfter := s.send(s.pushed, how+"-push-after")
-	s.drain(acked, kept, after)
+	s.drain(acked, kept, after, leased.Add(lease))
 	s.awaitPush(pushedAfter)
 	for _, view := range s.pushSeen.all() {
 		if pushedBefore[view.GetMessageId()] {
@@ -70,8 +71,9 @@ func (s *survivor) round(how string) {
 	}
 }
 
-// drain receives and acks until everything of kept and after came, then once more in vain.
-func (s *survivor) drain(acked, kept, after ids) {
+// drain receives and acks until everything of kept and after came, then once more in vain, and not before leaseEnd: a
+// lost ack would show only then.
+func (s *survivor) drain(acked, kept, after ids, leaseEnd time.Time) {
 	missing := ids{}
 	for _, set := range []ids{kept, after} {
 		for id := range set {
@@ -84,7 +86,7 @@ func (s *survivor) drain(acked, kept, after ids) {
 			fail("%d messages did not come within %v", len(missing), everyone)
 		}
 		views := retry(reconnect, func() ([]*rmq.MessageView, error) { return poll(s.simple, lease) }, "no receive")
-		idle = len(views) == 0
+		idle = len(views) == 0 && time.Now().After(leaseEnd)
 		for _, view := range views {
 			id := view.GetMessageId()
 			if acked[id] {

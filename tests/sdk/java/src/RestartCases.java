@@ -44,6 +44,7 @@ final class RestartCases {
         awaitPush(pushedBefore);
 
         Set<String> acked = send(pulled, how + "-acked");
+        long leased = System.nanoTime();
         for (MessageView view : Check.receive(simple, BATCH, LEASE, RECONNECT)) {
             Check.that(acked.contains(view.getMessageId().toString()), "unexpected message " + view);
             simple.ack(view);
@@ -58,7 +59,7 @@ final class RestartCases {
 
         Set<String> after = send(pulled, how + "-after");
         Set<String> pushedAfter = send(pushed, how + "-push-after");
-        drain(acked, kept, after);
+        drain(acked, kept, after, leased + LEASE.toNanos());
         awaitPush(pushedAfter);
         for (MessageView view : pushSeen) {
             Check.that(
@@ -67,8 +68,11 @@ final class RestartCases {
         }
     }
 
-    /** Receives and acks until everything of {@code kept} and {@code after} came, then once more in vain. */
-    private void drain(Set<String> acked, Set<String> kept, Set<String> after) throws Exception {
+    /**
+     * Receives and acks until everything of {@code kept} and {@code after} came, then once more in vain, and not
+     * before {@code leaseEnd}: a lost ack would show only then.
+     */
+    private void drain(Set<String> acked, Set<String> kept, Set<String> after, long leaseEnd) throws Exception {
         Set<String> missing = new HashSet<>(kept);
         missing.addAll(after);
         long deadline = System.nanoTime() + ALL.toNanos();
@@ -76,7 +80,7 @@ final class RestartCases {
         while (!missing.isEmpty() || !idle) {
             Check.that(System.nanoTime() < deadline, missing.size() + " messages did not come within " + ALL);
             var views = Check.retry(RECONNECT, () -> simple.receive(32, LEASE));
-            idle = views.isEmpty();
+            idle = views.isEmpty() && System.nanoTime() > leaseEnd;
             for (MessageView view : views) {
                 String id = view.getMessageId().toString();
                 Check.that(!acked.contains(id), "acked before the restart, delivered after it: " + view);

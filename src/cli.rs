@@ -1,0 +1,57 @@
+//! Words on a terminal: the commands, their help, their exit codes.
+
+pub mod admin;
+pub mod bench;
+pub mod config;
+pub mod connect;
+pub mod failure;
+pub mod health;
+pub mod standalone;
+pub mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::failure::Failure;
+
+/// A message broker that official RocketMQ 5 gRPC clients connect to unchanged.
+#[derive(Debug, Parser)]
+#[command(name = "bolide", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker: all roles in this process, data in one directory, nothing to configure
+    Standalone(standalone::StandaloneArgs),
+    /// Administer a running broker: topics, groups, status
+    Admin(admin::AdminArgs),
+    /// Measure any server of the public protocol
+    Bench(bench::BenchArgs),
+    /// Print settings and explain them
+    Config(config::ConfigArgs),
+    /// Ask a running broker whether it takes messages; exit code 0 if it does
+    Health(health::HealthArgs),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Standalone(args) => standalone::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Health(args) => health::run(&args),
+        Command::Admin(args) => admin::run(args),
+        Command::Bench(args) => bench::run(args).map_err(Failure::from),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bolide: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `bolide admin`: topics, groups and status of a running broker, over its internal gRPC service.
+
+mod group;
+mod output;
+mod status;
+mod topic;
+mod words;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::cli::connect;
+use crate::cli::failure::Failure;
+
+const HELP: &str = "\
+Examples:
+  bolide admin topic create orders                          NORMAL, 8 queues, durable
+  bolide admin topic create trades --type fifo --queues 16
+  bolide admin group create billing --ordered --max-attempts 5
+  bolide admin group lag billing
+  bolide admin topic list --output json | jq -r '.[].name'
+  bolide admin --address broker-0:8082 status
+
+Exit codes:
+  0 done    1 failed    2 wrong command line or value    3 no such topic or group
+  4 exists with other settings, or forbidden by the present state    5 no broker answered";
+
+/// Arguments of `bolide admin`.
+#[derive(Args, Debug)]
+#[command(after_help = HELP)]
+pub struct AdminArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    what: What,
+}
+
+/// What every admin command takes, before or behind its name.
+#[derive(Args, Clone, Debug)]
+struct CommonArgs {
+    /// Internal address of the broker
+    #[arg(long, global = true, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
+    address: String,
+    /// Namespace of topics and groups
+    #[arg(long, global = true, env = "BOLIDE_NAMESPACE", default_value = "", hide_default_value = true)]
+    namespace: String,
+    /// Form of the answer
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// For scripts
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Create, change, list, show and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Create, change, list, show and delete consumer groups, and see how far they are
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Version, readiness, disk, log positions
+    Status,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// See [`Failure`]; each kind has an exit code.
+pub fn run(args: AdminArgs) -> Result<(), Failure> {
+    let AdminArgs { common, what } = args;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut client = connect::admin(&common.address).await?;
+        let done = match what {
+            What::Topic(command) => topic::run(&mut client, &common, command).await,
+            What::Group(command) => group::run(&mut client, &common, command).await,
+            What::Status => status::run(&mut client, &common).await,
+        };
+        done.map_err(|failure| failure.at(&common.address))
+    })
+}

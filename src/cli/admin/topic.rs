@@ -1,0 +1,202 @@
+//! `bolide admin topic …`
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::time::Duration;
+use tonic::transport::Channel;
+
+use super::output::show;
+use super::words;
+use super::{CommonArgs, Output};
+use crate::cli::failure::Failure;
+use crate::cli::table::Table;
+use crate::wire::admin;
+use crate::wire::admin::admin_client::AdminClient;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TopicCommand {
+    /// Create a topic; one that exists with the same settings is fine
+    Create { name: String, #[command(flatten)] settings: Settings },
+    /// Change the given settings
+    Update { name: String, #[command(flatten)] settings: Settings },
+    /// List topics, of every namespace unless --namespace names one
+    List {
+        /// Dead-letter topics too
+        #[arg(long)]
+        internal: bool,
+    },
+    /// Show the settings of a topic and what its queues hold
+    Show { name: String },
+    /// Delete a topic with its messages and the progress of all groups on it
+    Delete { name: String },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Settings {
+    /// Kind of messages: normal, fifo, delay, transaction, priority, lite, mixed [default: normal]
+    #[arg(long = "type", value_parser = words::topic_type, value_name = "TYPE")]
+    topic_type: Option<admin::TopicType>,
+    /// Queues, 1 to 1024; they can grow later, not shrink [default: 8]
+    #[arg(long)]
+    queues: Option<u32>,
+    /// What clients may do: rw, r, w, none [default: rw]
+    #[arg(long, value_parser = words::permission)]
+    permission: Option<admin::Permission>,
+    /// What an OK means: durable (on disk) or written (in the page cache) [default: durable]
+    #[arg(long, value_parser = words::promise)]
+    promise: Option<admin::Promise>,
+    /// How long messages stay, as 24h or 7d; `default` for the broker's own retention
+    #[arg(long, value_parser = words::retention)]
+    retention: Option<Retention>,
+}
+
+type Retention = Option<Duration>;
+
+/// A topic in the answer to a script.
+#[derive(Debug, Serialize)]
+struct TopicView {
+    namespace: String,
+    name: String,
+    r#type: &'static str,
+    queues: u32,
+    permission: &'static str,
+    promise: &'static str,
+    retention: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranges: Option<Vec<RangeView>>,
+}
+
+#[derive(Debug, Serialize)]
+struct RangeView {
+    queue: u32,
+    min_offset: i64,
+    max_offset: i64,
+    messages: u64,
+}
+
+impl TopicView {
+    fn new(topic: Option<admin::Topic>) -> Result<Self, Failure> {
+        let topic = topic.ok_or_else(|| Failure::Failed("the broker's answer holds no topic".to_owned()))?;
+        Ok(Self {
+            r#type: words::topic_type_name(topic.r#type()),
+            permission: words::permission_name(topic.permission()),
+            promise: words::promise_name(topic.promise()),
+            retention: topic.retention.as_ref().map(words::duration_name),
+            queues: topic.queues,
+            namespace: topic.namespace,
+            name: topic.name,
+            created: None,
+            ranges: None,
+        })
+    }
+
+    fn settings(&self) -> String {
+        let retention = self.retention.as_deref().unwrap_or("default");
+        format!(
+            "type {}, {} queues, permission {}, promise {}, retention {retention}",
+            self.r#type, self.queues, self.permission, self.promise
+        )
+    }
+
+    fn details(&self) -> String {
+        let ranges = self.ranges.as_deref().unwrap_or_default();
+        let mut table = Table::new(&["QUEUE", "FIRST", "NEXT", "MESSAGES"]);
+        for range in ranges {
+            let numbers = [range.min_offset, range.max_offset];
+            let mut row = vec![range.queue.to_string()];
+            row.extend(numbers.iter().map(i64::to_string));
+            row.push(range.messages.to_string());
+            table.row(row);
+        }
+        let total: u64 = ranges.iter().map(|range| range.messages).sum();
+        format!("{}: {}\n{}\n{total} messages", self.name, self.settings(), table.text())
+    }
+}
+
+pub(super) async fn run(
+    client: &mut AdminClient<Channel>,
+    common: &CommonArgs,
+    command: TopicCommand,
+) -> Result<(), Failure> {
+    let (namespace, output) = (common.namespace.clone(), common.output);
+    match command {
+        TopicCommand::Create { name, settings } => {
+            let topic = admin::Topic {
+                namespace,
+                name,
+                r#type: settings.topic_type.unwrap_or_default().into(),
+                queues: settings.queues.unwrap_or_default(),
+                permission: settings.permission.unwrap_or_default().into(),
+                promise: settings.promise.unwrap_or_default().into(),
+                retention: settings.retention.flatten().map(words::to_wire),
+            };
+            if settings.queues == Some(0) {
+                return Err(Failure::Usage("--queues 0: a topic has at least one queue".to_owned()));
+            }
+            let request = admin::CreateTopicRequest { topic: Some(topic) };
+            let answer = client.create_topic(request).await?.into_inner();
+            let mut view = TopicView::new(answer.topic)?;
+            view.created = Some(answer.created);
+            let what = if answer.created { "created" } else { "exists already, with the same settings" };
+            show(output, &view, |view| format!("topic {} {what} ({})", view.name, view.settings()));
+        }
+        TopicCommand::Update { name, settings } => {
+            let request = admin::UpdateTopicRequest {
+                namespace,
+                name,
+                r#type: settings.topic_type.map(Into::into),
+                queues: settings.queues,
+                permission: settings.permission.map(Into::into),
+                promise: settings.promise.map(Into::into),
+                retention: settings.retention.flatten().map(words::to_wire),
+                clear_retention: settings.retention == Some(None),
+            };
+            let view = TopicView::new(client.update_topic(request).await?.into_inner().topic)?;
+            show(output, &view, |view| format!("topic {} is now: {}", view.name, view.settings()));
+        }
+        TopicCommand::List { internal } => {
+            let namespace = (!namespace.is_empty()).then_some(namespace);
+            let request = admin::ListTopicsRequest { namespace, include_internal: internal };
+            list(client.list_topics(request).await?.into_inner().topics, output)?;
+        }
+        TopicCommand::Show { name } => {
+            let answer = client.show_topic(admin::ShowTopicRequest { namespace, name }).await?.into_inner();
+            let mut view = TopicView::new(answer.topic)?;
+            let ranges = answer.queues.iter().map(|range| RangeView {
+                queue: range.queue_id,
+                min_offset: range.min_offset,
+                max_offset: range.max_offset,
+                messages: range.messages,
+            });
+            view.ranges = Some(ranges.collect());
+            show(output, &view, TopicView::details);
+        }
+        TopicCommand::Delete { name } => {
+            client.delete_topic(admin::DeleteTopicRequest { namespace, name: name.clone() }).await?;
+            show(output, &serde_json::json!({ "deleted": name }), |_| format!("topic {name} deleted"));
+        }
+    }
+    Ok(())
+}
+
+fn list(topics: Vec<admin::Topic>, output: Output) -> Result<(), Failure> {
+    let views = topics.into_iter().map(|topic| TopicView::new(Some(topic))).collect::<Result<Vec<_>, _>>()?;
+    show(output, &views, |views| {
+        let mut table = Table::new(&["NAMESPACE", "NAME", "TYPE", "QUEUES", "PERMISSION", "PROMISE", "RETENTION"]);
+        for view in views {
+            table.row(vec![
+                if view.namespace.is_empty() { "-".to_owned() } else { view.namespace.clone() },
+                view.name.clone(),
+                view.r#type.to_owned(),
+                view.queues.to_string(),
+                view.permission.to_owned(),
+                view.promise.to_owned(),
+                view.retention.clone().unwrap_or_else(|| "default".to_owned()),
+            ]);
+        }
+        table.text()
+    });
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! `bolide bench`: measures any server of the public protocol.
+
+pub mod client;
+pub mod consume;
+pub mod cpu;
+pub mod e2e;
+pub mod echo;
+pub mod load;
+pub mod progress;
+pub mod receive;
+pub mod report;
+pub mod send;
+pub mod topic;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+
+use crate::cli::bench::client::{Identity, Target};
+use crate::cli::bench::consume::Consumer;
+use crate::cli::bench::load::Load;
+use crate::cli::bench::report::Report;
+use crate::cli::bench::send::Messages;
+use crate::config::units::parse_duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  bolide bench send --against-echo            durable sends, beside an empty gRPC echo of the same bytes
+  bolide bench send --cpu-of $(pidof bolide)  with the server's CPU per message
+  bolide bench receive --fill 1000000         stores a backlog, then takes and acknowledges all of it
+  bolide bench e2e --rate 1000                from the begin of a send to the message in a consumer's hand
+  bolide bench e2e --idle                     the same, one message at a time on an idle server
+  bolide bench nack                           from giving a message back to having it again
+
+Every benchmark ends by itself, prints a line a second to stderr and its result to stdout (--json for scripts).
+A missing topic is created through the admin address; a server without one (another implementation of the protocol)
+must have the topic already.";
+
+/// Arguments of `bolide bench`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The yardstick by itself: an empty gRPC echo server that this command starts
+    Echo(LoadArgs),
+    /// Send messages and wait for each OK
+    Send {
+        #[command(flatten)]
+        load: LoadArgs,
+        /// Measure an empty echo of the same bytes in turn with the server, and print the ratio
+        #[arg(long)]
+        against_echo: bool,
+        /// Rounds of each side of the comparison
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+    },
+    /// Receive and acknowledge a backlog, and show whether the rate stays flat
+    Receive {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Consumer group
+        #[arg(long, default_value = "bench")]
+        group: String,
+        /// Receives in flight
+        #[arg(long, default_value_t = 8)]
+        parallel: usize,
+        /// Messages a receive asks for
+        #[arg(long, default_value_t = 32)]
+        batch: i32,
+        /// Send so many messages first, 32 a request
+        #[arg(long, default_value_t = 0)]
+        fill: u64,
+        /// End after so many messages (default: when a receive comes back empty)
+        #[arg(long)]
+        messages: Option<u64>,
+        /// End after this time
+        #[arg(long, value_parser = parse_duration)]
+        duration: Option<Duration>,
+    },
+    /// Time from the begin of a send to the message in a waiting consumer's hand
+    E2e {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Consumer group
+        #[arg(long, default_value = "bench-e2e")]
+        group: String,
+        /// Messages per second
+        #[arg(long, default_value_t = 1000.0, conflicts_with = "idle")]
+        rate: f64,
+        /// One message at a time to a waiting receive on an idle server
+        #[arg(long)]
+        idle: bool,
+        /// Receives that wait at a time
+        #[arg(long, default_value_t = 4)]
+        receivers: usize,
+        /// Time before the counting begins
+        #[arg(long, default_value = "2s", value_parser = parse_duration)]
+        warmup: Duration,
+        /// Counted time
+        #[arg(long, default_value = "10s", value_parser = parse_duration)]
+        duration: Duration,
+        /// Most counted messages
+        #[arg(long)]
+        messages: Option<u64>,
+    },
+    /// Time from giving a message back (invisible duration 0) to having it again
+    Nack {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Consumer group
+        #[arg(long, default_value = "bench-nack")]
+        group: String,
+        /// Messages given back
+        #[arg(long, default_value_t = 100)]
+        messages: u64,
+    },
+    /// What `echo` and `--against-echo` start
+    #[command(hide = true)]
+    EchoServer,
+}
+
+/// What every benchmark takes.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArgs {
+    /// Server of the public protocol
+    #[arg(long, env = "BOLIDE_ENDPOINT", default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
+    endpoint: String,
+    /// Speak TLS, with any certificate
+    #[arg(long)]
+    tls: bool,
+    /// Topic
+    #[arg(long, default_value = "bench")]
+    topic: String,
+    /// Where a missing topic is created
+    #[arg(long, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
+    address: String,
+    /// Connections
+    #[arg(long, default_value_t = 4, value_parser = positive)]
+    connections: usize,
+    /// Bytes of a message body
+    #[arg(long, default_value_t = 1024)]
+    body_bytes: usize,
+    /// Show the CPU that this process uses per message
+    #[arg(long, value_name = "PID")]
+    cpu_of: Option<u32>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// What a load of sends takes beyond that.
+#[derive(Args, Clone, Debug)]
+pub struct LoadArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Requests in flight, over all connections
+    #[arg(long, default_value_t = 64, value_parser = positive)]
+    in_flight: usize,
+    /// Messages in one request
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    batch: u64,
+    /// Messages per second (default: as fast as the answers come)
+    #[arg(long)]
+    rate: Option<f64>,
+    /// End after so many messages, and not after a time
+    #[arg(long)]
+    messages: Option<u64>,
+    /// Counted time
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Time before the counting begins
+    #[arg(long, default_value = "2s", value_parser = parse_duration)]
+    warmup: Duration,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) | Err(_) => Err("a whole number from 1".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+impl CommonArgs {
+    fn target(&self) -> Target {
+        Target { endpoint: self.endpoint.clone(), tls: self.tls }
+    }
+
+    fn consumer(&self, group: &str, batch: i32, wait: Duration) -> Consumer {
+        Consumer { group: group.to_owned(), topic: self.topic.clone(), batch, wait, identity: Identity::new(3) }
+    }
+
+    fn settings(&self, more: &str) -> String {
+        let tls = if self.tls { ", TLS" } else { "" };
+        format!("{} B, {} connections{more}{tls}", self.body_bytes, self.connections)
+    }
+}
+
+impl LoadArgs {
+    fn load(&self) -> Load {
+        Load {
+            target: self.common.target(),
+            connections: self.common.connections,
+            in_flight: self.in_flight,
+            rate: self.rate,
+            batch: self.batch,
+            warmup: self.warmup,
+            duration: self.messages.is_none().then_some(self.duration),
+            messages: self.messages,
+            cpu_of: self.common.cpu_of,
+        }
+    }
+
+    fn settings(&self) -> String {
+        let batch = if self.batch == 1 { String::new() } else { format!(", {} messages a request", self.batch) };
+        let rate = self.rate.map(|rate| format!(", {rate} msg/s")).unwrap_or_default();
+        self.common.settings(&format!(", {} in flight{batch}{rate}", self.in_flight))
+    }
+}
+
+/// Runs a benchmark and prints its result.
+///
+/// # Errors
+/// The server cannot be reached, or calls failed.
+pub fn run(args: BenchArgs) -> Result<()> {
+    let (report, json) = match args.what {
+        What::EchoServer => return echo::serve(),
+        What::Echo(args) => {
+            let messages = Messages::new(&args.common.topic, args.common.body_bytes);
+            (send::run_echo(&args.load(), &messages, args.settings(), args.common.quiet)?, args.common.json)
+        }
+        What::Send { load: args, against_echo, rounds } => {
+            topic::ensure(&args.common.target(), &args.common.topic, &args.common.address)?;
+            let messages = Messages::new(&args.common.topic, args.common.body_bytes);
+            let rounds = against_echo.then_some(rounds);
+            (send::run(&args.load(), &messages, args.settings(), rounds, args.common.quiet)?, args.common.json)
+        }
+        What::Receive { common, group, parallel, batch, fill, messages, duration } => {
+            topic::ensure(&common.target(), &common.topic, &common.address)?;
+            if fill > 0 {
+                fill_topic(&common, fill)?;
+            }
+            let drain = receive::Drain {
+                target: common.target(),
+                // The shortest wait that the protocol grants.
+                consumer: common.consumer(&group, batch, Duration::from_secs(5)),
+                connections: common.connections,
+                parallel,
+                messages,
+                duration,
+                cpu_of: common.cpu_of,
+            };
+            let settings = common.settings(&format!(", {parallel} receives in flight, batch {batch}"));
+            (receive::run(&drain, settings, common.quiet)?, common.json)
+        }
+        What::E2e { common, group, rate, idle, receivers, warmup, duration, messages } => {
+            topic::ensure(&common.target(), &common.topic, &common.address)?;
+            let through = e2e::Through {
+                target: common.target(),
+                consumer: common.consumer(&group, 32, Duration::from_secs(15)),
+                receivers: if idle { 1 } else { receivers },
+                rate: (!idle).then_some(rate),
+                body_bytes: common.body_bytes,
+                warmup,
+                duration,
+                messages,
+                cpu_of: common.cpu_of,
+            };
+            let kind = if idle { "one at a time".to_owned() } else { format!("{rate} msg/s, {receivers} receivers") };
+            let settings = format!("{} B, {kind}", common.body_bytes);
+            (e2e::run(&through, settings, common.quiet)?, common.json)
+        }
+        What::Nack { common, group, messages } => {
+            topic::ensure(&common.target(), &common.topic, &common.address)?;
+            let consumer = common.consumer(&group, 1, Duration::from_secs(15));
+            let settings = format!("{messages} messages, one at a time");
+            (e2e::run_nack(&common.target(), &consumer, messages, settings, common.quiet)?, common.json)
+        }
+    };
+    report.print(json);
+    ensure!(
+        report.errors == 0,
+        "{} calls failed, the first with: {}",
+        report.errors,
+        report.first_error.as_deref().unwrap_or("no words")
+    );
+    Ok(())
+}
+
+fn fill_topic(common: &CommonArgs, count: u64) -> Result<()> {
+    let load = Load {
+        target: common.target(),
+        connections: common.connections,
+        in_flight: 16,
+        rate: None,
+        batch: 32,
+        warmup: Duration::ZERO,
+        duration: None,
+        messages: Some(count),
+        cpu_of: None,
+    };
+    let messages = Messages::new(&common.topic, common.body_bytes);
+    let measured = send::round(&load, &messages, false, &progress::Progress::new("fill", common.quiet))?;
+    let report = Report::new("fill", &common.endpoint, String::new(), &measured);
+    ensure!(report.errors == 0, "filling failed: {}", report.first_error.as_deref().unwrap_or_default());
+    if !common.quiet {
+        eprintln!("stored {} messages at {:.0} msg/s", report.messages, report.per_second);
+    }
+    Ok(())
+}

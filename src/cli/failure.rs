@@ -1,0 +1,84 @@
+//! How a command ends when it does not succeed, and the exit code that says so to a script.
+
+use thiserror::Error;
+use tonic::Code;
+
+/// Exit codes, as the help of `bolide admin` lists them.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Anything else; exit code 1.
+    #[error("{0}")]
+    Failed(String),
+    /// The command line or a value on it is not valid; exit code 2, as for what clap refuses.
+    #[error("{0}")]
+    Usage(String),
+    /// No such topic or group; exit code 3.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists with other settings, or the present state forbids it; exit code 4.
+    #[error("{0}")]
+    Conflict(String),
+    /// No server answered; exit code 5.
+    #[error("no answer from {address}: {reason}. Is the broker running? Its internal address goes into --address or BOLIDE_ADDRESS")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// In words.
+        reason: String,
+    },
+}
+
+impl Failure {
+    /// For the process.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::NotFound(_) => 3,
+            Self::Conflict(_) => 4,
+            Self::Unreachable { .. } => 5,
+        }
+    }
+}
+
+impl Failure {
+    /// Names the address in a failure to reach it.
+    #[must_use]
+    pub fn at(self, address: &str) -> Self {
+        match self {
+            Self::Unreachable { reason, .. } => Self::Unreachable { address: address.to_owned(), reason },
+            other => other,
+        }
+    }
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        let text = status.message().to_owned();
+        match status.code() {
+            Code::InvalidArgument | Code::OutOfRange => Self::Usage(text),
+            Code::NotFound => Self::NotFound(text),
+            Code::AlreadyExists | Code::FailedPrecondition => Self::Conflict(text),
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                Self::Unreachable { address: "the broker".to_owned(), reason: text }
+            }
+            _ => Self::Failed(text),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(failure) => failure,
+            Err(error) => Self::Failed(format!("{error:#}")),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,112 @@
+//! `bolide standalone`: everything in one process.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::app::standalone::{self, Ready};
+use crate::cli::failure::Failure;
+use crate::config::{self, Loaded, Sources};
+
+const HELP: &str = "\
+Examples:
+  bolide standalone                                   data in ./data, clients on port 8081
+  bolide standalone --data /var/lib/bolide --config /etc/bolide.toml
+  BOLIDE_STORAGE_RETENTION_AGE=24h bolide standalone  any key of `bolide config keys` as a variable
+  bolide standalone --listen 127.0.0.1:0              any free port; the first line on stdout tells which
+
+Then, beside it:
+  bolide admin topic create hello
+  bolide bench send --topic hello
+
+SIGTERM ends it cleanly: long polls end empty, what was accepted is on disk. A kill -9 loses nothing that was answered OK.";
+
+/// Arguments of `bolide standalone`.
+#[derive(Args, Debug)]
+#[command(after_help = HELP)]
+pub struct StandaloneArgs {
+    #[command(flatten)]
+    settings: SettingArgs,
+}
+
+/// Settings that can be given as flags.
+#[derive(Args, Debug)]
+pub struct SettingArgs {
+    /// File of settings, .toml or .yaml [env: BOLIDE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of everything that is kept [default: data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Where clients connect, TLS and plaintext alike [default: 0.0.0.0:8081]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where `bolide admin` connects [default: 127.0.0.1:8082]
+    #[arg(long, value_name = "ADDR")]
+    internal: Option<String>,
+    /// Where /healthz, /readyz and /metrics are served [default: 0.0.0.0:8088]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// host:port that routes name to clients [default: the address that the client used]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+}
+
+impl SettingArgs {
+    /// Puts the settings together.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] with everything that is wrong.
+    pub fn load(self) -> Result<Loaded, Failure> {
+        let flags = [
+            ("server.data", self.data, "--data"),
+            ("server.listen", self.listen, "--listen"),
+            ("server.internal", self.internal, "--internal"),
+            ("server.http", self.http, "--http"),
+            ("server.advertise", self.advertise, "--advertise"),
+        ];
+        let sources = Sources {
+            file: self.config,
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            flags: flags.into_iter().filter_map(|(key, value, flag)| Some((key, value?, flag))).collect(),
+        };
+        config::load(&sources).map_err(|error| Failure::Usage(error.to_string()))
+    }
+}
+
+/// Runs the server until it is told to end.
+///
+/// # Errors
+/// The settings are wrong, or the server cannot start.
+pub fn run(args: StandaloneArgs) -> Result<(), Failure> {
+    let loaded = args.settings.load()?;
+    let notes: Vec<String> =
+        loaded.ignored.iter().map(|name| format!("{name} in the environment is no setting of bolide")).collect();
+    standalone::run(loaded.config, &notes, announce).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// One line that scripts read, then one for people.
+fn announce(ready: &Ready) {
+    let mut out = std::io::stdout().lock();
+    // Whoever reads may be gone; the server is not.
+    let _ = writeln!(
+        out,
+        "bolide standalone ready: grpc={} internal={} http={} data={}",
+        ready.grpc,
+        ready.internal,
+        ready.http,
+        ready.data.display()
+    );
+    if out.is_terminal() {
+        let _ = writeln!(
+            out,
+            "clients connect to port {}; next: bolide admin topic create hello --address {}",
+            ready.grpc.port(),
+            ready.internal
+        );
+    }
+    let _ = out.flush();
+}

@@ -1,0 +1,131 @@
+//! One document made of every room's options: where each value comes from, what it may be, what it means.
+//!
+//! Nothing needs to be configured. A value is taken from the first of: command line flag, environment (`BOLIDE_<SECTION>_<KEY>`),
+//! file (`--config` or `BOLIDE_CONFIG`), default. A key that nobody knows stops the start, with the nearest known one named: a
+//! setting that silently does nothing is worse than none.
+
+mod document;
+mod environment;
+mod keys;
+pub mod units;
+mod value;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::broker::options::BrokerOptions;
+use crate::console::options::ConsoleOptions;
+use crate::observe::options::ObserveOptions;
+use crate::proxy::operator::options::OperatorOptions;
+use crate::proxy::options::ProxyOptions;
+use crate::store::StoreOptions;
+
+/// Every room's options.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Request threads; none: one per core.
+    pub lanes: Option<usize>,
+    /// Log and fold.
+    pub store: StoreOptions,
+    /// Messaging.
+    pub broker: BrokerOptions,
+    /// Certificate of the public port.
+    pub tls: TlsFiles,
+    /// Public port.
+    pub proxy: ProxyOptions,
+    /// Internal port.
+    pub admin: OperatorOptions,
+    /// HTTP port.
+    pub console: ConsoleOptions,
+    /// Logs, metrics, traces.
+    pub observe: ObserveOptions,
+}
+
+/// Files of the public port's certificate; none: a self-signed one is made at the first start.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// PEM file of the certificate chain.
+    pub certificate: Option<String>,
+    /// PEM file of its private key.
+    pub key: Option<String>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A file.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+    /// A flag of the command line.
+    Flag(&'static str),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+        }
+    }
+}
+
+/// Everything that is wrong with the settings, all of it at once.
+#[derive(Debug, Error)]
+#[error("{}", .problems.join("\n"))]
+pub struct ConfigError {
+    /// One sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Where settings are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// `--config`; when none, `BOLIDE_CONFIG` from the environment.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+    /// Key, value and flag, as given on the command line.
+    pub flags: Vec<(&'static str, String, &'static str)>,
+}
+
+/// One key with its effective value.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// `section.key`.
+    pub key: &'static str,
+    /// As one would write it.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// As one would write it.
+    pub default: String,
+    /// Which values are allowed.
+    pub bounds: String,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// A configuration and how it came about.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The options.
+    pub config: Config,
+    /// Every key in the order of the documentation.
+    pub settings: Vec<Setting>,
+    /// `BOLIDE_…` variables that are none of ours and look like none.
+    pub ignored: Vec<String>,
+}
+
+/// Puts a configuration together.
+///
+/// # Errors
+/// [`ConfigError`] lists every unknown key, malformed value and value out of bounds.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    document::load(sources)
+}

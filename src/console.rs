@@ -1,0 +1,8 @@
+//! What is seen over HTTP: health, readiness, metrics. Reads only.
+
+pub mod options;
+mod readiness;
+mod server;
+
+pub use readiness::Readiness;
+pub use server::Console;

@@ -1,0 +1,10 @@
+//! The operator's service, `bolide.admin.v1`, on the internal listener.
+
+mod convert;
+mod group;
+pub mod options;
+mod server;
+mod status;
+mod topic;
+
+pub use server::{Facts, OperatorService, ShardFacts};

@@ -1,0 +1,64 @@
+//! Topics: create, update, list, show, delete.
+
+use tonic::Status;
+
+use super::convert::{refused, topic_change, topic_out, topic_spec};
+use crate::broker::Broker;
+use crate::broker::api::CatalogError;
+use crate::model::name::TopicName;
+use crate::wire::admin as wire;
+
+/// Names of topics, as the operator writes them. A dead-letter topic has a name of its own kind but is named like any other.
+fn named(namespace: &str, name: &str) -> Result<TopicName, Status> {
+    TopicName::new(namespace, name).map_err(|error| refused(CatalogError::Name(error)))
+}
+
+pub(super) async fn create(broker: &Broker, request: wire::CreateTopicRequest) -> Result<wire::CreateTopicResponse, Status> {
+    let topic = request.topic.ok_or_else(|| Status::invalid_argument("topic: is missing"))?;
+    let name = named(&topic.namespace, &topic.name)?;
+    let existed = broker.topic(&name).is_some();
+    let stored = broker.create_topic(name, topic_spec(&topic)?).await.map_err(refused)?;
+    Ok(wire::CreateTopicResponse { topic: Some(topic_out(&stored)), created: !existed })
+}
+
+pub(super) async fn update(broker: &Broker, request: wire::UpdateTopicRequest) -> Result<wire::UpdateTopicResponse, Status> {
+    let name = named(&request.namespace, &request.name)?;
+    let stored = broker.update_topic(&name, topic_change(&request)?).await.map_err(refused)?;
+    Ok(wire::UpdateTopicResponse { topic: Some(topic_out(&stored)) })
+}
+
+pub(super) fn list(broker: &Broker, request: &wire::ListTopicsRequest) -> wire::ListTopicsResponse {
+    let wanted = |topic: &TopicName| {
+        request.namespace.as_ref().is_none_or(|namespace| namespace == topic.namespace())
+            && (request.include_internal || !topic.is_dead_letter())
+    };
+    let mut topics = broker.topics();
+    topics.retain(|topic| wanted(&topic.name));
+    topics.sort_by(|a, b| a.name.cmp(&b.name));
+    wire::ListTopicsResponse { topics: topics.iter().map(|topic| topic_out(topic)).collect() }
+}
+
+pub(super) fn show(broker: &Broker, request: &wire::ShowTopicRequest) -> Result<wire::ShowTopicResponse, Status> {
+    let name = named(&request.namespace, &request.name)?;
+    let (Some(topic), Some(spans)) = (broker.topic(&name), broker.queue_spans(&name)) else {
+        return Err(refused(CatalogError::NotFound(format!("topic {name}"))));
+    };
+    let queues = spans.iter().map(|span| wire::QueueRange {
+        queue_id: span.queue.get(),
+        min_offset: signed(span.first.get()),
+        max_offset: signed(span.next.get()),
+        messages: span.next.get().saturating_sub(span.first.get()),
+    });
+    Ok(wire::ShowTopicResponse { topic: Some(topic_out(&topic)), queues: queues.collect() })
+}
+
+pub(super) async fn delete(broker: &Broker, request: wire::DeleteTopicRequest) -> Result<wire::DeleteTopicResponse, Status> {
+    let name = named(&request.namespace, &request.name)?;
+    broker.delete_topic(&name).await.map_err(refused)?;
+    Ok(wire::DeleteTopicResponse {})
+}
+
+/// Offsets are signed on the wire.
+pub(super) fn signed(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,49 @@
+//! What the operating system says about this process.
+
+use std::time::Duration;
+
+/// The kernel reports times in these, on every Linux architecture.
+const TICKS_PER_SECOND: u64 = 100;
+/// The page size of every Linux machine we build for.
+const PAGE_BYTES: u64 = 4096;
+
+/// Resident memory in bytes; `None` where there is no `/proc`.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    let line = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
+}
+
+/// User and system time since the start; `None` where there is no `/proc`.
+#[must_use]
+pub fn cpu_time() -> Option<Duration> {
+    let line = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold anything; count from behind it.
+    let mut fields = line.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
+}
+
+/// Cores that this process may use, at least 1.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Files made from now on are for this user only: they hold messages and keys.
+pub fn keep_files_private() {
+    let _ = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_process_has_memory_and_a_core() {
+        assert!(resident_bytes().is_none_or(|bytes| bytes > 1 << 20));
+        assert!(cores() >= 1);
+    }
+}
