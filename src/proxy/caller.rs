@@ -15,6 +15,9 @@ use crate::proxy::status::{self, Refusal};
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::Code;
 
+/// Longest client id. The official ones have about 60 bytes.
+const CLIENT_ID_BYTES_MAX: usize = 512;
+
 /// What is known of the connection that a request came over.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeerInfo {
@@ -90,7 +93,7 @@ impl Caller {
     /// Reads headers and connection.
     pub fn of(metadata: &MetadataMap, extensions: &Extensions) -> Self {
         let text = |key: &'static str| metadata.get(key).and_then(|value| value.to_str().ok());
-        let client = text("x-mq-client-id").filter(|id| !id.trim().is_empty()).map(|id| ClientId(id.into()));
+        let client = text("x-mq-client-id").filter(|id| is_client_id(id)).map(|id| ClientId(id.into()));
         Self {
             client,
             namespace: text("x-mq-namespace").map(str::trim).unwrap_or_default().to_owned(),
@@ -111,7 +114,9 @@ impl Caller {
     /// # Errors
     /// `CLIENT_ID_REQUIRED` when there is none.
     pub fn require_client(&self) -> Result<&ClientId, Refusal> {
-        self.client.as_ref().ok_or_else(|| Refusal::new(Code::ClientIdRequired, "client id cannot be empty"))
+        self.client
+            .as_ref()
+            .ok_or_else(|| Refusal::new(Code::ClientIdRequired, "client id cannot be empty, nor longer than 512 bytes"))
     }
 
     /// Whether this client's heartbeats are rare.
@@ -128,6 +133,11 @@ impl Caller {
     pub fn refused(&self, refusal: &Refusal) -> v2::Status {
         self.status(refusal.code, refusal.text.as_ref())
     }
+}
+
+/// Anything that is not blank, within a bound: many places keep it.
+fn is_client_id(id: &str) -> bool {
+    !id.trim().is_empty() && id.len() <= CLIENT_ID_BYTES_MAX
 }
 
 /// `grpc-timeout`: at most eight digits and a unit. Anything else is no limit, as the transport sees it too.
