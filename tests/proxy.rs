@@ -121,6 +121,9 @@ fn a_call_without_client_id_is_refused_except_the_heartbeat_that_one_client_send
         assert_eq!(code_of(&[elements]), 40017);
         let beat = client.heartbeat(v2::HeartbeatRequest::default()).await.unwrap().into_inner();
         assert_eq!(code(beat.status.as_ref()), 20000);
+        let mut blank = tonic::Request::new(v2::HeartbeatRequest::default());
+        blank.metadata_mut().insert("x-mq-client-id", " ".parse().unwrap());
+        assert_eq!(code(client.heartbeat(blank).await.unwrap().into_inner().status.as_ref()), 40017);
         let end = request(v2::NotifyClientTerminationRequest::default());
         assert_eq!(code(client.notify_client_termination(end).await.unwrap().into_inner().status.as_ref()), 20000);
     });

@@ -77,6 +77,8 @@ impl Language {
 pub struct Caller {
     /// Client id; `None` when absent or blank.
     client: Option<ClientId>,
+    /// Whether a client id was given at all.
+    names_itself: bool,
     /// Namespace of header `x-mq-namespace`, or empty.
     pub namespace: String,
     /// Client language.
@@ -93,9 +95,11 @@ impl Caller {
     /// Reads headers and connection.
     pub fn of(metadata: &MetadataMap, extensions: &Extensions) -> Self {
         let text = |key: &'static str| metadata.get(key).and_then(|value| value.to_str().ok());
-        let client = text("x-mq-client-id").filter(|id| is_client_id(id)).map(|id| ClientId(id.into()));
+        let client_id = metadata.get("x-mq-client-id");
+        let client = client_id.and_then(|value| value.to_str().ok()).filter(|id| is_client_id(id));
         Self {
-            client,
+            client: client.map(|id| ClientId(id.into())),
+            names_itself: client_id.is_some(),
             namespace: text("x-mq-namespace").map(str::trim).unwrap_or_default().to_owned(),
             language: text("x-mq-language").map(Language::from_header).unwrap_or_default(),
             time_limit: text("grpc-timeout").and_then(parse_grpc_timeout),
@@ -117,6 +121,14 @@ impl Caller {
         self.client
             .as_ref()
             .ok_or_else(|| Refusal::new(Code::ClientIdRequired, "client id cannot be empty, nor longer than 512 bytes"))
+    }
+
+    /// Nothing where the call carries no client id at all.
+    ///
+    /// # Errors
+    /// `CLIENT_ID_REQUIRED` when there is one that is no id.
+    pub fn allow_nameless(&self) -> Result<(), Refusal> {
+        if self.names_itself { self.require_client().map(|_| ()) } else { Ok(()) }
     }
 
     /// Whether this client's heartbeats are rare.
