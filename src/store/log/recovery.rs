@@ -500,7 +500,7 @@ fn begin(
         while at < filled {
             at += blueprint.fill(file.as_ref(), at, filled)?;
         }
-        blueprint.finish(files, file.as_ref(), now)?;
+        let file = blueprint.finish(files, file.as_ref(), now)?;
         // An earlier life may have created the directories and ended before it made their names durable.
         for above in dir.ancestors().skip(1).take(3) {
             files.sync_dir(above)?;
