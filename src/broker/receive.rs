@@ -256,8 +256,8 @@ impl Broker {
             None => core.new_waiter(),
         };
         core.wait(topic.id, group.id, id, &receive.filter, notify);
+        // A second one would take the waiter out again when it is dropped, under the lock that is held here.
         if parked.is_none() {
-            // Only then: a second one would leave the list when dropped, and want the lock that is held here.
             *parked = Some(Parked { broker: self, topic: topic.id, group: group.id, id });
         }
         Ok(())
