@@ -1,10 +1,8 @@
 //! Rows of SendMessage: order of checks, boundaries, reserved keys, types.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bolide::wire::rocketmq as v2;
 
-use crate::harness::{Ask, Expect, Row, refused, refused_saying, row};
+use crate::harness::{Ask, Expect, Row, in_millis, refused, refused_saying, row};
 use crate::history::client::resource;
 
 pub const NORMAL: &str = "limits-normal";
@@ -74,13 +72,6 @@ fn with_on(topic: &str, change: impl FnOnce(&mut v2::Message, &mut v2::SystemPro
     change(&mut message, &mut system);
     message.system_properties = Some(system);
     send(vec![message])
-}
-
-/// An instant so many milliseconds from now.
-fn in_millis(ahead: i64) -> prost_types::Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let at = i64::try_from(now.as_millis()).expect("before the year 292 million") + ahead;
-    prost_types::Timestamp { seconds: at.div_euclid(1000), nanos: i32::try_from(at.rem_euclid(1000)).expect("below 1000") * 1_000_000 }
 }
 
 fn property(key: &str, value: &str) -> Ask {
@@ -201,17 +192,17 @@ fn time_and_group() -> Vec<Row> {
             system.orphaned_transaction_recovery_duration = Some(prost_types::Duration { seconds, nanos });
         })
     };
-    let due = |topic: &str, ahead: i64| with_on(topic, |_, system| system.delivery_timestamp = Some(in_millis(ahead)));
+    let due = |name: &str, topic: &str, ahead: i64, code: i32| refused(name, send(vec![message(topic)]), code).due_in_ms(ahead);
     let group = |group: &str| with(|_, system| system.message_group = Some(group.to_owned()));
     vec![
         refused("send 12: orphan duration of 3601 s", orphan(3601, 0), 40000),
         refused("send 12: orphan duration of 3600 s passes, the type is refused", orphan(3600, 0), 40014),
         // 13 is checked before 15 and before "not implemented": the delay itself is judged first.
-        refused("send 13: a day and a second ahead, normal topic", due(NORMAL, DAY_MS + 1_000), 40012),
-        refused("send 13: a day and a second ahead, delay topic", due(DELAY, DAY_MS + 1_000), 40012),
-        refused("send 13: a day less a second passes, the type is refused", due(NORMAL, DAY_MS - 1_000), 40014),
-        refused("send 13: a day less a second passes on a delay topic", due(DELAY, DAY_MS - 1_000), 50100),
-        refused("send 13: the past passes, the type is refused", due(NORMAL, -1_000), 40014),
+        due("send 13: a day and a second ahead, normal topic", NORMAL, DAY_MS + 1_000, 40012),
+        due("send 13: a day and a second ahead, delay topic", DELAY, DAY_MS + 1_000, 40012),
+        due("send 13: a day less a second passes, the type is refused", NORMAL, DAY_MS - 1_000, 40014),
+        due("send 13: a day less a second passes on a delay topic", DELAY, DAY_MS - 1_000, 50100),
+        due("send 13: the past passes, the type is refused", NORMAL, -1_000, 40014),
         row("send 14: empty group is none", group(""), Expect::Stored(1)),
         refused("send 14: blank group", group(" "), 40006),
         refused("send 14: group of 64 bytes", group(&"g".repeat(64)), 40006),
