@@ -8,7 +8,9 @@ use std::time::Duration;
 use bolide::model::group::Group;
 use bolide::model::message::NewMessage;
 use bolide::model::name::{GroupName, TopicName};
-use bolide::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, TopicId, UnitSeq};
+use bolide::model::position::{
+    GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, TopicId, UnitSeq,
+};
 use bolide::model::time::Timestamp;
 use bolide::model::topic::{Permission, Promise, Topic, TopicType};
 use bolide::runtime::clock::Clock;
@@ -17,7 +19,7 @@ use bolide::runtime::tasks::{Tasks, Threads};
 use bolide::runtime::watermark::Rung;
 use bolide::store::files::memory::MemoryFiles;
 use bolide::store::files::real;
-use bolide::store::inspect::{RawRow, dump_store};
+use bolide::store::inspect::{Inspection, RawRow, SegmentEnd, describe, dump_store};
 use bolide::store::kv::handle::Remains;
 use bolide::store::kv::{Family, FoldEnv, Kv, KvOptions, Rows};
 use bolide::store::log::LogOptions;
@@ -512,6 +514,47 @@ fn on_a_real_disk_a_removed_fold_directory_is_rebuilt() {
         .expect("the fold has a table file");
     std::fs::remove_file(table).unwrap();
     run(&|store, _| assert_eq!(dump_store(store).unwrap(), before, "repaired"));
+}
+
+#[test]
+fn a_data_directory_can_be_looked_at_without_changing_it() {
+    let mut world = World::new(15);
+    let entry = world.life(async |store| {
+        let store = running(store);
+        durable(&store, catalogue()).await;
+        some_history(&store, 0, 60, 500).await;
+        let segments = store.segments();
+        trim(&store, segments[1].base).await;
+        store.close().await.unwrap();
+        store.entries(TOPIC, QueueId(1), QueueOffset(30), 1).unwrap()[0]
+    });
+    let files = world.files.life();
+    let look = || Inspection::open(Path::new("/data"), ShardId(0), files.clone(), world.env.clone()).unwrap();
+    let reports = look().segments().unwrap();
+    // Behind the last one that is in use, an empty one is prepared.
+    let used: Vec<_> = reports.iter().filter(|report| report.frames > 0).collect();
+    assert!(used.len() > 3);
+    let (last, sealed) = used.split_last().unwrap();
+    assert!(sealed.iter().all(|report| report.ending == SegmentEnd::Sealed), "{sealed:?}");
+    assert_eq!(last.ending, SegmentEnd::Open);
+    assert_eq!(last.end, look().folded().unwrap().position);
+    let queue = look().queue(&TopicName::trusted("", "orders"), QueueId(1), QueueOffset(30), 5).unwrap();
+    assert_eq!(queue.rows.len(), 5);
+    assert_eq!(queue.rows[0].entry, entry);
+    assert_eq!(queue.rows[0].message.as_ref().unwrap().message.message_id, "m-1-30");
+    let frame = look().frame(entry.at.position).unwrap();
+    assert!(frame.records.iter().any(|record| record.at == entry.at));
+    assert!(frame.records.iter().all(|record| !describe(record.record.as_ref().unwrap()).is_empty()));
+    let group = look().group(&GroupName::trusted("", "workers")).unwrap();
+    assert_eq!(group.places.len(), 2);
+    assert!(group.places.iter().all(|place| place.next == QueueOffset(59) && !place.leases.is_empty()), "{group:?}");
+    assert!(look().group(&GroupName::trusted("", "nobody")).is_err());
+    // A damaged byte is reported, and does not keep the rest from being shown.
+    world.files.damage(&reports[1].path, 200, b"!!!!");
+    let damaged = look().segments().unwrap();
+    assert!(matches!(damaged[1].ending, SegmentEnd::Bad { .. }), "{:?}", damaged[1]);
+    assert_eq!(damaged[0], reports[0]);
+    assert_eq!(damaged[2..], reports[2..]);
 }
 
 #[derive(Clone, Debug)]

@@ -209,7 +209,13 @@ impl Kv {
         let db = DB::open_cf_descriptors(&env.database_options(options), path, families)
             .map_err(|error| opening_failed(path, &error))?;
         let kv = Self { db, env: env.clone(), path: path.to_owned() };
-        kv.check_format()?;
+        if !kv.knows_format()? {
+            let mut batch = kv.batch();
+            meta::put_format(&mut batch);
+            batch
+                .write()
+                .map_err(|error| OpenFoldError::Unreachable { path: path.to_owned(), cause: error.to_string() })?;
+        }
         Ok(kv)
     }
 
@@ -227,24 +233,20 @@ impl Kv {
         let db = DB::open_cf_descriptors_read_only(&database, path, families, false)
             .map_err(|error| opening_failed(path, &error))?;
         let kv = Self { db, env: env.clone(), path: path.to_owned() };
-        kv.check_format()?;
+        kv.knows_format()?;
         Ok(kv)
     }
 
-    fn check_format(&self) -> Result<(), OpenFoldError> {
-        let damaged = |error: FoldError| OpenFoldError::Damaged { path: self.path.clone(), cause: error.to_string() };
-        match meta::format(self).map_err(damaged)? {
-            Some(meta::FOLD_FORMAT) => Ok(()),
-            Some(other) => Err(OpenFoldError::UnknownFormat {
-                path: self.path.clone(),
-                found: other.to_string(),
-                known: meta::FOLD_FORMAT,
-            }),
-            None => {
-                let mut batch = self.batch();
-                meta::put_format(&mut batch);
-                batch.write().map_err(damaged)
+    /// Refuses a database of an unknown format; `false` for a new one.
+    fn knows_format(&self) -> Result<bool, OpenFoldError> {
+        let path = self.path.clone();
+        match meta::format(self) {
+            Ok(None) => Ok(false),
+            Ok(Some(meta::FOLD_FORMAT)) => Ok(true),
+            Ok(Some(other)) => {
+                Err(OpenFoldError::UnknownFormat { path, found: other.to_string(), known: meta::FOLD_FORMAT })
             }
+            Err(error) => Err(OpenFoldError::Damaged { path, cause: error.to_string() }),
         }
     }
 

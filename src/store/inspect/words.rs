@@ -1,0 +1,54 @@
+//! Records in one line of words.
+
+use crate::store::record::{LeaseState, Record};
+
+fn lease(state: &LeaseState) -> String {
+    match state {
+        LeaseState::Leased { deadline, grant, holder, auto_renew, .. } => {
+            let renewed = if *auto_renew { ", renewed while its client lives" } else { "" };
+            format!("with client {holder:x} until {deadline} by grant {grant}{renewed}", holder = holder.get())
+        }
+        LeaseState::Waiting { visible_at } => format!("waiting, deliverable from {visible_at}"),
+    }
+}
+
+/// What a record says; bodies are not shown.
+#[must_use]
+pub fn describe(record: &Record) -> String {
+    match record {
+        Record::Opened { shard, term, at } => format!("opened: shard {shard}, term {term}, at {at}"),
+        Record::Message(message) => format!(
+            "message: topic {}, queue {}, offset {}, id {}, tag {:?}, {} bytes{}",
+            message.topic,
+            message.queue,
+            message.offset,
+            message.message.message_id,
+            message.message.tag,
+            message.body_bytes,
+            if message.origin.is_some() { ", a dead letter" } else { "" },
+        ),
+        Record::Granted { group, topic, queue, next, lease: state, items } => {
+            let offsets: Vec<_> = items.iter().map(|(offset, attempt)| format!("{offset}#{attempt}")).collect();
+            let offsets = offsets.join(" ");
+            format!("granted: group {group}, topic {topic}, queue {queue}, next {next}, [{offsets}] {}", lease(state))
+        }
+        Record::LeaseChanged { group, topic, queue, offset, attempt, lease: state } => {
+            let state = lease(state);
+            format!("lease: group {group}, topic {topic}, queue {queue}, offset {offset}, attempt {attempt}, {state}")
+        }
+        Record::Settled { group, topic, queue, reason, offsets } => {
+            let offsets: Vec<_> = offsets.iter().map(ToString::to_string).collect();
+            let offsets = offsets.join(" ");
+            format!("settled: group {group}, topic {topic}, queue {queue}, {reason:?} [{offsets}]")
+        }
+        Record::Advanced { group, topic, queue, next } => {
+            format!("advanced: group {group}, topic {topic}, queue {queue}, next {next}")
+        }
+        Record::TopicPut(topic) => format!("topic {}: {} with {} queues", topic.id, topic.name, topic.queues),
+        Record::TopicDeleted(id) => format!("topic {id} deleted"),
+        Record::GroupPut(group) => format!("group {}: {}", group.id, group.name),
+        Record::GroupDeleted(id) => format!("group {id} deleted"),
+        Record::Trimmed { topic, queue, first } => format!("trimmed: topic {topic}, queue {queue}, first {first}"),
+        Record::LogTrimmed { start } => format!("log begins at {start}"),
+    }
+}
