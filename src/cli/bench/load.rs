@@ -79,7 +79,7 @@ where
     Fut: Future<Output = Result<()>>,
 {
     let shared = Arc::new(Shared {
-        phase: AtomicU8::new(WARMING),
+        phase: AtomicU8::new(if load.warmup.is_zero() { COUNTING } else { WARMING }),
         messages: AtomicU64::new(0),
         errors: AtomicU64::new(0),
         in_a_row: AtomicU64::new(0),
