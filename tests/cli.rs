@@ -75,8 +75,18 @@ fn a_group_keeps_every_setting_it_was_given() -> Result<()> {
     let created = json(
         &server,
         &[
-            "group", "create", "billing", "--ordered", "--max-attempts", "3", "--start", "latest", "--backoff",
-            "exponential:1s,1m,2", "--consume-timeout", "5m",
+            "group",
+            "create",
+            "billing",
+            "--ordered",
+            "--max-attempts",
+            "3",
+            "--start",
+            "latest",
+            "--backoff",
+            "exponential:1s,1m,2",
+            "--consume-timeout",
+            "5m",
         ],
     )?;
     assert_eq!(created["created"], true);

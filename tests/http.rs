@@ -63,7 +63,11 @@ fn metrics_count_what_went_in_and_what_came_out() -> Result<()> {
     assert_eq!(sent["errors"], 0);
     let page = get(http, "/metrics")?.1;
     let bench_topic = r#"topic="bench""#;
-    assert_eq!(metric(&page, "rocketmq_messages_in_total", &[bench_topic, r#"message_type="normal""#]), 200.0, "{page}");
+    assert_eq!(
+        metric(&page, "rocketmq_messages_in_total", &[bench_topic, r#"message_type="normal""#]),
+        200.0,
+        "{page}"
+    );
     assert_eq!(metric(&page, "rocketmq_throughput_in_total", &[bench_topic]), 20_000.0);
     assert!(metric(&page, "rocketmq_rpc_latency_count", &[r#"request_code="SendMessage""#]) >= 200.0, "{page}");
     assert!(metric(&page, "bolide_log_sync_duration_seconds_count", &[]) > 0.0);

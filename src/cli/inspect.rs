@@ -126,10 +126,9 @@ fn log(inspection: &Inspection) -> Result<(), Failure> {
     }
     println!("{}", table.text());
     match inspection.folded() {
-        Ok(meta) => println!(
-            "folded up to {}, last term {}, log begins at {}",
-            meta.position, meta.term, meta.log_start
-        ),
+        Ok(meta) => {
+            println!("folded up to {}, last term {}, log begins at {}", meta.position, meta.term, meta.log_start)
+        }
         Err(error) => println!("the folded state cannot be read: {error}; the next start rebuilds it from the log"),
     }
     match damaged {
