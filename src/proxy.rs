@@ -8,6 +8,7 @@ mod call;
 mod caller;
 mod connection;
 mod convert;
+mod intake;
 mod listener;
 mod messaging;
 pub mod operator;

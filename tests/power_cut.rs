@@ -99,7 +99,7 @@ fn records_of(id: u64) -> u64 {
 }
 
 fn unit(id: u64, size: usize) -> Unit {
-    let mut unit = if id % 2 == 0 { Unit::send(64) } else { Unit::state() };
+    let mut unit = if id.is_multiple_of(2) { Unit::send(64) } else { Unit::state() };
     for _ in 0..records_of(id) {
         unit.push(&Record::Settled {
             group: GroupId(1),

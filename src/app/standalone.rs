@@ -144,6 +144,9 @@ pub fn run(config: Config, notes: &[String], ready: impl FnOnce(&Ready)) -> Resu
             }
         };
         tasks.blocking(move || exporters.close()).await;
+        if closed.is_ok() {
+            tracing::info!("ended");
+        }
         closed
     });
     threads.stop();

@@ -256,7 +256,10 @@ impl Broker {
             None => core.new_waiter(),
         };
         core.wait(topic.id, group.id, id, &receive.filter, notify);
-        parked.get_or_insert(Parked { broker: self, topic: topic.id, group: group.id, id });
+        // A second one would take the waiter out again when it is dropped, under the lock that is held here.
+        if parked.is_none() {
+            *parked = Some(Parked { broker: self, topic: topic.id, group: group.id, id });
+        }
         Ok(())
     }
 

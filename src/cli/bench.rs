@@ -37,6 +37,9 @@ Every benchmark ends by itself, prints a line a second to stderr and its result 
 A missing topic is created through the admin address; a server without one (another implementation of the protocol)
 must have the topic already.";
 
+/// Where a backlog is welcome.
+const TOPIC: &str = "bench";
+
 /// Arguments of `bolide bench`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -134,9 +137,9 @@ pub struct CommonArgs {
     /// Speak TLS, with any certificate
     #[arg(long)]
     tls: bool,
-    /// Topic
-    #[arg(long, default_value = "bench")]
-    topic: String,
+    /// Topic [default: bench, or bench-e2e and bench-nack where a backlog would be in the way]
+    #[arg(long)]
+    topic: Option<String>,
     /// Where a missing topic is created
     #[arg(long, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
     address: String,
@@ -194,8 +197,11 @@ impl CommonArgs {
         Target { endpoint: self.endpoint.clone(), tls: self.tls }
     }
 
-    fn consumer(&self, group: &str, batch: i32, wait: Duration) -> Consumer {
-        Consumer { group: group.to_owned(), topic: self.topic.clone(), batch, wait, identity: Identity::new(3) }
+    /// The topic, which is created if it is missing.
+    fn topic(&self, default: &str) -> Result<String> {
+        let topic = self.topic.as_deref().unwrap_or(default);
+        topic::ensure(&self.target(), topic, &self.address)?;
+        Ok(topic.to_owned())
     }
 
     fn settings(&self, more: &str) -> String {
@@ -234,24 +240,23 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let (report, json) = match args.what {
         What::EchoServer => return echo::serve(),
         What::Echo(args) => {
-            let messages = Messages::new(&args.common.topic, args.common.body_bytes);
+            let messages = Messages::new(TOPIC, args.common.body_bytes);
             (send::run_echo(&args.load(), &messages, args.settings(), args.common.quiet)?, args.common.json)
         }
         What::Send { load: args, against_echo, rounds } => {
-            topic::ensure(&args.common.target(), &args.common.topic, &args.common.address)?;
-            let messages = Messages::new(&args.common.topic, args.common.body_bytes);
+            let messages = Messages::new(&args.common.topic(TOPIC)?, args.common.body_bytes);
             let rounds = against_echo.then_some(rounds);
             (send::run(&args.load(), &messages, args.settings(), rounds, args.common.quiet)?, args.common.json)
         }
         What::Receive { common, group, parallel, batch, fill, messages, duration } => {
-            topic::ensure(&common.target(), &common.topic, &common.address)?;
+            let topic = common.topic(TOPIC)?;
             if fill > 0 {
-                fill_topic(&common, fill)?;
+                fill_topic(&common, &topic, fill)?;
             }
             let drain = receive::Drain {
                 target: common.target(),
                 // The shortest wait that the protocol grants.
-                consumer: common.consumer(&group, batch, Duration::from_secs(5)),
+                consumer: consumer(group, topic, batch, Duration::from_secs(5)),
                 connections: common.connections,
                 parallel,
                 messages,
@@ -262,10 +267,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
             (receive::run(&drain, settings, common.quiet)?, common.json)
         }
         What::E2e { common, group, rate, idle, receivers, warmup, duration, messages } => {
-            topic::ensure(&common.target(), &common.topic, &common.address)?;
             let through = e2e::Through {
                 target: common.target(),
-                consumer: common.consumer(&group, 32, Duration::from_secs(15)),
+                consumer: consumer(group, common.topic("bench-e2e")?, 32, Duration::from_secs(15)),
                 receivers: if idle { 1 } else { receivers },
                 rate: (!idle).then_some(rate),
                 body_bytes: common.body_bytes,
@@ -279,8 +283,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
             (e2e::run(&through, settings, common.quiet)?, common.json)
         }
         What::Nack { common, group, messages } => {
-            topic::ensure(&common.target(), &common.topic, &common.address)?;
-            let consumer = common.consumer(&group, 1, Duration::from_secs(15));
+            let consumer = consumer(group, common.topic("bench-nack")?, 1, Duration::from_secs(15));
             let settings = format!("{messages} messages, one at a time");
             (e2e::run_nack(&common.target(), &consumer, messages, settings, common.quiet)?, common.json)
         }
@@ -295,7 +298,11 @@ pub fn run(args: BenchArgs) -> Result<()> {
     Ok(())
 }
 
-fn fill_topic(common: &CommonArgs, count: u64) -> Result<()> {
+fn consumer(group: String, topic: String, batch: i32, wait: Duration) -> Consumer {
+    Consumer { group, topic, batch, wait, identity: Identity::new(3) }
+}
+
+fn fill_topic(common: &CommonArgs, topic: &str, count: u64) -> Result<()> {
     let load = Load {
         target: common.target(),
         connections: common.connections,
@@ -307,7 +314,7 @@ fn fill_topic(common: &CommonArgs, count: u64) -> Result<()> {
         messages: Some(count),
         cpu_of: None,
     };
-    let messages = Messages::new(&common.topic, common.body_bytes);
+    let messages = Messages::new(topic, common.body_bytes);
     let measured = send::round(&load, &messages, false, &progress::Progress::new("fill", common.quiet))?;
     let report = Report::new("fill", &common.endpoint, String::new(), &measured);
     ensure!(report.errors == 0, "filling failed: {}", report.first_error.as_deref().unwrap_or_default());

@@ -15,6 +15,9 @@ use crate::proxy::status::{self, Refusal};
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::Code;
 
+/// Longest client id. The official ones have about 60 bytes.
+const CLIENT_ID_BYTES_MAX: usize = 512;
+
 /// What is known of the connection that a request came over.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeerInfo {
@@ -74,6 +77,8 @@ impl Language {
 pub struct Caller {
     /// Client id; `None` when absent or blank.
     client: Option<ClientId>,
+    /// Whether a client id was given at all.
+    names_itself: bool,
     /// Namespace of header `x-mq-namespace`, or empty.
     pub namespace: String,
     /// Client language.
@@ -90,9 +95,11 @@ impl Caller {
     /// Reads headers and connection.
     pub fn of(metadata: &MetadataMap, extensions: &Extensions) -> Self {
         let text = |key: &'static str| metadata.get(key).and_then(|value| value.to_str().ok());
-        let client = text("x-mq-client-id").filter(|id| !id.trim().is_empty()).map(|id| ClientId(id.into()));
+        let client_id = metadata.get("x-mq-client-id");
+        let client = client_id.and_then(|value| value.to_str().ok()).filter(|id| is_client_id(id));
         Self {
-            client,
+            client: client.map(|id| ClientId(id.into())),
+            names_itself: client_id.is_some(),
             namespace: text("x-mq-namespace").map(str::trim).unwrap_or_default().to_owned(),
             language: text("x-mq-language").map(Language::from_header).unwrap_or_default(),
             time_limit: text("grpc-timeout").and_then(parse_grpc_timeout),
@@ -111,7 +118,17 @@ impl Caller {
     /// # Errors
     /// `CLIENT_ID_REQUIRED` when there is none.
     pub fn require_client(&self) -> Result<&ClientId, Refusal> {
-        self.client.as_ref().ok_or_else(|| Refusal::new(Code::ClientIdRequired, "client id cannot be empty"))
+        self.client
+            .as_ref()
+            .ok_or_else(|| Refusal::new(Code::ClientIdRequired, "client id cannot be empty, nor longer than 512 bytes"))
+    }
+
+    /// Nothing where the call carries no client id at all.
+    ///
+    /// # Errors
+    /// `CLIENT_ID_REQUIRED` when there is one that is no id.
+    pub fn allow_nameless(&self) -> Result<(), Refusal> {
+        if self.names_itself { self.require_client().map(|_| ()) } else { Ok(()) }
     }
 
     /// Whether this client's heartbeats are rare.
@@ -128,6 +145,11 @@ impl Caller {
     pub fn refused(&self, refusal: &Refusal) -> v2::Status {
         self.status(refusal.code, refusal.text.as_ref())
     }
+}
+
+/// Anything that is not blank, within a bound: many places keep it.
+fn is_client_id(id: &str) -> bool {
+    !id.trim().is_empty() && id.len() <= CLIENT_ID_BYTES_MAX
 }
 
 /// `grpc-timeout`: at most eight digits and a unit. Anything else is no limit, as the transport sees it too.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -24,51 +23,50 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub struct Refused(pub &'static str);
 
 #[derive(Debug)]
-enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+enum Transport<S> {
+    Plain(S),
+    Tls(Box<TlsStream<S>>),
 }
 
-/// An HTTP/2 connection whose preface has arrived.
+/// An HTTP/2 connection whose preface has arrived. `G` is given back when it closes.
 #[derive(Debug)]
-pub struct Connection<G> {
-    transport: Transport,
+pub struct Connection<S, G> {
+    transport: Transport<S>,
     /// Bytes of the preface that the HTTP/2 server has not been given yet.
     preface_left: usize,
     info: PeerInfo,
     meters: Arc<Meters>,
-    /// Given back when the connection closes.
     _guard: G,
 }
 
-impl<G> Connection<G> {
-    /// Waits for the first bytes. The caller bounds the time.
+impl<S: AsyncRead + AsyncWrite + Unpin, G> Connection<S, G> {
+    /// Waits until the client has said what it is; the caller bounds the time. `first` is the first byte of the stream, which is
+    /// still in it.
     ///
     /// # Errors
     /// It is neither TLS nor HTTP/2, or it ended.
-    pub async fn accept(stream: TcpStream, tls: &TlsAcceptor, meters: Arc<Meters>, guard: G) -> Result<Self, Refused> {
-        let info = PeerInfo { peer: stream.peer_addr().ok(), local: stream.local_addr().ok() };
-        let _ = stream.set_nodelay(true);
-        let mut first = [0];
-        let transport = match stream.peek(&mut first).await {
-            Ok(1) if first[0] == TLS_HANDSHAKE => {
-                let mut stream = tls.accept(stream).await.map_err(|_| Refused("tls"))?;
-                read_preface(&mut stream).await?;
-                Transport::Tls(Box::new(stream))
-            }
-            Ok(1) => {
-                let mut stream = stream;
-                read_preface(&mut stream).await?;
-                Transport::Plain(stream)
-            }
-            _ => return Err(Refused("silent")),
+    pub async fn greet(
+        mut stream: S,
+        first: u8,
+        info: PeerInfo,
+        tls: &TlsAcceptor,
+        meters: Arc<Meters>,
+        guard: G,
+    ) -> Result<Self, Refused> {
+        let transport = if first == TLS_HANDSHAKE {
+            let mut stream = tls.accept(stream).await.map_err(|_| Refused("tls"))?;
+            read_preface(&mut stream).await?;
+            Transport::Tls(Box::new(stream))
+        } else {
+            read_preface(&mut stream).await?;
+            Transport::Plain(stream)
         };
         meters.connection_opened(matches!(transport, Transport::Tls(_)));
         Ok(Self { transport, preface_left: PREFACE.len(), info, meters, _guard: guard })
     }
 }
 
-impl<G> Drop for Connection<G> {
+impl<S, G> Drop for Connection<S, G> {
     fn drop(&mut self) {
         self.meters.connection_closed(matches!(self.transport, Transport::Tls(_)));
     }
@@ -92,7 +90,7 @@ async fn read_preface(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), Refus
     Ok(())
 }
 
-impl<G: Send + Sync + Unpin + 'static> Connected for Connection<G> {
+impl<S, G> Connected for Connection<S, G> {
     type ConnectInfo = PeerInfo;
 
     fn connect_info(&self) -> PeerInfo {
@@ -100,7 +98,7 @@ impl<G: Send + Sync + Unpin + 'static> Connected for Connection<G> {
     }
 }
 
-impl<G: Unpin> AsyncRead for Connection<G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Connection<S, G> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.preface_left > 0 {
             let from = PREFACE.len() - self.preface_left;
@@ -116,7 +114,7 @@ impl<G: Unpin> AsyncRead for Connection<G> {
     }
 }
 
-impl<G: Unpin> AsyncWrite for Connection<G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Connection<S, G> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write(context, bytes),

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::proxy::caller::PeerInfo;
 use crate::proxy::connection::{Connection, Refused};
 use crate::proxy::server::Proxy;
 use crate::proxy::shared::Shared;
@@ -142,7 +143,8 @@ struct Greeter {
     lane: usize,
 }
 
-type Ready = mpsc::Sender<io::Result<Connection<Open>>>;
+type Accepted = Connection<TcpStream, Open>;
+type Ready = mpsc::Sender<io::Result<Accepted>>;
 
 impl Greeter {
     async fn greet(self, mut dealt: mpsc::Receiver<Dealt>, ready: Ready) {
@@ -166,12 +168,26 @@ async fn first_bytes(
     acceptor: &TlsAcceptor,
     stream: std::net::TcpStream,
     open: Open,
-) -> Result<Connection<Open>, Refused> {
-    let stream = TcpStream::from_std(stream).map_err(|_| Refused("silent"))?;
-    let greeting = Connection::accept(stream, acceptor, shared.meters.clone(), open);
+) -> Result<Accepted, Refused> {
     tokio::select! {
         biased;
-        greeted = greeting => greeted,
+        greeted = greet(shared, acceptor, stream, open) => greeted,
         () = shared.clock.sleep(shared.options.handshake_timeout) => Err(Refused("silent")),
+    }
+}
+
+async fn greet(
+    shared: &Shared,
+    acceptor: &TlsAcceptor,
+    stream: std::net::TcpStream,
+    open: Open,
+) -> Result<Accepted, Refused> {
+    let stream = TcpStream::from_std(stream).map_err(|_| Refused("silent"))?;
+    let info = PeerInfo { peer: stream.peer_addr().ok(), local: stream.local_addr().ok() };
+    let _ = stream.set_nodelay(true);
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1) => Connection::greet(stream, first[0], info, acceptor, shared.meters.clone(), open).await,
+        _ => Err(Refused("silent")),
     }
 }

@@ -31,6 +31,9 @@ pub struct ProxyOptions {
     pub request_bytes_max: usize,
     /// Most message bytes of sends that wait for their answer; more get 42900. Default 256 MiB.
     pub send_bytes_in_flight_max: u64,
+    /// Most bytes of unfinished requests; more are refused as `RESOURCE_EXHAUSTED`, before they are understood. Default 256 MiB;
+    /// never below two of the largest requests.
+    pub arriving_bytes_max: u64,
     /// Most open telemetry streams; more get 42900. Default 20 000.
     pub telemetry_streams_max: u64,
     /// Most clients whose settings are remembered. Default 50 000.
@@ -64,6 +67,7 @@ impl Default for ProxyOptions {
             connection_window_bytes: 8 * 1024 * 1024,
             request_bytes_max: 64 * 1024 * 1024,
             send_bytes_in_flight_max: 256 * 1024 * 1024,
+            arriving_bytes_max: 256 * 1024 * 1024,
             telemetry_streams_max: 20_000,
             sessions_max: 50_000,
             invisible_min: Duration::from_secs(10),

@@ -23,6 +23,7 @@ use crate::observe::meters::Meters;
 use crate::proxy::admin::AdminService;
 use crate::proxy::caller::CalledAs;
 use crate::proxy::convert::route::Address;
+use crate::proxy::intake::Metered;
 use crate::proxy::listener::{self, Listening};
 use crate::proxy::options::ProxyOptions;
 use crate::proxy::service::Service;
@@ -85,6 +86,7 @@ impl Proxy {
             meters,
             sessions: Sessions::new(options.sessions_max),
             send_bytes: Budget::new(options.send_bytes_in_flight_max),
+            arriving_bytes: Budget::new(options.arriving_bytes_max.max(2 * options.request_bytes_max as u64)),
             telemetry_streams: Budget::new(options.telemetry_streams_max),
             connections: Budget::new(options.connections_max),
             advertised,
@@ -155,6 +157,7 @@ impl Proxy {
 #[derive(Clone, Debug)]
 struct Front {
     messaging: MessagingServiceServer<Service>,
+    arriving_bytes: Budget,
     others: Routes,
 }
 
@@ -178,7 +181,7 @@ impl Front {
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        Ok(Self { messaging, others: others.routes() })
+        Ok(Self { messaging, arriving_bytes: shared.arriving_bytes.clone(), others: others.routes() })
     }
 }
 
@@ -201,7 +204,8 @@ impl tower::Service<http::Request<Body>> for Front {
                 {
                     request.extensions_mut().insert(CalledAs(authority));
                 }
-                self.messaging.call(request)
+                let budget = &self.arriving_bytes;
+                self.messaging.call(request.map(|body| Body::new(Metered::new(body, budget.clone()))))
             }
             None => Box::pin(self.others.call(request)),
         }

@@ -25,6 +25,8 @@ pub struct Shared {
     pub sessions: Sessions,
     /// Message bytes of sends that wait for their answer.
     pub send_bytes: Budget,
+    /// Bytes of requests that are still arriving.
+    pub arriving_bytes: Budget,
     /// Open telemetry streams.
     pub telemetry_streams: Budget,
     /// Open connections.

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::cli::bench::client::{Identity, Target};
+use crate::cli::bench::client::{Client, Identity, Target};
 use crate::cli::bench::consume::{Consumer, Received};
 use crate::cli::bench::cpu;
 use crate::cli::bench::progress::Progress;
@@ -148,7 +148,7 @@ impl Run<'_> {
 
     async fn send_for(
         &self,
-        client: crate::cli::bench::client::Client,
+        client: Client,
         duration: Duration,
         messages: Option<u64>,
         progress: &Progress,
@@ -220,7 +220,7 @@ impl Run<'_> {
         })
     }
 
-    async fn receive_once(&self, client: &mut crate::cli::bench::client::Client) -> Result<()> {
+    async fn receive_once(&self, client: &mut Client) -> Result<()> {
         let received = self.through.consumer.receive(client).await?;
         let at = self.begin.elapsed();
         let counting = self.counting.load(Ordering::Acquire);
@@ -270,13 +270,15 @@ pub fn run_nack(target: &Target, consumer: &Consumer, rounds: u64, settings: Str
         let mut measured = Measured::default();
         let begin = Instant::now();
         for round in 0..rounds {
-            send(&mut client, &identity, vec![messages.one(round)], false).await?;
-            let (_, first) = next(&mut arrived).await?;
+            let message = messages.one(round);
+            let id = message.system_properties.as_ref().map(|properties| properties.message_id.clone()).unwrap_or_default();
+            send(&mut client, &identity, vec![message], false).await?;
+            let (_, first) = next(&mut arrived, &id, consumer, &mut client).await?;
             // Long enough for the receive to wait again.
             tokio::time::sleep(IDLE_PAUSE).await;
             let start = Instant::now();
             consumer.nack(&mut client, &first).await?;
-            let (back, again) = next(&mut arrived).await?;
+            let (back, again) = next(&mut arrived, &id, consumer, &mut client).await?;
             note(&mut measured.latencies, back.saturating_duration_since(start));
             measured.messages += 1;
             consumer.ack(&mut client, std::slice::from_ref(&again)).await?;
@@ -288,10 +290,19 @@ pub fn run_nack(target: &Target, consumer: &Consumer, rounds: u64, settings: Str
     })
 }
 
-async fn next(arrived: &mut mpsc::Receiver<(Instant, Received)>) -> Result<(Instant, Received)> {
-    match tokio::time::timeout(LOST_AFTER, arrived.recv()).await {
-        Ok(Some(one)) => Ok(one),
-        Ok(None) => bail!("receiving ended"),
-        Err(_) => bail!("the message did not come back in {LOST_AFTER:?}"),
+/// The next arrival of one message; others, left from earlier runs, are acknowledged.
+async fn next(
+    arrived: &mut mpsc::Receiver<(Instant, Received)>,
+    id: &str,
+    consumer: &Consumer,
+    client: &mut Client,
+) -> Result<(Instant, Received)> {
+    loop {
+        match tokio::time::timeout(LOST_AFTER, arrived.recv()).await {
+            Ok(Some((at, one))) if one.message_id == id => return Ok((at, one)),
+            Ok(Some((_, other))) => consumer.ack(client, &[other]).await?,
+            Ok(None) => bail!("receiving ended"),
+            Err(_) => bail!("the message did not come back in {LOST_AFTER:?}"),
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use parking_lot::Mutex;
 
-use crate::cli::bench::client::Target;
+use crate::cli::bench::client::{Client, Target};
 use crate::cli::bench::consume::Consumer;
 use crate::cli::bench::cpu;
 use crate::cli::bench::progress::Progress;
@@ -114,7 +114,7 @@ fn drain_on_thread(drain: &Drain, thread: usize, threads: usize, shared: &Shared
     })
 }
 
-async fn work(drain: &Drain, mut client: crate::cli::bench::client::Client, shared: &Shared) {
+async fn work(drain: &Drain, mut client: Client, shared: &Shared) {
     while !shared.over.load(Ordering::Acquire) {
         let start = Instant::now();
         let result = async {

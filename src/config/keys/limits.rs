@@ -40,6 +40,11 @@ pub(super) const KEYS: &[Key] = &[
         access: Access::Size { at: |c| &mut c.proxy.send_bytes_in_flight_max, min: MIB, max: 64 * 1024 * MIB },
     },
     Key {
+        name: "limits.max_arriving",
+        help: "Bytes of unfinished requests, over all clients; more are refused as RESOURCE_EXHAUSTED.",
+        access: Access::Size { at: |c| &mut c.proxy.arriving_bytes_max, min: MIB, max: 64 * 1024 * MIB },
+    },
+    Key {
         name: "limits.max_connections",
         help: "Open connections on the public port; more are closed at once.",
         access: Access::Count { at: |c| &mut c.proxy.connections_max, min: 1, max: 1_000_000 },

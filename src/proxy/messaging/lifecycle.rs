@@ -11,7 +11,7 @@ pub fn heartbeat(call: &Call, request: &v2::HeartbeatRequest) -> v2::HeartbeatRe
     if let Some(client) = call.caller.client() {
         call.shared.sessions.heartbeat(client, call.shared.clock.now());
     }
-    let status = match check_group(call, request) {
+    let status = match call.caller.allow_nameless().and_then(|()| check_group(call, request)) {
         Ok(()) => ok(),
         Err(refusal) => call.caller.refused(&refusal),
     };

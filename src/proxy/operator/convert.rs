@@ -136,9 +136,11 @@ fn start_in(wire: &admin::StartPosition) -> Result<Option<StartPosition>, Status
     use admin::start_position::Kind;
     match (Kind::try_from(wire.kind), &wire.timestamp) {
         (Ok(Kind::Timestamp), Some(at)) => {
-            let millis = at.seconds.checked_mul(1000).and_then(|millis| millis.checked_add(i64::from(at.nanos / 1_000_000)));
+            let millis =
+                at.seconds.checked_mul(1000).and_then(|millis| millis.checked_add(i64::from(at.nanos / 1_000_000)));
             let millis = millis.and_then(|millis| u64::try_from(millis).ok());
-            let millis = millis.ok_or_else(|| invalid("start_position.timestamp", "lies before 1970 or too far ahead"))?;
+            let millis =
+                millis.ok_or_else(|| invalid("start_position.timestamp", "lies before 1970 or too far ahead"))?;
             Ok(Some(StartPosition::At(Timestamp(millis))))
         }
         (Ok(Kind::Timestamp), None) => Err(invalid("start_position.timestamp", "is missing")),
@@ -318,10 +320,8 @@ mod tests {
             ..Default::default()
         };
         assert!(topic_change(&both).unwrap_err().message().starts_with("clear_retention"));
-        let negative = admin::Topic {
-            retention: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
-            ..Default::default()
-        };
+        let negative =
+            admin::Topic { retention: Some(prost_types::Duration { seconds: -1, nanos: 0 }), ..Default::default() };
         assert!(topic_spec(&negative).unwrap_err().message().starts_with("retention"));
         let empty = admin::UpdateGroupRequest {
             backoff: Some(admin::update_group_request::Backoff::Customized(admin::CustomizedBackoff::default())),

@@ -16,7 +16,10 @@ fn named(namespace: &str, name: &str) -> Result<GroupName, Status> {
     GroupName::new(namespace, name).map_err(|error| refused(CatalogError::Name(error)))
 }
 
-pub(super) async fn create(broker: &Broker, request: wire::CreateGroupRequest) -> Result<wire::CreateGroupResponse, Status> {
+pub(super) async fn create(
+    broker: &Broker,
+    request: wire::CreateGroupRequest,
+) -> Result<wire::CreateGroupResponse, Status> {
     let group = request.group.ok_or_else(|| Status::invalid_argument("group: is missing"))?;
     let name = named(&group.namespace, &group.name)?;
     let existed = broker.group(&name).is_some();
@@ -24,7 +27,10 @@ pub(super) async fn create(broker: &Broker, request: wire::CreateGroupRequest) -
     Ok(wire::CreateGroupResponse { group: Some(group_out(&stored)), created: !existed })
 }
 
-pub(super) async fn update(broker: &Broker, request: wire::UpdateGroupRequest) -> Result<wire::UpdateGroupResponse, Status> {
+pub(super) async fn update(
+    broker: &Broker,
+    request: wire::UpdateGroupRequest,
+) -> Result<wire::UpdateGroupResponse, Status> {
     let name = named(&request.namespace, &request.name)?;
     let stored = broker.update_group(&name, group_change(&request)?).await.map_err(refused)?;
     Ok(wire::UpdateGroupResponse { group: Some(group_out(&stored)) })
@@ -46,7 +52,10 @@ pub(super) fn show(broker: &Broker, request: &wire::ShowGroupRequest) -> Result<
     Ok(wire::ShowGroupResponse { group: Some(group_out(&group)), members: Vec::new() })
 }
 
-pub(super) async fn delete(broker: &Broker, request: wire::DeleteGroupRequest) -> Result<wire::DeleteGroupResponse, Status> {
+pub(super) async fn delete(
+    broker: &Broker,
+    request: wire::DeleteGroupRequest,
+) -> Result<wire::DeleteGroupResponse, Status> {
     let name = named(&request.namespace, &request.name)?;
     broker.delete_group(&name).await.map_err(refused)?;
     Ok(wire::DeleteGroupResponse {})

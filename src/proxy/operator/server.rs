@@ -63,7 +63,6 @@ impl Facts {
     pub(super) fn uptime(&self) -> Duration {
         self.since.elapsed()
     }
-
 }
 
 /// `bolide.admin.v1.Admin` over a broker in this process.

@@ -13,7 +13,10 @@ fn named(namespace: &str, name: &str) -> Result<TopicName, Status> {
     TopicName::new(namespace, name).map_err(|error| refused(CatalogError::Name(error)))
 }
 
-pub(super) async fn create(broker: &Broker, request: wire::CreateTopicRequest) -> Result<wire::CreateTopicResponse, Status> {
+pub(super) async fn create(
+    broker: &Broker,
+    request: wire::CreateTopicRequest,
+) -> Result<wire::CreateTopicResponse, Status> {
     let topic = request.topic.ok_or_else(|| Status::invalid_argument("topic: is missing"))?;
     let name = named(&topic.namespace, &topic.name)?;
     let existed = broker.topic(&name).is_some();
@@ -21,7 +24,10 @@ pub(super) async fn create(broker: &Broker, request: wire::CreateTopicRequest) -
     Ok(wire::CreateTopicResponse { topic: Some(topic_out(&stored)), created: !existed })
 }
 
-pub(super) async fn update(broker: &Broker, request: wire::UpdateTopicRequest) -> Result<wire::UpdateTopicResponse, Status> {
+pub(super) async fn update(
+    broker: &Broker,
+    request: wire::UpdateTopicRequest,
+) -> Result<wire::UpdateTopicResponse, Status> {
     let name = named(&request.namespace, &request.name)?;
     let stored = broker.update_topic(&name, topic_change(&request)?).await.map_err(refused)?;
     Ok(wire::UpdateTopicResponse { topic: Some(topic_out(&stored)) })
@@ -52,7 +58,10 @@ pub(super) fn show(broker: &Broker, request: &wire::ShowTopicRequest) -> Result<
     Ok(wire::ShowTopicResponse { topic: Some(topic_out(&topic)), queues: queues.collect() })
 }
 
-pub(super) async fn delete(broker: &Broker, request: wire::DeleteTopicRequest) -> Result<wire::DeleteTopicResponse, Status> {
+pub(super) async fn delete(
+    broker: &Broker,
+    request: wire::DeleteTopicRequest,
+) -> Result<wire::DeleteTopicResponse, Status> {
     let name = named(&request.namespace, &request.name)?;
     broker.delete_topic(&name).await.map_err(refused)?;
     Ok(wire::DeleteTopicResponse {})

@@ -69,13 +69,15 @@ impl Blueprint {
         fill_chunk(file, at, until.min(self.length))
     }
 
-    /// Gives it its header and its name, durably.
-    pub(super) fn finish(&self, files: &dyn Files, file: &dyn File, now: Timestamp) -> io::Result<()> {
+    /// Gives it its header and its name, durably; answers the file, opened under that name.
+    pub(super) fn finish(&self, files: &dyn Files, file: &dyn File, now: Timestamp) -> io::Result<Arc<dyn File>> {
         let header = SegmentHeader { shard: self.shard, base: self.base, length: self.length, created: now };
         file.write_all_at(&header.encode(), 0)?;
         file.sync_data()?;
-        files.rename(&self.dir.join(NEXT_NAME), &segment_path(&self.dir, self.base))?;
-        files.sync_dir(&self.dir)
+        let path = segment_path(&self.dir, self.base);
+        files.rename(&self.dir.join(NEXT_NAME), &path)?;
+        files.sync_dir(&self.dir)?;
+        files.open(&path, OpenMode::ReadWrite)
     }
 }
 
@@ -264,9 +266,9 @@ impl Preparer {
             at += self.tasks.blocking(move || blueprint.fill(target.as_ref(), at, blueprint.length)).await?;
             self.clock.sleep(FILL_PAUSE).await;
         }
-        let (blueprint, files, target) = (self.blueprint.clone(), self.files.clone(), file.clone());
+        let (blueprint, files) = (self.blueprint.clone(), self.files.clone());
         let now = self.clock.now();
-        self.tasks.blocking(move || blueprint.finish(files.as_ref(), target.as_ref(), now)).await?;
+        let file = self.tasks.blocking(move || blueprint.finish(files.as_ref(), file.as_ref(), now)).await?;
         Ok(Some(Prepared { base: self.blueprint.base, length: self.blueprint.length, file }))
     }
 }

@@ -256,6 +256,8 @@ fn walk(
     for (&base, segment) in found.range(first..) {
         let path = segment_path(&dir, base);
         let mut scan = SegmentScan::new(segment.file.clone(), base, segment.length, end.expect);
+        // Without a seal before it, an empty segment may be one whose name was never made durable.
+        let full_before = (base > first && !end.is_sealed).then_some((end.base, end.offset));
         let bad = end.walk_segment(base, &mut scan).map_err(failed("read", &path))?;
         end.base = base;
         end.offset = scan.offset();
@@ -263,6 +265,9 @@ fn walk(
         let Some(bad) = bad else { continue };
         if clean_end != Some(end.position()) {
             judge(&dir, found, &mut scan, &mut end, &bad, must_reach)?;
+        }
+        if let Some((full, offset)) = full_before.filter(|_| end.offset == SEGMENT_HEADER_BYTES as u64) {
+            (end.base, end.offset, end.torn_bytes) = (full, offset, 0);
         }
         return Ok(end);
     }
@@ -497,7 +502,7 @@ fn begin(
         while at < filled {
             at += blueprint.fill(file.as_ref(), at, filled)?;
         }
-        blueprint.finish(files, file.as_ref(), now)?;
+        let file = blueprint.finish(files, file.as_ref(), now)?;
         // An earlier life may have created the directories and ended before it made their names durable.
         for above in dir.ancestors().skip(1).take(3) {
             files.sync_dir(above)?;

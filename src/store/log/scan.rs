@@ -138,6 +138,9 @@ impl SegmentScan {
         let raw = self.bytes(offset, FRAME_HEADER_BYTES)?;
         let header = match FrameHeader::parse(&raw) {
             Ok(header) => header,
+            // A header torn behind its magic shows the version of what lay here before; but that had another position. Every
+            // version keeps its position at this place.
+            Err(BadFrame::Version(_)) if !self.may_begin(&raw, offset) => return Ok(Err(BadFrame::Magic)),
             Err(bad) => return Ok(Err(bad)),
         };
         let position = self.base.plus(offset);
