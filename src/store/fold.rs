@@ -364,3 +364,97 @@ impl Fold {
         checkpoints.make(&self.kv, written.position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::position::{FrameIndex, Term, TopicId, UnitSeq};
+    use crate::model::time::Timestamp;
+    use crate::runtime::entropy::Entropy;
+    use crate::store::record::{Record, Unit};
+
+    fn fold(queue_bytes_max: u64) -> Arc<Fold> {
+        let bounds = FoldBounds { flush_log_bytes: 1 << 20, queue_bytes_max };
+        let env = FoldEnv::memory().unwrap();
+        Arc::new(Fold::open(&env, Path::new("/fold"), &KvOptions::default(), bounds).unwrap())
+    }
+
+    fn start(fold: &Arc<Fold>) -> tokio::task::JoinHandle<()> {
+        let tasks = Tasks::simulated(tokio::runtime::Handle::current(), Entropy::seeded(1));
+        tokio::spawn(fold.clone().run(tasks, Clock::anchored(Timestamp(0))))
+    }
+
+    fn frame(number: u64, payload: Bytes) -> Frame {
+        let position = LogPosition(64 + number * 1000);
+        Frame {
+            position,
+            end: position.plus(1000),
+            index: FrameIndex(number),
+            term: Term(1),
+            stored_at: Timestamp(0),
+            payload,
+            payload_position: position.plus(64),
+            records: 1,
+            last_unit: UnitSeq(number),
+        }
+    }
+
+    fn good(number: u64) -> Frame {
+        let mut unit = Unit::state();
+        unit.push(&Record::TopicDeleted(TopicId(1)));
+        frame(number, Bytes::copy_from_slice(unit.bytes()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_cannot_be_understood_ends_the_fold_before_it() {
+        let fold = fold(1 << 20);
+        let task = start(&fold);
+        fold.push(good(0));
+        assert!(fold.reached(LogPosition(1064)).await);
+        fold.push(frame(1, Bytes::from_static(b"this is not a record")));
+        fold.push(good(2));
+        assert!(!fold.reached(LogPosition(2064)).await, "whoever waits is told");
+        task.await.unwrap();
+        assert_eq!(fold.position(), LogPosition(1064));
+        assert_eq!(fold.meta().position, LogPosition(1064));
+        assert!(fold.failure().is_some_and(|cause| cause.contains("log position 1128")), "{:?}", fold.failure());
+        assert!(fold.has_room(), "the log must not wait for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_folds_what_waits_and_abandoning_does_not() {
+        let drained = fold(1 << 20);
+        drained.push(good(0));
+        drained.push(good(1));
+        drained.drain();
+        start(&drained).await.unwrap();
+        assert_eq!(drained.position(), LogPosition(2064));
+        assert_eq!(drained.stats().batches, 1, "what waits together is folded together");
+
+        let abandoned = fold(1 << 20);
+        abandoned.push(good(0));
+        abandoned.abandon();
+        start(&abandoned).await.unwrap();
+        assert_eq!(abandoned.position(), LogPosition(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_has_no_room_until_something_is_folded() {
+        let fold = fold(1);
+        fold.push(good(0));
+        assert!(!fold.has_room());
+        let waiting = {
+            let fold = fold.clone();
+            tokio::spawn(async move { fold.room().await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        let task = start(&fold);
+        waiting.await.unwrap();
+        fold.drain();
+        task.await.unwrap();
+        assert_eq!(fold.position(), LogPosition(1064));
+    }
+}
