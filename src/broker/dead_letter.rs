@@ -9,7 +9,7 @@ use crate::broker::settle::refused;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::name::TopicName;
-use crate::model::position::{QueueId, RecordAt};
+use crate::model::position::{GrantId, QueueId, RecordAt};
 use crate::model::topic::{Promise, Topic};
 use crate::store::ReadError;
 use crate::store::record::{DeadLetterOrigin, MessageRecord, Record, SettleReason, Unit};
@@ -20,9 +20,17 @@ pub const FORWARDED: &str = "forwarded by a consumer";
 pub const EXHAUSTED: &str = "delivery attempts exhausted";
 
 impl Broker {
-    /// Moves a condemned message; nothing to do when it is not condemned any more.
-    pub(super) async fn move_to_dead_letter(&self, which: Condemned, reason: &str) -> Result<(), SettleError> {
-        let Some((at, attempts, topic, group)) = self.condemned(&which) else { return Ok(()) };
+    /// Moves a condemned message; when it is not condemned any more, waits until what became of it is durable. `by`: the
+    /// delivery whose client wished it.
+    pub(super) async fn move_to_dead_letter(
+        &self,
+        which: Condemned,
+        reason: &str,
+        by: Option<GrantId>,
+    ) -> Result<(), SettleError> {
+        let Some((at, attempts, topic, group)) = self.condemned(&which) else {
+            return self.inner.settled_durably().await.map_err(|_| SettleError::ShardFailed);
+        };
         let target = match self.dead_letter_topic(&group).await {
             Ok(target) => target,
             Err(CatalogError::Overloaded | CatalogError::TooMany(_)) => return Err(SettleError::Overloaded),
@@ -50,38 +58,38 @@ impl Broker {
             },
         };
         let queue = QueueId(0);
-        let seq = {
+        let moved = {
             let mut core = self.inner.core.lock();
             if core.condemned_entry(&which).is_none() {
-                return Ok(());
+                // Somebody else moved it meanwhile.
+                false
+            } else {
+                let mut unit = Unit::state();
+                if let Some(record) = &record {
+                    let Some(offset) = core.accepted(target.id, queue) else { return Err(SettleError::Overloaded) };
+                    let mut copy = MessageRecord {
+                        topic: target.id,
+                        queue,
+                        offset,
+                        promise: Promise::Durable,
+                        origin: Some(origin(record)),
+                        ..record.clone()
+                    };
+                    copy.message.stored_at = self.inner.clock.now();
+                    unit.push(&Record::Message(copy));
+                }
+                let why = if record.is_some() { SettleReason::DeadLettered } else { SettleReason::Expired };
+                Core::record_settled(which.topic, which.group, why, vec![(which.queue, which.offset)], &mut unit);
+                self.inner.append_settlement(unit).map_err(|error| refused(&error))?;
+                if record.is_some() {
+                    core.accept(target.id, queue, 1);
+                }
+                core.bury(&which, by);
+                true
             }
-            let mut unit = Unit::state();
-            if let Some(record) = &record {
-                let Some(offset) = core.accepted(target.id, queue) else { return Err(SettleError::Overloaded) };
-                let mut copy = MessageRecord {
-                    topic: target.id,
-                    queue,
-                    offset,
-                    promise: Promise::Durable,
-                    origin: Some(origin(record)),
-                    ..record.clone()
-                };
-                copy.message.stored_at = self.inner.clock.now();
-                unit.push(&Record::Message(copy));
-            }
-            let why = if record.is_some() { SettleReason::DeadLettered } else { SettleReason::Expired };
-            Core::record_settled(which.topic, which.group, why, vec![(which.queue, which.offset)], &mut unit);
-            let seq = self.inner.append_state(unit).map_err(|error| refused(&error))?;
-            if record.is_some() {
-                core.accept(target.id, queue, 1);
-            }
-            core.settle(which.topic, which.group, which.queue, which.offset);
-            seq
         };
-        if let Some(seq) = seq {
-            self.inner.durable(seq).await.map_err(|_| SettleError::ShardFailed)?;
-        }
-        if record.is_some() {
+        self.inner.settled_durably().await.map_err(|_| SettleError::ShardFailed)?;
+        if moved && record.is_some() {
             self.inner.metrics.dead_lettered(topic.name.name(), group.name.name());
         }
         Ok(())

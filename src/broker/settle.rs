@@ -1,7 +1,6 @@
 //! Settle: acknowledge, change the invisible duration, forward to the dead-letter topic. Every OK waits for `durable`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::broker::api::{AckOutcome, ChangeOutcome, SettleError};
@@ -12,7 +11,6 @@ use crate::broker::delivery::settlement::Acked;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::UnitSeq;
 use crate::model::receipt::Receipt;
 use crate::model::topic::Topic;
 use crate::store::AppendError;
@@ -48,15 +46,13 @@ impl Broker {
             }
             let mut unit = Unit::state();
             Core::record_settled(topic.id, group.id, SettleReason::Acked, settled, &mut unit);
-            let appended = inner.append_state(unit).map_err(|error| refused(&error))?;
-            if let Some(seq) = appended {
-                inner.last_settled.store(seq.get(), Ordering::Release);
-            }
-            // A repeated ack is news about an earlier record: it waits for the youngest of those.
-            appended.or_else(|| repeated.then(|| UnitSeq(inner.last_settled.load(Ordering::Acquire))))
+            inner.append_settlement(unit).map_err(|error| refused(&error))?
         };
         if let Some(seq) = awaited {
             inner.durable(seq).await.map_err(|_| SettleError::ShardFailed)?;
+        } else if repeated {
+            // A repeated ack is news about an earlier record: it waits for the youngest of those.
+            inner.settled_durably().await.map_err(|_| SettleError::ShardFailed)?;
         }
         Ok(outcomes)
     }
@@ -105,7 +101,8 @@ impl Broker {
         Ok(ChangeOutcome::Changed { handle })
     }
 
-    /// Moves a delivery to the group's dead-letter topic. One that is done already is left as it is, with success.
+    /// Moves a delivery to the group's dead-letter topic. One that this very delivery has settled is left as it is, with
+    /// success, as long as its lease time has not passed.
     ///
     /// # Errors
     /// See [`SettleError`].
@@ -118,18 +115,28 @@ impl Broker {
         let Some((topic, group)) = self.place(group, topic)? else { return Ok(AckOutcome::InvalidHandle) };
         let Some(receipt) = self.open_handle(handle, &topic, &group) else { return Ok(AckOutcome::InvalidHandle) };
         let which = Condemned { topic: topic.id, group: group.id, queue: receipt.queue, offset: receipt.offset };
-        {
+        let repeated = {
             let mut core = self.inner.core.lock();
-            match core.standing(&receipt, self.inner.clock.now()) {
-                Standing::Current { .. } => core.condemn(which.topic, which.group, which.queue, which.offset),
-                Standing::Done => return Ok(AckOutcome::Done),
-                Standing::Stale if core.condemned_entry(&which).is_some() => {}
-                Standing::Stale => return Ok(AckOutcome::InvalidHandle),
+            let now = self.inner.clock.now();
+            match core.standing(&receipt, now) {
+                Standing::Current { .. } => {
+                    core.condemn(which.topic, which.group, which.queue, which.offset);
+                    false
+                }
+                Standing::Done if core.settled_by(&receipt, now) => true,
+                Standing::Stale if core.condemned_entry(&which).is_some() => false,
+                Standing::Done | Standing::Stale => return Ok(AckOutcome::InvalidHandle),
             }
+        };
+        if repeated {
+            self.inner.settled_durably().await.map_err(|_| SettleError::ShardFailed)?;
+            return Ok(AckOutcome::Done);
         }
         // On a task of its own: a client that goes away now must not leave the message condemned and unmoved.
         let mover = self.clone();
-        let moved = self.inner.tasks.spawn_background(async move { mover.move_to_dead_letter(which, FORWARDED).await });
+        let moved = self.inner.tasks.spawn_background(async move {
+            mover.move_to_dead_letter(which, FORWARDED, Some(receipt.grant)).await
+        });
         match moved.await {
             Ok(Ok(())) => Ok(AckOutcome::Done),
             Ok(Err(error)) => Err(error),

@@ -60,7 +60,7 @@ async fn move_condemned(broker: Broker) {
             added.await;
             continue;
         };
-        match broker.move_to_dead_letter(which, EXHAUSTED).await {
+        match broker.move_to_dead_letter(which, EXHAUSTED, None).await {
             Ok(()) => {}
             Err(SettleError::ShardFailed) if inner.store.marks().has_failed() => return,
             Err(error) => {

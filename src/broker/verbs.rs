@@ -32,6 +32,9 @@ use crate::runtime::watermark::ShardFailed;
 use crate::store::record::Unit;
 use crate::store::{AppendError, FoldError, LogHealth, Store};
 
+/// Value of `last_settled` once the log refused a settlement that had been decided.
+const SETTLED_BUT_LOST: u64 = u64::MAX;
+
 /// Why a broker could not begin.
 #[derive(Debug, Error)]
 pub enum OpenBrokerError {
@@ -69,8 +72,8 @@ pub(super) struct Inner {
     pub condemned_added: Arc<Notify>,
     /// Whether any topic shows messages before they are durable.
     pub any_written: Arc<AtomicBool>,
-    /// The last unit that settled something: a repeated ack waits for it.
-    pub last_settled: AtomicU64,
+    /// The last unit that settled something: whoever reveals a settlement waits for it.
+    last_settled: AtomicU64,
     grants: AtomicU64,
 }
 
@@ -227,6 +230,27 @@ impl Inner {
     /// Hands a unit of state changes to the log; an empty one needs no place there.
     pub fn append_state(&self, unit: Unit) -> Result<Option<UnitSeq>, AppendError> {
         if unit.is_empty() { Ok(None) } else { self.store.append(unit).map(Some) }
+    }
+
+    /// Hands a unit to the log that settles something; to be called under the lock under which that was decided. When the log
+    /// refuses, the decision is known here and nowhere else: nobody may be told of it any more.
+    pub fn append_settlement(&self, unit: Unit) -> Result<Option<UnitSeq>, AppendError> {
+        let appended = self.append_state(unit);
+        match &appended {
+            Ok(Some(seq)) => drop(self.last_settled.fetch_max(seq.get(), Ordering::AcqRel)),
+            Ok(None) => {}
+            Err(_) => self.last_settled.store(SETTLED_BUT_LOST, Ordering::Release),
+        }
+        appended
+    }
+
+    /// Waits until everything that was settled so far is on stable storage: an answer that reveals an earlier settlement must
+    /// not be ahead of the disk.
+    pub async fn settled_durably(&self) -> Result<(), ShardFailed> {
+        match self.last_settled.load(Ordering::Acquire) {
+            SETTLED_BUT_LOST => Err(ShardFailed),
+            seq => self.durable(UnitSeq(seq)).await,
+        }
     }
 
     /// Waits until a unit is on stable storage.

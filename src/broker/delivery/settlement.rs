@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::broker::delivery::core::{Condemned, Core};
 use crate::broker::delivery::lease::{Changed, Due, Grant, LeaseTerms, Standing};
-use crate::model::position::{GroupId, HolderId, QueueId, QueueOffset, TopicId};
+use crate::model::position::{GrantId, GroupId, HolderId, QueueId, QueueOffset, TopicId};
 use crate::model::receipt::Receipt;
 use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
@@ -27,24 +27,25 @@ impl Core {
     /// Acknowledges one delivery.
     pub fn ack(&mut self, receipt: &Receipt, now: Timestamp, settled: &mut Vec<(QueueId, QueueOffset)>) -> Acked {
         let standing = self.standing(receipt, now);
-        let place = (receipt.topic, receipt.group, receipt.queue, receipt.offset);
         match standing {
             Standing::Current { .. } => {
                 if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue) {
                     state.leases.settle(receipt.offset);
                 }
-                self.acks.remember(place.0, place.1, place.2, place.3, receipt.grant);
+                self.acks.remember(receipt.topic, receipt.group, receipt.queue, receipt.offset, Some(receipt.grant));
                 settled.push((receipt.queue, receipt.offset));
                 Acked::Now
             }
-            Standing::Done
-                if now < receipt.lease_end
-                    && self.acks.may_be_ack_of(place.0, place.1, place.2, place.3, receipt.grant) =>
-            {
-                Acked::Before
-            }
+            Standing::Done if self.settled_by(receipt, now) => Acked::Before,
             Standing::Done | Standing::Stale => Acked::Stale,
         }
+    }
+
+    /// Whether a message that is done can have been settled by this very delivery, whose lease time has not passed (rule C29).
+    #[must_use]
+    pub fn settled_by(&self, receipt: &Receipt, now: Timestamp) -> bool {
+        let Receipt { topic, group, queue, offset, grant, lease_end, .. } = *receipt;
+        now < lease_end && self.acks.may_be_ack_of(topic, group, queue, offset, grant)
     }
 
     /// What a receipt names.
@@ -120,9 +121,15 @@ impl Core {
         }
     }
 
-    /// A message is done without an ack: skipped, dead-lettered.
+    /// A message is done without an ack: skipped, out of retention.
     pub fn settle(&mut self, topic: TopicId, group: GroupId, queue: QueueId, offset: QueueOffset) -> bool {
         self.queue_mut(topic, group, queue).is_some_and(|state| state.leases.settle(offset))
+    }
+
+    /// A message was moved to the dead letters, by the wish of a delivery or of none.
+    pub fn bury(&mut self, which: &Condemned, by: Option<GrantId>) {
+        self.settle(which.topic, which.group, which.queue, which.offset);
+        self.acks.remember(which.topic, which.group, which.queue, which.offset, by);
     }
 
     /// A client forwards its delivery to the dead-letter topic.

@@ -1,0 +1,89 @@
+//! What a delivered message is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Violation;
+use super::view::{Outcome, View};
+
+/// Every delivered message was sent to that topic (a dead letter to a topic that its group reads), with these
+/// bytes and this tag; and one place of a queue holds one message for ever.
+pub fn every_delivered_message_was_sent_and_has_its_bytes(view: &View<'_>) -> Result<(), Violation> {
+    const PROMISE: &str = "every delivered message was sent and has its bytes";
+    let mut places: BTreeMap<(&str, i32, i64), &str> = BTreeMap::new();
+    for delivered in &view.deliveries {
+        let (id, topic) = (delivered.got.id.as_str(), delivered.receive.topic.as_str());
+        let source = match View::dead_letter_group(topic).and_then(|group| view.group(group)) {
+            Some(terms) => terms.topic.as_str(),
+            None => topic,
+        };
+        let attempts = view.sends_by_id.get(id).map_or(&[][..], Vec::as_slice);
+        let Some(sent) = attempts.iter().map(|&index| &view.sends[index]).find(|send| send.topic == source) else {
+            let finding = format!("{id} was delivered from {topic}, but nobody sent it to {source}");
+            return Err(Violation::new(PROMISE, finding, &[id]));
+        };
+        if sent.message.body_hash != delivered.got.body_hash || sent.message.tag != delivered.got.tag {
+            let finding = format!("{id} was delivered with other bytes or another tag: sent {:?}, got {:?}", sent.message, delivered.got);
+            return Err(Violation::new(PROMISE, finding, &[id]));
+        }
+        let place = (topic, delivered.got.queue, delivered.got.offset);
+        let holder = *places.entry(place).or_insert(id);
+        if holder != id {
+            let finding = format!("offset {} of {topic} queue {} held {holder} and {id}", place.2, place.1);
+            return Err(Violation::new(PROMISE, finding, &[holder, id]));
+        }
+    }
+    Ok(())
+}
+
+/// A message whose sends were all refused is delivered to nobody.
+pub fn a_refused_send_stored_nothing(view: &View<'_>) -> Result<(), Violation> {
+    const PROMISE: &str = "a refused send stored nothing";
+    for delivered in &view.deliveries {
+        let id = delivered.got.id.as_str();
+        let attempts = view.sends_by_id.get(id).map_or(&[][..], Vec::as_slice);
+        if attempts.iter().all(|&index| view.sends[index].outcome == Outcome::Refused) {
+            return Err(Violation::new(PROMISE, format!("{id} was refused and delivered"), &[id]));
+        }
+    }
+    Ok(())
+}
+
+/// Each try of a send stores at most one copy, and an acknowledged one exactly where it said.
+pub fn one_send_stores_one_copy(view: &View<'_>) -> Result<(), Violation> {
+    const PROMISE: &str = "one send stores one copy";
+    let mut copies: BTreeMap<&str, BTreeSet<(i32, i64)>> = BTreeMap::new();
+    for delivered in &view.deliveries {
+        if View::dead_letter_group(&delivered.receive.topic).is_none() {
+            copies.entry(&delivered.got.id).or_default().insert((delivered.got.queue, delivered.got.offset));
+        }
+    }
+    for (id, places) in copies {
+        let attempts = view.sends_by_id.get(id).map_or(&[][..], Vec::as_slice);
+        let possible = attempts.iter().filter(|&&index| view.sends[index].outcome != Outcome::Refused).count();
+        if places.len() > possible {
+            let finding = format!("{id} was sent {possible} times at most and lies at {places:?}");
+            return Err(Violation::new(PROMISE, finding, &[id]));
+        }
+        let all_known = attempts.iter().all(|&index| view.sends[index].outcome != Outcome::Unknown);
+        let said = |offset: i64| attempts.iter().any(|&index| view.sends[index].outcome == Outcome::Stored(offset));
+        if let Some(other) = places.iter().find(|(_, offset)| all_known && !said(*offset)) {
+            let finding = format!("{id} lies at offset {} of queue {}, which no answer said", other.1, other.0);
+            return Err(Violation::new(PROMISE, finding, &[id]));
+        }
+    }
+    Ok(())
+}
+
+/// A group sees only tags that its filter takes.
+pub fn a_group_gets_only_what_its_filter_takes(view: &View<'_>) -> Result<(), Violation> {
+    const PROMISE: &str = "a group gets only what its filter takes";
+    for delivered in &view.deliveries {
+        let Some(terms) = view.group(&delivered.receive.group) else { continue };
+        if !terms.takes(&delivered.got.tag) {
+            let id = delivered.got.id.as_str();
+            let finding = format!("group {} takes {:?} and got tag {:?}", delivered.receive.group, terms.tags, delivered.got.tag);
+            return Err(Violation::new(PROMISE, finding, &[id]));
+        }
+    }
+    Ok(())
+}

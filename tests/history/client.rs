@@ -1,0 +1,343 @@
+//! A client of the public protocol that writes down what it asked and what came back.
+
+use std::time::Duration;
+
+use bolide::wire::rocketmq as v2;
+use bolide::wire::rocketmq::messaging_service_client::MessagingServiceClient;
+use bolide::wire_receive::Content;
+use tonic::transport::Channel;
+
+use super::{Answer, Begun, Call, Delivery, Lease, OK, ReceiveRequest, Recorder, Request, Sent, hash_bytes};
+
+/// Largest message a client accepts: bodies of 4 MiB with their properties.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+pub type Stub = MessagingServiceClient<Channel>;
+
+pub fn stub(channel: Channel) -> Stub {
+    MessagingServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+pub fn resource(name: &str) -> v2::Resource {
+    v2::Resource { resource_namespace: String::new(), name: name.to_owned() }
+}
+
+/// A request with the headers every official client sends.
+pub fn with_headers<T>(client_id: &str, body: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(body);
+    let headers = request.metadata_mut();
+    if let Ok(id) = client_id.parse() {
+        headers.insert("x-mq-client-id", id);
+    }
+    headers.insert("x-mq-language", tonic::metadata::MetadataValue::from_static("JAVA"));
+    headers.insert("x-mq-client-version", tonic::metadata::MetadataValue::from_static("5.1.0"));
+    request
+}
+
+/// A message as a producer makes it.
+pub struct Draft {
+    pub id: String,
+    pub tag: String,
+    pub body: Vec<u8>,
+}
+
+impl Draft {
+    fn sent(&self) -> Sent {
+        Sent { id: self.id.clone(), tag: self.tag.clone(), body_hash: hash_bytes(&self.body) }
+    }
+
+    fn message(&self, topic: &str) -> v2::Message {
+        let system_properties = v2::SystemProperties {
+            tag: (!self.tag.is_empty()).then(|| self.tag.clone()),
+            keys: vec![format!("key-{}", self.id)],
+            message_id: self.id.clone(),
+            body_encoding: v2::Encoding::Identity as i32,
+            message_type: v2::MessageType::Normal as i32,
+            born_timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            born_host: "test".to_owned(),
+            ..Default::default()
+        };
+        v2::Message {
+            topic: Some(resource(topic)),
+            user_properties: [("n".to_owned(), self.id.clone())].into(),
+            system_properties: Some(system_properties),
+            body: self.body.clone().into(),
+        }
+    }
+}
+
+/// What a consumer wishes.
+#[derive(Clone)]
+pub struct Wish {
+    pub group: String,
+    pub topic: String,
+    /// Filter expression.
+    pub expression: String,
+    pub batch: i32,
+    pub lease: Lease,
+    pub attempt_id: Option<String>,
+    /// How long the client waits for the end of the stream; also sent as deadline.
+    pub deadline: Duration,
+}
+
+/// How a receive ended for the client.
+pub enum Received {
+    Messages(Vec<Delivery>),
+    Nothing,
+    Refused(i32),
+    /// The stream broke or ran out of time; some messages may have arrived before.
+    Lost(Vec<Delivery>),
+}
+
+pub struct Client {
+    pub name: String,
+    stub: Stub,
+    pub recorder: Recorder,
+    /// Longest wait for a unary answer.
+    limit: Duration,
+}
+
+impl Client {
+    pub fn new(name: &str, channel: Channel, recorder: &Recorder, limit: Duration) -> Self {
+        Self { name: name.to_owned(), stub: stub(channel), recorder: recorder.clone(), limit }
+    }
+
+    /// The answer of a unary call; `None` is unknown.
+    async fn answered<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Option<T> {
+        match tokio::time::timeout(self.limit, call).await {
+            Ok(Ok(response)) => Some(response.into_inner()),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    pub async fn send(&self, topic: &str, drafts: &[Draft]) -> Answer {
+        let messages = drafts.iter().map(Draft::sent).collect();
+        let begun = self.recorder.begin(&self.name, Request::Send { topic: topic.to_owned(), messages });
+        let body = v2::SendMessageRequest { messages: drafts.iter().map(|draft| draft.message(topic)).collect() };
+        let mut stub = self.stub.clone();
+        let answer = match self.answered(stub.send_message(with_headers(&self.name, body))).await {
+            Some(response) => send_answer(&response, drafts),
+            None => Answer::Unknown,
+        };
+        self.finish(begun, answer)
+    }
+
+    pub async fn receive(&self, wish: &Wish) -> Received {
+        let request = ReceiveRequest {
+            group: wish.group.clone(),
+            topic: wish.topic.clone(),
+            lease: wish.lease,
+            attempt_id: wish.attempt_id.clone(),
+        };
+        let begun = self.recorder.begin(&self.name, Request::Receive(request));
+        match tokio::time::timeout(wish.deadline + Duration::from_millis(500), self.receive_stream(begun, wish)).await {
+            Ok(received) => received,
+            Err(_) => {
+                self.recorder.end_receive(begun, false);
+                Received::Lost(self.so_far(begun))
+            }
+        }
+    }
+
+    async fn receive_stream(&self, begun: Begun, wish: &Wish) -> Received {
+        let mut request = with_headers(&self.name, receive_body(wish));
+        request.set_timeout(wish.deadline);
+        let mut stub = self.stub.clone();
+        let Ok(response) = stub.receive_message(request).await else {
+            self.recorder.end_receive(begun, false);
+            return Received::Lost(Vec::new());
+        };
+        let mut stream = response.into_inner();
+        let mut status = None;
+        loop {
+            match stream.message().await {
+                Ok(Some(item)) => match item.content {
+                    Some(Content::Status(found)) => status = Some(found.code),
+                    Some(Content::Message(message)) => {
+                        let delivery = self.delivery(&message);
+                        self.recorder.delivered(begun, delivery);
+                    }
+                    _ => {}
+                },
+                Ok(None) => break,
+                Err(_) => {
+                    self.recorder.end_receive(begun, false);
+                    return Received::Lost(self.so_far(begun));
+                }
+            }
+        }
+        match status {
+            Some(OK) => {
+                self.recorder.end_receive(begun, true);
+                Received::Messages(self.so_far(begun))
+            }
+            Some(code) if code == v2::Code::MessageNotFound as i32 => {
+                self.recorder.end_receive(begun, true);
+                Received::Nothing
+            }
+            Some(code) if Call::is_definite_refusal(code) => {
+                self.recorder.end(begun, Answer::Refused(code));
+                Received::Refused(code)
+            }
+            _ => {
+                self.recorder.end_receive(begun, false);
+                Received::Lost(self.so_far(begun))
+            }
+        }
+    }
+
+    fn so_far(&self, begun: Begun) -> Vec<Delivery> {
+        self.recorder.deliveries_of(begun)
+    }
+
+    fn delivery(&self, message: &v2::Message) -> Delivery {
+        let system = message.system_properties.clone().unwrap_or_default();
+        Delivery {
+            at_us: self.recorder.now_us(),
+            id: system.message_id,
+            handle: system.receipt_handle.unwrap_or_default(),
+            attempt: u32::try_from(system.delivery_attempt.unwrap_or(0)).unwrap_or(0),
+            queue: system.queue_id,
+            offset: system.queue_offset.unwrap_or(-1),
+            tag: system.tag.unwrap_or_default(),
+            body_hash: hash_bytes(&message.body),
+        }
+    }
+
+    pub async fn ack(&self, group: &str, topic: &str, handles: &[String]) -> Answer {
+        let request = Request::Ack { group: group.to_owned(), topic: topic.to_owned(), handles: handles.to_vec() };
+        let begun = self.recorder.begin(&self.name, request);
+        let entry = |handle: &String| v2::AckMessageEntry { receipt_handle: handle.clone(), ..Default::default() };
+        let body = v2::AckMessageRequest {
+            group: Some(resource(group)),
+            topic: Some(resource(topic)),
+            entries: handles.iter().map(entry).collect(),
+        };
+        let mut stub = self.stub.clone();
+        let answer = match self.answered(stub.ack_message(with_headers(&self.name, body))).await {
+            Some(response) if response.entries.len() == handles.len() => {
+                let code = |entry: &v2::AckMessageResultEntry| entry.status.as_ref().map_or(0, |status| status.code);
+                Answer::Acked(response.entries.iter().map(code).collect())
+            }
+            Some(response) => refused(response.status.as_ref()),
+            None => Answer::Unknown,
+        };
+        self.finish(begun, answer)
+    }
+
+    pub async fn change(&self, group: &str, topic: &str, handle: &str, invisible: Duration) -> Answer {
+        let invisible_us = u64::try_from(invisible.as_micros()).unwrap_or(u64::MAX);
+        let request =
+            Request::Change { group: group.to_owned(), topic: topic.to_owned(), handle: handle.to_owned(), invisible_us };
+        let begun = self.recorder.begin(&self.name, request);
+        let body = v2::ChangeInvisibleDurationRequest {
+            group: Some(resource(group)),
+            topic: Some(resource(topic)),
+            receipt_handle: handle.to_owned(),
+            invisible_duration: Some(duration(invisible)),
+            ..Default::default()
+        };
+        let mut stub = self.stub.clone();
+        let answer = match self.answered(stub.change_invisible_duration(with_headers(&self.name, body))).await {
+            Some(response) => Answer::Changed {
+                code: response.status.map_or(0, |status| status.code),
+                handle: response.receipt_handle,
+            },
+            None => Answer::Unknown,
+        };
+        self.finish(begun, answer)
+    }
+
+    pub async fn forward(&self, group: &str, topic: &str, delivery: &Delivery) -> Answer {
+        let request =
+            Request::Forward { group: group.to_owned(), topic: topic.to_owned(), handle: delivery.handle.clone() };
+        let begun = self.recorder.begin(&self.name, request);
+        let body = v2::ForwardMessageToDeadLetterQueueRequest {
+            group: Some(resource(group)),
+            topic: Some(resource(topic)),
+            receipt_handle: delivery.handle.clone(),
+            message_id: delivery.id.clone(),
+            ..Default::default()
+        };
+        let mut stub = self.stub.clone();
+        let call = stub.forward_message_to_dead_letter_queue(with_headers(&self.name, body));
+        let answer = match self.answered(call).await {
+            Some(response) => Answer::Forwarded(response.status.map_or(0, |status| status.code)),
+            None => Answer::Unknown,
+        };
+        self.finish(begun, answer)
+    }
+
+    pub async fn terminate(&self, group: &str) -> Answer {
+        let begun = self.recorder.begin(&self.name, Request::Terminate { group: group.to_owned() });
+        let body = v2::NotifyClientTerminationRequest { group: Some(resource(group)) };
+        let mut stub = self.stub.clone();
+        let answer = match self.answered(stub.notify_client_termination(with_headers(&self.name, body))).await {
+            Some(_) => Answer::Terminated,
+            None => Answer::Unknown,
+        };
+        self.finish(begun, answer)
+    }
+
+    /// Tells the server that this client lives. Not part of the history.
+    pub async fn heartbeat(&self, group: &str) {
+        let body = v2::HeartbeatRequest {
+            group: Some(resource(group)),
+            client_type: v2::ClientType::PushConsumer as i32,
+        };
+        let mut stub = self.stub.clone();
+        let _ = self.answered(stub.heartbeat(with_headers(&self.name, body))).await;
+    }
+
+    fn finish(&self, begun: Begun, answer: Answer) -> Answer {
+        self.recorder.end(begun, answer.clone());
+        answer
+    }
+}
+
+fn send_answer(response: &v2::SendMessageResponse, drafts: &[Draft]) -> Answer {
+    if response.entries.len() != drafts.len() {
+        return refused(response.status.as_ref());
+    }
+    let result = |entry: &v2::SendResultEntry| match entry.status.as_ref().map_or(0, |status| status.code) {
+        OK => Ok(entry.offset),
+        code => Err(code),
+    };
+    Answer::Sent(response.entries.iter().map(result).collect())
+}
+
+fn refused(status: Option<&v2::Status>) -> Answer {
+    match status.map(|status| status.code) {
+        Some(code) if Call::is_definite_refusal(code) => Answer::Refused(code),
+        _ => Answer::Unknown,
+    }
+}
+
+pub fn receive_body(wish: &Wish) -> v2::ReceiveMessageRequest {
+    let (invisible_duration, auto_renew) = match wish.lease {
+        Lease::Fixed { invisible_us } => (Some(duration(Duration::from_micros(invisible_us))), false),
+        Lease::AutoRenew => (None, true),
+    };
+    v2::ReceiveMessageRequest {
+        group: Some(resource(&wish.group)),
+        message_queue: Some(v2::MessageQueue { topic: Some(resource(&wish.topic)), ..Default::default() }),
+        filter_expression: Some(v2::FilterExpression {
+            r#type: v2::FilterType::Tag as i32,
+            expression: wish.expression.clone(),
+        }),
+        batch_size: wish.batch,
+        invisible_duration,
+        auto_renew,
+        long_polling_timeout: None,
+        attempt_id: wish.attempt_id.clone(),
+    }
+}
+
+pub fn duration(from: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(from.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(from.subsec_nanos()).unwrap_or(0),
+    }
+}

@@ -1,0 +1,268 @@
+//! What clients saw, and the promises it is held against.
+//!
+//! A [`History`] is a list of calls: begin, end, request, answer or "unknown". It is written down by
+//! clients of the public protocol (`client.rs`), which run random programs (`workload.rs`), and read by
+//! the checker (`check/`), one function per promise of the architecture page. The checker knows nothing
+//! of the server: neither the crash loop over real processes nor the simulation shows it the inside.
+//!
+//! "Unknown" keeps both outcomes possible until something observed settles it. All times are
+//! microseconds on the observer's own clock, which never jumps.
+
+// Each test binary compiles this module for itself and uses only a part of it.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::time::Instant;
+
+pub mod check;
+pub mod client;
+pub mod mutants;
+pub mod workload;
+
+pub const OK: i32 = 20_000;
+pub const INVALID_RECEIPT_HANDLE: i32 = 40_013;
+/// Prefix of the topic that holds the dead letters of a group.
+pub const DEAD_LETTER_PREFIX: &str = "%DLQ%";
+
+/// What was agreed before the first call.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// The groups whose fate is checked, with what they were created with.
+    pub groups: BTreeMap<String, GroupTerms>,
+    /// How long a client may be silent before its auto-renewed leases may end, in microseconds.
+    pub session_us: u64,
+    /// Whether the history ends with a drain of every group and every dead-letter topic.
+    pub drained: bool,
+}
+
+/// A group and the one topic it reads.
+#[derive(Clone, Debug)]
+pub struct GroupTerms {
+    pub topic: String,
+    /// Tags it takes; empty takes everything.
+    pub tags: Vec<String>,
+    /// The lowest number of attempts that was in force at any time.
+    pub max_attempts: u32,
+}
+
+impl GroupTerms {
+    pub fn takes(&self, tag: &str) -> bool {
+        self.tags.is_empty() || self.tags.iter().any(|wanted| wanted == tag)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub terms: Terms,
+    /// In order of their begin.
+    pub calls: Vec<Call>,
+    pub events: Vec<(u64, Event)>,
+}
+
+/// What happened to the server from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The process is about to end, however.
+    Ending(&'static str),
+    /// It has certainly ended; a later answer comes from a later process.
+    Ended,
+    /// The next process answers.
+    Started,
+    /// The server's clock was moved by so many milliseconds.
+    ClockMoved(i64),
+    /// Anything worth reading beside a violation.
+    Note(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub client: String,
+    pub begin_us: u64,
+    /// Absent while the answer is unknown: the call may still take effect at any time.
+    pub end_us: Option<u64>,
+    pub request: Request,
+    pub answer: Answer,
+}
+
+#[derive(Clone, Debug)]
+pub enum Request {
+    Send { topic: String, messages: Vec<Sent> },
+    Receive(ReceiveRequest),
+    Ack { group: String, topic: String, handles: Vec<String> },
+    Change { group: String, topic: String, handle: String, invisible_us: u64 },
+    Forward { group: String, topic: String, handle: String },
+    Terminate { group: String },
+}
+
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub id: String,
+    pub tag: String,
+    pub body_hash: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReceiveRequest {
+    pub group: String,
+    pub topic: String,
+    pub lease: Lease,
+    pub attempt_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    Fixed { invisible_us: u64 },
+    AutoRenew,
+}
+
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Nothing came back, or words that leave it open.
+    Unknown,
+    /// The whole call was refused with this code: nothing happened.
+    Refused(i32),
+    /// One result per message: its offset, or the code of the refusal; `Err(0)` is unknown.
+    Sent(Vec<Result<i64, i32>>),
+    /// What arrived, also when the stream broke after it.
+    Received { messages: Vec<Delivery>, complete: bool },
+    /// One code per handle; 0 is unknown.
+    Acked(Vec<i32>),
+    Changed { code: i32, handle: String },
+    Forwarded(i32),
+    Terminated,
+}
+
+/// One message as a client got it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub at_us: u64,
+    pub id: String,
+    pub handle: String,
+    pub attempt: u32,
+    pub queue: i32,
+    pub offset: i64,
+    pub tag: String,
+    pub body_hash: u64,
+}
+
+impl Call {
+    /// Whether a refusal leaves no doubt. Server errors do, except "not implemented".
+    pub fn is_definite_refusal(code: i32) -> bool {
+        (40_000..50_000).contains(&code) || code == 50_100
+    }
+
+    pub fn deliveries(&self) -> &[Delivery] {
+        match &self.answer {
+            Answer::Received { messages, .. } => messages,
+            _ => &[],
+        }
+    }
+}
+
+/// Writes the history down while clients run. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    start: Instant,
+    history: Arc<Mutex<History>>,
+}
+
+/// A call that has begun; its answer is unknown until [`Recorder::end`].
+#[derive(Clone, Copy, Debug)]
+pub struct Begun(usize);
+
+impl Recorder {
+    pub fn new(terms: Terms) -> Self {
+        let history = History { terms, ..History::default() };
+        Self { start: Instant::now(), history: Arc::new(Mutex::new(history)) }
+    }
+
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub fn begin(&self, client: &str, request: Request) -> Begun {
+        let begin_us = self.now_us();
+        let mut history = self.lock();
+        let call = Call { client: client.to_owned(), begin_us, end_us: None, request, answer: Answer::Unknown };
+        history.calls.push(call);
+        Begun(history.calls.len() - 1)
+    }
+
+    pub fn end(&self, begun: Begun, answer: Answer) {
+        let end_us = self.now_us();
+        let mut history = self.lock();
+        let call = &mut history.calls[begun.0];
+        // An unknown answer has no end: the request may be under way for ever.
+        call.end_us = (!matches!(answer, Answer::Unknown)).then_some(end_us);
+        call.answer = answer;
+    }
+
+    /// Adds a message to a receive that is still under way.
+    pub fn delivered(&self, begun: Begun, delivery: Delivery) {
+        let mut history = self.lock();
+        match &mut history.calls[begun.0].answer {
+            Answer::Received { messages, .. } => messages.push(delivery),
+            answer => *answer = Answer::Received { messages: vec![delivery], complete: false },
+        }
+    }
+
+    /// Ends a receive: `complete` when the stream came to its regular end.
+    pub fn end_receive(&self, begun: Begun, complete: bool) {
+        let end_us = self.now_us();
+        let mut history = self.lock();
+        let call = &mut history.calls[begun.0];
+        call.end_us = complete.then_some(end_us);
+        if let Answer::Received { complete: whole, .. } = &mut call.answer {
+            *whole = complete;
+        } else if complete {
+            call.answer = Answer::Received { messages: Vec::new(), complete: true };
+        }
+    }
+
+    /// What a receive got until now.
+    pub fn deliveries_of(&self, begun: Begun) -> Vec<Delivery> {
+        self.lock().calls[begun.0].deliveries().to_vec()
+    }
+
+    pub fn event(&self, event: Event) {
+        let at = self.now_us();
+        self.lock().events.push((at, event));
+    }
+
+    pub fn update_terms(&self, change: impl FnOnce(&mut Terms)) {
+        change(&mut self.lock().terms);
+    }
+
+    pub fn snapshot(&self) -> History {
+        self.lock().clone()
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().calls.len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A hash that is the same in every process.
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+impl History {
+    /// A hash of everything observed: two runs of one seed must agree on it.
+    pub fn trace_hash(&self) -> u64 {
+        let mut hash = 0;
+        for call in &self.calls {
+            hash = hash_bytes(format!("{hash}{call:?}").as_bytes());
+        }
+        for event in &self.events {
+            hash = hash_bytes(format!("{hash}{event:?}").as_bytes());
+        }
+        hash
+    }
+}

@@ -1,0 +1,193 @@
+//! One life of the server: store, broker and proxy on a disk in memory, behind the virtual network.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bolide::broker::Broker;
+use bolide::broker::options::BrokerOptions;
+use bolide::model::time::Timestamp;
+use bolide::observe::meters::Meters;
+use bolide::proxy::options::ProxyOptions;
+use bolide::proxy::Proxy;
+use bolide::runtime::clock::Clock;
+use bolide::runtime::entropy::Entropy;
+use bolide::runtime::tasks::Tasks;
+use bolide::store::files::Files;
+use bolide::store::files::memory::MemoryFiles;
+use bolide::store::FoldEnv;
+use bolide::store::kv::handle::Remains;
+use bolide::store::log::LogOptions;
+use bolide::store::{LogHealth, Store, StoreOptions};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::net::Net;
+
+/// Absolute, because RocksDB in memory knows no working directory.
+const DATA: &str = "/data";
+/// Wall time at the beginning of every simulation.
+const BEGIN_MS: u64 = 1_750_000_000_000;
+/// Longest wait until everything of an ended process has let go of its database.
+const LET_GO_LIMIT: Duration = Duration::from_secs(60);
+
+/// What outlives a process: the machine.
+pub struct Machine {
+    pub files: MemoryFiles,
+    fold: FoldEnv,
+    pub net: Net,
+    entropy: Entropy,
+    begin: Instant,
+    /// What the wall clock is off by, in milliseconds.
+    pub skew_ms: i64,
+    segment_bytes: u64,
+    flush_bytes: u64,
+}
+
+pub struct Process {
+    pub broker: Broker,
+    store: Store,
+    clock: Clock,
+    serving: JoinHandle<()>,
+    files: Arc<dyn Files>,
+    life: u64,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Kill,
+    PowerCut,
+    Term,
+}
+
+impl Machine {
+    pub fn new(seed: u64, entropy: &Entropy) -> Result<Self, String> {
+        let own = || Entropy::seeded(entropy.next_u64());
+        Ok(Self {
+            files: MemoryFiles::new(seed ^ 0x5eed),
+            fold: FoldEnv::memory().map_err(|error| error.to_string())?,
+            net: Net::new(own()),
+            entropy: own(),
+            begin: Instant::now(),
+            skew_ms: 0,
+            segment_bytes: 256 * 1024 << entropy.below(3),
+            flush_bytes: 16 * 1024 << entropy.below(5),
+        })
+    }
+
+    fn wall(&self) -> Timestamp {
+        let passed = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Timestamp((BEGIN_MS + passed).saturating_add_signed(self.skew_ms))
+    }
+
+    /// Starts a process on what the disk holds. An error is what an operator would read.
+    pub async fn start(&self) -> Result<Process, String> {
+        let tasks = Tasks::simulated(tokio::runtime::Handle::current(), Entropy::seeded(self.entropy.next_u64()));
+        let clock = Clock::anchored(self.wall());
+        let log = LogOptions {
+            cache_bytes: 64 * 1024 << self.entropy.below(4),
+            ..LogOptions::tiny(DATA, self.segment_bytes)
+        };
+        let options = StoreOptions { log, fold_flush_log_bytes: self.flush_bytes, ..StoreOptions::default() };
+        let life = self.files.lives();
+        let files = self.files.life();
+        let store = Store::open(options, files.clone(), self.fold.clone(), &clock, tasks.clone())
+            .map_err(|error| format!("the store does not open: {error}"))?;
+        let meters = Arc::new(Meters::noop());
+        let broker = Broker::open(
+            BrokerOptions::default(),
+            store.clone(),
+            clock.clone(),
+            tasks.clone(),
+            Entropy::seeded(self.entropy.next_u64()),
+            meters.clone(),
+            [7; 32],
+        )
+        .await
+        .map_err(|error| format!("the broker does not open: {error}"))?;
+        let options = ProxyOptions {
+            invisible_min: Duration::from_millis(100),
+            long_poll_min: Duration::from_millis(200),
+            advertise: Some("sim:1".to_owned()),
+            ..ProxyOptions::default()
+        };
+        let proxy = Proxy::new(options, broker.clone(), clock.clone(), tasks, meters).map_err(|error| error.to_string())?;
+        let incoming = self.net.listen();
+        let serving = tokio::spawn(async move {
+            // Its end is the end of the process, which the world brings about.
+            let _ = proxy.serve(incoming).await;
+        });
+        Ok(Process { broker, store, clock, serving, files, life })
+    }
+
+    /// Ends a process and waits until nothing of it is left.
+    pub async fn end(&self, process: Process, how: End) -> Result<(), String> {
+        let Process { broker, store, serving, files, .. } = process;
+        match how {
+            End::Term => {
+                broker.shutdown().drain();
+                let _ = serving.await;
+                broker.close().await;
+                self.net.server_gone();
+            }
+            End::Kill | End::PowerCut => {
+                if how == End::Kill {
+                    self.files.kill();
+                } else {
+                    self.files.power_cut();
+                }
+                self.net.server_gone();
+                serving.abort();
+                broker.shutdown().stop();
+                store.abandon().await;
+            }
+        }
+        drop((broker, store));
+        wait_until_let_go(&files).await?;
+        if how == End::PowerCut { self.roll_fold_back() } else { Ok(()) }
+    }
+
+    /// After a power cut the fold's directory holds what was flushed, or less.
+    pub fn roll_fold_back(&self) -> Result<(), String> {
+        let remains = match self.entropy.below(4) {
+            0 => Remains::Nothing,
+            1 => Remains::Copy(usize::try_from(self.entropy.below(3)).unwrap_or(0)),
+            _ => Remains::Flushed,
+        };
+        self.fold.power_cut(&self.fold_path(), remains).map_err(|error| format!("rolling the fold back: {error}"))
+    }
+
+    fn fold_path(&self) -> std::path::PathBuf {
+        Path::new(DATA).join("shard-0").join("fold")
+    }
+}
+
+/// Requests that were under way end when they see that their connection is gone. Whoever still holds the files of the ended
+/// process may still hold its database.
+async fn wait_until_let_go(files: &Arc<dyn Files>) -> Result<(), String> {
+    let deadline = Instant::now() + LET_GO_LIMIT;
+    while Arc::strong_count(files) > 1 {
+        if Instant::now() > deadline {
+            return Err(format!("something of an ended process still ran after {LET_GO_LIMIT:?}"));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+impl Process {
+    pub fn skew_by(&self, millis: i64) {
+        self.clock.skew_by(millis);
+    }
+
+    /// Whether the disk has ended this process.
+    pub fn has_died(&self, machine: &Machine) -> bool {
+        machine.files.lives() != self.life
+    }
+
+    /// Whether an operator would restart it.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.store.health(), LogHealth::Failed { .. })
+    }
+}

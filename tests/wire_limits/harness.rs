@@ -1,0 +1,273 @@
+//! Runs a row of the table: what the server holds before, the call, what it holds after.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bolide::wire::admin::admin_client::AdminClient;
+use bolide::wire::{admin, rocketmq as v2};
+use bolide::wire_receive::Content;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::common::{Server, ServerOptions};
+use crate::history::client::{Stub, resource, stub, with_headers};
+
+pub const OK: i32 = 20_000;
+/// Deadline of a receive: short, so that a row with nothing to deliver is soon answered.
+const RECEIVE_DEADLINE: Duration = Duration::from_secs(1);
+/// Deadline of everything else.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Any call of the public service that has limits to keep.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    Route(v2::QueryRouteRequest),
+    Assignment(v2::QueryAssignmentRequest),
+    Heartbeat(v2::HeartbeatRequest),
+    Send(v2::SendMessageRequest),
+    Receive(v2::ReceiveMessageRequest),
+    Ack(v2::AckMessageRequest),
+    Change(v2::ChangeInvisibleDurationRequest),
+    Forward(v2::ForwardMessageToDeadLetterQueueRequest),
+    Terminate(v2::NotifyClientTerminationRequest),
+    Pull(v2::PullMessageRequest),
+    UpdateOffset(v2::UpdateOffsetRequest),
+    GetOffset(v2::GetOffsetRequest),
+    QueryOffset(v2::QueryOffsetRequest),
+    EndTransaction(v2::EndTransactionRequest),
+    Recall(v2::RecallMessageRequest),
+    SyncLite(v2::SyncLiteSubscriptionRequest),
+}
+
+/// What came back, in-band.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    pub code: i32,
+    pub text: String,
+    /// Codes of the entries, where the answer has some.
+    pub entries: Vec<i32>,
+    /// Handle of a change.
+    pub handle: String,
+    pub messages: Vec<v2::Message>,
+}
+
+/// What must come back.
+#[derive(Clone, Debug)]
+pub enum Expect {
+    /// This code, these words if given, and nothing has changed.
+    Refused(i32, Option<String>),
+    /// OK, and so many messages more than before.
+    Stored(u64),
+    /// This code; what it changes is another test's business.
+    Code(i32),
+}
+
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub name: String,
+    pub ask: Ask,
+    pub expect: Expect,
+    pub client_id: String,
+}
+
+pub fn refused(name: impl Into<String>, ask: Ask, code: i32) -> Row {
+    row(name, ask, Expect::Refused(code, None))
+}
+
+pub fn refused_saying(name: impl Into<String>, ask: Ask, code: i32, text: &str) -> Row {
+    row(name, ask, Expect::Refused(code, Some(text.to_owned())))
+}
+
+pub fn row(name: impl Into<String>, ask: Ask, expect: Expect) -> Row {
+    Row { name: name.into(), ask, expect, client_id: "limits@1".to_owned() }
+}
+
+/// Queue bounds of every topic, and what every group has to do in every queue. Ages are left out: they pass by themselves.
+pub type Holdings = BTreeMap<String, Vec<i64>>;
+
+pub struct Wire {
+    // Ends the process when dropped.
+    pub server: Server,
+    pub stub: Stub,
+    admin: AdminClient<Channel>,
+}
+
+pub async fn channel(address: std::net::SocketAddr) -> Result<Channel> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(Duration::from_secs(5)).connect().await?)
+}
+
+impl Wire {
+    pub async fn start(options: ServerOptions) -> Result<Self> {
+        let server = options.start()?;
+        let addresses = server.addresses();
+        let stub = stub(channel(addresses.grpc).await?);
+        let admin = AdminClient::new(channel(addresses.internal).await?);
+        Ok(Self { server, stub, admin })
+    }
+
+    pub async fn create_topic(&self, name: &str, kind: admin::TopicType, permission: admin::Permission) -> Result<()> {
+        let topic = admin::Topic {
+            name: name.to_owned(),
+            r#type: kind as i32,
+            queues: 2,
+            permission: permission as i32,
+            ..Default::default()
+        };
+        let request = admin::CreateTopicRequest { topic: Some(topic) };
+        self.admin.clone().create_topic(request).await.with_context(|| format!("create topic {name}"))?;
+        Ok(())
+    }
+
+    pub async fn create_group(&self, group: admin::Group) -> Result<()> {
+        let request = admin::CreateGroupRequest { group: Some(group) };
+        self.admin.clone().create_group(request).await.context("create group")?;
+        Ok(())
+    }
+
+    pub async fn holdings(&self) -> Result<Holdings> {
+        let mut admin = self.admin.clone();
+        let mut holdings = Holdings::new();
+        let request = admin::ListTopicsRequest { namespace: None, include_internal: true };
+        for topic in admin.list_topics(request).await?.into_inner().topics {
+            let request = admin::ShowTopicRequest { namespace: topic.namespace, name: topic.name.clone() };
+            for queue in admin.show_topic(request).await?.into_inner().queues {
+                let key = format!("topic {} queue {}", topic.name, queue.queue_id);
+                holdings.insert(key, vec![queue.min_offset, queue.max_offset]);
+            }
+        }
+        for group in admin.list_groups(admin::ListGroupsRequest { namespace: None }).await?.into_inner().groups {
+            holdings.insert(format!("group {}", group.name), Vec::new());
+            let request = admin::GroupLagRequest { namespace: group.namespace, name: group.name.clone(), topic: None };
+            for topic in admin.group_lag(request).await?.into_inner().topics {
+                for queue in topic.queues {
+                    let key = format!("group {} topic {} queue {}", group.name, topic.topic, queue.queue_id);
+                    let counts = [queue.ready, queue.in_flight, queue.waiting_retry, queue.lag];
+                    let mut numbers = vec![queue.min_offset, queue.max_offset, queue.committed_offset];
+                    numbers.extend(counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
+                    holdings.insert(key, numbers);
+                }
+            }
+        }
+        Ok(holdings)
+    }
+
+    /// Messages held by all topics together.
+    pub fn stored(holdings: &Holdings) -> i64 {
+        holdings.iter().filter(|(key, _)| key.starts_with("topic ")).map(|(_, span)| span[1] - span[0]).sum()
+    }
+
+    pub async fn ask(&self, client_id: &str, ask: Ask) -> Result<Verdict> {
+        let mut stub = self.stub.clone();
+        macro_rules! unary {
+            ($method:ident, $body:expr) => {{
+                let mut request = with_headers(client_id, $body);
+                request.set_timeout(DEADLINE);
+                stub.$method(request).await.context("not answered in-band")?.into_inner()
+            }};
+        }
+        macro_rules! plain {
+            ($method:ident, $body:expr) => {{ of_status(unary!($method, $body).status) }};
+        }
+        Ok(match ask {
+            Ask::Route(body) => plain!(query_route, body),
+            Ask::Assignment(body) => plain!(query_assignment, body),
+            Ask::Heartbeat(body) => plain!(heartbeat, body),
+            Ask::Terminate(body) => plain!(notify_client_termination, body),
+            Ask::UpdateOffset(body) => plain!(update_offset, body),
+            Ask::GetOffset(body) => plain!(get_offset, body),
+            Ask::QueryOffset(body) => plain!(query_offset, body),
+            Ask::EndTransaction(body) => plain!(end_transaction, body),
+            Ask::Recall(body) => plain!(recall_message, body),
+            Ask::SyncLite(body) => plain!(sync_lite_subscription, body),
+            Ask::Forward(body) => plain!(forward_message_to_dead_letter_queue, body),
+            Ask::Send(body) => {
+                let response = unary!(send_message, body);
+                let entries = response.entries.iter().map(|entry| code_of(entry.status.as_ref())).collect();
+                Verdict { entries, ..of_status(response.status) }
+            }
+            Ask::Ack(body) => {
+                let response = unary!(ack_message, body);
+                let entries = response.entries.iter().map(|entry| code_of(entry.status.as_ref())).collect();
+                Verdict { entries, ..of_status(response.status) }
+            }
+            Ask::Change(body) => {
+                let response = unary!(change_invisible_duration, body);
+                Verdict { handle: response.receipt_handle, ..of_status(response.status) }
+            }
+            Ask::Receive(body) => self.receive(client_id, body).await?,
+            Ask::Pull(body) => {
+                let mut request = with_headers(client_id, body);
+                request.set_timeout(DEADLINE);
+                let mut stream = stub.pull_message(request).await?.into_inner();
+                let first = stream.message().await?.context("an empty stream")?;
+                match first.content {
+                    Some(v2::pull_message_response::Content::Status(status)) => of_status(Some(status)),
+                    other => bail!("the stream began with {other:?}"),
+                }
+            }
+        })
+    }
+
+    async fn receive(&self, client_id: &str, body: v2::ReceiveMessageRequest) -> Result<Verdict> {
+        let mut request = with_headers(client_id, body);
+        request.set_timeout(RECEIVE_DEADLINE);
+        let mut stream = self.stub.clone().receive_message(request).await.context("not answered in-band")?.into_inner();
+        let mut verdict: Option<Verdict> = None;
+        let mut ended = false;
+        while let Some(item) = stream.message().await? {
+            match (item.content, &mut verdict) {
+                (Some(Content::Status(status)), None) => verdict = Some(of_status(Some(status))),
+                (Some(Content::Message(message)), Some(verdict)) if !ended => verdict.messages.push(message),
+                (Some(Content::DeliveryTimestamp(_)), Some(_)) => ended = true,
+                (content, _) => bail!("out of order on the stream: {content:?}"),
+            }
+        }
+        verdict.context("the stream had no status")
+    }
+
+    /// Runs a row and says what is wrong with the answer, if anything.
+    pub async fn run(&self, row: &Row) -> Result<Option<String>> {
+        let before = self.holdings().await?;
+        let verdict = match self.ask(&row.client_id, row.ask.clone()).await {
+            Ok(verdict) => verdict,
+            Err(error) => return Ok(Some(format!("{error:#}"))),
+        };
+        let after = self.holdings().await?;
+        let wrong = match &row.expect {
+            Expect::Refused(code, _) | Expect::Code(code) if verdict.code != *code => {
+                Some(format!("expected {code}, got {} {:?}", verdict.code, verdict.text))
+            }
+            Expect::Refused(_, Some(text)) if verdict.text != *text => Some(format!("expected the words {text:?}, got {:?}", verdict.text)),
+            Expect::Refused(..) if before != after => Some(format!("refused, and yet something changed: {}", difference(&before, &after))),
+            Expect::Refused(..) if verdict.text.trim().is_empty() => Some("refused without a word".to_owned()),
+            Expect::Stored(_) if verdict.code != OK || verdict.text != "OK" => Some(format!("expected OK, got {} {:?}", verdict.code, verdict.text)),
+            Expect::Stored(count) => {
+                let more = Self::stored(&after) - Self::stored(&before);
+                let wanted = i64::try_from(*count).unwrap_or(i64::MAX);
+                let entries = verdict.entries.len() as u64;
+                (more != wanted || entries != *count).then(|| format!("{more} messages stored and {entries} entries, expected {count}"))
+            }
+            _ => None,
+        };
+        Ok(wrong)
+    }
+}
+
+fn difference(before: &Holdings, after: &Holdings) -> String {
+    let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = keys.into_iter().filter(|key| before.get(*key) != after.get(*key));
+    changed.map(|key| format!("{key}: {:?} -> {:?}; ", before.get(key), after.get(key))).collect()
+}
+
+fn code_of(status: Option<&v2::Status>) -> i32 {
+    status.map_or(0, |status| status.code)
+}
+
+fn of_status(status: Option<v2::Status>) -> Verdict {
+    let status = status.unwrap_or_default();
+    Verdict { code: status.code, text: status.message, ..Verdict::default() }
+}
+
+pub fn queue(topic: &str) -> v2::MessageQueue {
+    v2::MessageQueue { topic: Some(resource(topic)), ..Default::default() }
+}

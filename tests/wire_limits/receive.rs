@@ -1,0 +1,215 @@
+//! Rows of ReceiveMessage, QueryRoute, QueryAssignment, and of what is not there yet.
+
+use std::time::Duration;
+
+use bolide::wire::rocketmq as v2;
+
+use crate::harness::{Ask, Expect, Row, queue, refused, refused_saying, row};
+use crate::history::client::{duration, resource};
+use crate::send::{LITE, NORMAL, PRIORITY, SYSTEM_TOPICS, WRITE_ONLY, message, send};
+
+/// A topic without messages: an accepted receive answers 40401 from it.
+pub const EMPTY: &str = "limits-empty";
+pub const GROUP: &str = "limits-group";
+
+const HOURS_12_MS: u64 = 12 * 60 * 60 * 1000;
+
+fn body(topic: &str, group: &str) -> v2::ReceiveMessageRequest {
+    v2::ReceiveMessageRequest {
+        group: Some(resource(group)),
+        message_queue: Some(queue(topic)),
+        filter_expression: Some(v2::FilterExpression { r#type: v2::FilterType::Tag as i32, expression: "*".to_owned() }),
+        batch_size: 1,
+        invisible_duration: Some(duration(Duration::from_secs(60))),
+        ..Default::default()
+    }
+}
+
+fn receive(topic: &str, group: &str, change: impl FnOnce(&mut v2::ReceiveMessageRequest)) -> Ask {
+    let mut request = body(topic, group);
+    change(&mut request);
+    Ask::Receive(request)
+}
+
+/// A receive that finds nothing and waits.
+pub fn waiting() -> Ask {
+    Ask::Receive(body(EMPTY, GROUP))
+}
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = names();
+    rows.extend(leases());
+    rows.extend(filters());
+    rows.extend(route_and_assignment());
+    rows
+}
+
+fn names() -> Vec<Row> {
+    let unknown = "CODE: 17  DESC: No topic route info in name server for the topic: limits-unknown";
+    let plain = |topic: &str, group: &str| receive(topic, group, |_| {});
+    let mut rows = vec![
+        refused("receive 3: blank topic", plain(" ", GROUP), 40002),
+        refused("receive 3: no queue", receive(EMPTY, GROUP, |request| request.message_queue = None), 40002),
+        refused("receive 3: topic of 128 characters", plain(&"t".repeat(128), GROUP), 40002),
+        refused("receive 3: system topic", plain("TBW102", GROUP), 40002),
+        refused("receive 3: empty group", plain(EMPTY, ""), 40003),
+        refused("receive 3: no group", receive(EMPTY, GROUP, |request| request.group = None), 40003),
+        refused("receive 3: group of 121 characters", plain(EMPTY, &"g".repeat(121)), 40003),
+        refused("receive 3: group with a space", plain(EMPTY, "a b"), 40003),
+        refused("receive 3: reserved group", plain(EMPTY, "CID_RMQ_SYS_x"), 40003),
+        refused("receive 3: the topic is judged before the group", plain("a b", "a b"), 40002),
+        row("receive 3: group of 120 characters", plain(EMPTY, &"g".repeat(120)), Expect::Code(40401)),
+        refused_saying("receive: unknown topic", plain("limits-unknown", GROUP), 40402, unknown),
+        refused("receive 6: topic without read permission", plain(WRITE_ONLY, GROUP), 40300),
+        refused("receive: disabled group", plain(EMPTY, "limits-disabled"), 40300),
+    ];
+    // A dead-letter topic is readable by name; here none exists.
+    rows.push(refused("receive: dead letters of nobody", plain("%DLQ%limits-nobody", GROUP), 40402));
+    rows
+}
+
+fn leases() -> Vec<Row> {
+    let lasting = |millis: u64| receive(EMPTY, GROUP, |request| request.invisible_duration = Some(duration(Duration::from_millis(millis))));
+    let small = "the invisibleTime is too small. min is 10000";
+    let large = "the invisibleTime is too large. max is 43200000";
+    let renewed = |millis: u64| {
+        receive(EMPTY, GROUP, |request| {
+            request.auto_renew = true;
+            request.invisible_duration = Some(duration(Duration::from_millis(millis)));
+        })
+    };
+    let negative = receive(EMPTY, GROUP, |request| request.invisible_duration = Some(prost_types::Duration { seconds: -1, nanos: 0 }));
+    vec![
+        refused_saying("receive 4: 9999 ms", lasting(9_999), 40011, small),
+        refused_saying("receive 4: 0 ms", lasting(0), 40011, small),
+        refused_saying("receive 4: a negative duration", negative, 40011, small),
+        refused("receive 4: no duration", receive(EMPTY, GROUP, |request| request.invisible_duration = None), 40011),
+        row("receive 4: 10000 ms", lasting(10_000), Expect::Code(40401)),
+        row("receive 4: 12 h", lasting(HOURS_12_MS), Expect::Code(40401)),
+        refused_saying("receive 4: 12 h and 1 ms", lasting(HOURS_12_MS + 1), 40011, large),
+        row("receive 4: auto-renew ignores the duration", renewed(1), Expect::Code(40401)),
+        refused("receive 3: names come before the duration", receive("a b", GROUP, |request| request.invisible_duration = None), 40002),
+        row("receive 7: batch of 33", receive(EMPTY, GROUP, |request| request.batch_size = 33), Expect::Code(40401)),
+        row("receive 7: batch of two thousand million", receive(EMPTY, GROUP, |request| request.batch_size = i32::MAX), Expect::Code(40401)),
+    ]
+}
+
+fn filters() -> Vec<Row> {
+    let filter = |kind: v2::FilterType, text: &str| {
+        let expression = v2::FilterExpression { r#type: kind as i32, expression: text.to_owned() };
+        receive(EMPTY, GROUP, |request| request.filter_expression = Some(expression))
+    };
+    vec![
+        row("receive 5: no filter", receive(EMPTY, GROUP, |request| request.filter_expression = None), Expect::Code(40401)),
+        row("receive 5: empty expression", filter(v2::FilterType::Tag, ""), Expect::Code(40401)),
+        row("receive 5: unspecified type means tags", filter(v2::FilterType::Unspecified, "A"), Expect::Code(40401)),
+        row("receive 5: spaces and empty parts", filter(v2::FilterType::Tag, " A || B || "), Expect::Code(40401)),
+        refused("receive 5: separators only", filter(v2::FilterType::Tag, "||"), 40010),
+        refused("receive 5: SQL comes later", filter(v2::FilterType::Sql, "a = 1"), 50100),
+        refused("receive 5: empty SQL", filter(v2::FilterType::Sql, " "), 40010),
+    ]
+}
+
+fn route_and_assignment() -> Vec<Row> {
+    let route = |topic: &str| Ask::Route(v2::QueryRouteRequest { topic: Some(resource(topic)), endpoints: None });
+    let assign = |topic: &str, group: &str| {
+        Ask::Assignment(v2::QueryAssignmentRequest { topic: Some(resource(topic)), group: Some(resource(group)), endpoints: None })
+    };
+    let unknown = "CODE: 17  DESC: No topic route info in name server for the topic: limits-unknown";
+    let mut rows = vec![
+        row("route: known topic", route(NORMAL), Expect::Code(20000)),
+        refused("route: blank topic", route(""), 40002),
+        refused_saying("route: unknown topic", route("limits-unknown"), 40402, unknown),
+        row("assignment: known topic, unknown group", assign(NORMAL, "limits-new-group"), Expect::Code(20000)),
+        refused("assignment: blank topic", assign("", GROUP), 40002),
+        refused("assignment: blank group", assign(NORMAL, ""), 40003),
+        refused_saying("assignment: unknown topic", assign("limits-unknown", GROUP), 40402, unknown),
+        refused("assignment: topic without read permission", assign(WRITE_ONLY, GROUP), 40300),
+    ];
+    for name in SYSTEM_TOPICS {
+        rows.push(refused(format!("route: system topic {name}"), route(name), 40002));
+    }
+    rows
+}
+
+/// One call of each kind that would be accepted or answered; `client` changes the client id.
+fn one_of_each() -> Vec<(&'static str, Ask)> {
+    let group = Some(resource(GROUP));
+    let topic = Some(resource(NORMAL));
+    let handle = "handle".to_owned();
+    vec![
+        ("QueryRoute", Ask::Route(v2::QueryRouteRequest { topic: topic.clone(), endpoints: None })),
+        ("QueryAssignment", Ask::Assignment(v2::QueryAssignmentRequest { topic: topic.clone(), group: group.clone(), endpoints: None })),
+        (
+            "Heartbeat",
+            Ask::Heartbeat(v2::HeartbeatRequest { group: group.clone(), client_type: v2::ClientType::SimpleConsumer as i32 }),
+        ),
+        ("NotifyClientTermination", Ask::Terminate(v2::NotifyClientTerminationRequest { group: group.clone() })),
+        ("SendMessage", send(vec![message(NORMAL)])),
+        ("ReceiveMessage", Ask::Receive(body(NORMAL, GROUP))),
+        (
+            "AckMessage",
+            Ask::Ack(v2::AckMessageRequest {
+                group: group.clone(),
+                topic: topic.clone(),
+                entries: vec![v2::AckMessageEntry { receipt_handle: handle.clone(), ..Default::default() }],
+            }),
+        ),
+        (
+            "ChangeInvisibleDuration",
+            Ask::Change(v2::ChangeInvisibleDurationRequest {
+                group: group.clone(),
+                topic: topic.clone(),
+                receipt_handle: handle.clone(),
+                invisible_duration: Some(duration(Duration::ZERO)),
+                ..Default::default()
+            }),
+        ),
+        (
+            "ForwardMessageToDeadLetterQueue",
+            Ask::Forward(v2::ForwardMessageToDeadLetterQueueRequest { group, topic, receipt_handle: handle, ..Default::default() }),
+        ),
+    ]
+}
+
+/// What the next version brings: answered in-band, whatever is asked.
+fn not_there_yet() -> Vec<(&'static str, Ask)> {
+    let group = Some(resource(GROUP));
+    let queue = || Some(v2::MessageQueue { id: 0, ..queue(NORMAL) });
+    let pull = v2::PullMessageRequest { group: group.clone(), message_queue: queue(), batch_size: 1, ..Default::default() };
+    let resolution = v2::TransactionResolution::Commit as i32;
+    let end = v2::EndTransactionRequest {
+        topic: Some(resource(NORMAL)),
+        message_id: "id".to_owned(),
+        transaction_id: "id".to_owned(),
+        resolution,
+        ..Default::default()
+    };
+    let lite = v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
+    vec![
+        ("PullMessage", Ask::Pull(pull)),
+        ("UpdateOffset", Ask::UpdateOffset(v2::UpdateOffsetRequest { group: group.clone(), message_queue: queue(), offset: 0 })),
+        ("GetOffset", Ask::GetOffset(v2::GetOffsetRequest { group, message_queue: queue() })),
+        ("QueryOffset", Ask::QueryOffset(v2::QueryOffsetRequest { message_queue: queue(), ..Default::default() })),
+        ("EndTransaction", Ask::EndTransaction(end)),
+        (
+            "RecallMessage",
+            Ask::Recall(v2::RecallMessageRequest { topic: Some(resource(PRIORITY)), recall_handle: "handle".to_owned() }),
+        ),
+        ("SyncLiteSubscription", Ask::SyncLite(lite)),
+    ]
+}
+
+pub fn other_rpcs() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, ask) in not_there_yet() {
+        rows.push(refused(format!("{name} says in-band that it comes later"), ask.clone(), 50100));
+    }
+    for (name, ask) in one_of_each().into_iter().chain(not_there_yet()) {
+        for blank in ["", "  "] {
+            let row = refused(format!("{name} by a client with the id {blank:?}"), ask.clone(), 40017);
+            rows.push(Row { client_id: blank.to_owned(), ..row });
+        }
+    }
+    rows
+}
