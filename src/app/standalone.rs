@@ -92,6 +92,7 @@ pub struct Ready {
 /// See [`StandaloneError`].
 pub fn run(config: Config, notes: &[String], ready: impl FnOnce(&Ready)) -> Result<(), StandaloneError> {
     process::keep_files_private();
+    process::use_small_pages();
     let threads = Threads::start(config.lanes.unwrap_or_else(process::cores))?;
     let tasks = threads.tasks();
     let done = threads.block_on(async {
