@@ -76,7 +76,9 @@ fn no_crash_loses_or_repeats_what_was_acknowledged() -> Result<()> {
 }
 
 fn repeat_with(seed: u64) -> String {
-    format!("repeat with: BOLIDE_CRASH_SEED={seed} BOLIDE_CRASH_ROUNDS={ROUNDS_PER_EPISODE} cargo test --test crash_loop")
+    format!(
+        "repeat with: BOLIDE_CRASH_SEED={seed} BOLIDE_CRASH_ROUNDS={ROUNDS_PER_EPISODE} cargo test --test crash_loop"
+    )
 }
 
 /// The checker must see lies about this very history, or its silence above means nothing.
@@ -117,7 +119,10 @@ async fn run_episode(server: &mut Server, run: &str, kills: u64, entropy: &Entro
     tokio::time::sleep(Duration::from_millis(entropy.below(500))).await;
     stop.store(true, Ordering::Relaxed);
     for client in clients {
-        tokio::time::timeout(CLIENTS_END_LIMIT, client).await.context("a client does not end")?.context("a client panicked")?;
+        tokio::time::timeout(CLIENTS_END_LIMIT, client)
+            .await
+            .context("a client does not end")?
+            .context("a client panicked")?;
     }
     let groups: Vec<(String, String)> =
         GROUPS.iter().map(|(group, topic, ..)| (format!("{run}-{group}"), format!("{run}-{topic}"))).collect();

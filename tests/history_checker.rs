@@ -10,7 +10,8 @@ mod history;
 use history::check::{broken, check};
 use history::mutants::MUTANTS;
 use history::{
-    Answer, Call, Delivery, GroupTerms, History, INVALID_RECEIPT_HANDLE, Lease, OK, ReceiveRequest, Request, Sent, Terms,
+    Answer, Call, Delivery, GroupTerms, History, INVALID_RECEIPT_HANDLE, Lease, OK, ReceiveRequest, Request, Sent,
+    Terms,
 };
 
 const QUEUES: u64 = 2;
@@ -180,12 +181,15 @@ impl Model {
             5 => {
                 let other = if group == "all" { "some" } else { "all" };
                 let answer = Answer::Acked(vec![INVALID_RECEIPT_HANDLE]);
-                let request = Request::Ack { group: other.to_owned(), topic: "t".to_owned(), handles: vec![got.handle] };
+                let request =
+                    Request::Ack { group: other.to_owned(), topic: "t".to_owned(), handles: vec![got.handle] };
                 self.record(begin_us, request, answer);
             }
             6 => {
                 let index = self.finish(&group, &got.handle);
-                let new = index.filter(|_| !self.letters.get(&group).is_some_and(|letters| letters.iter().any(|sent| sent.id == got.id)));
+                let new = index.filter(|_| {
+                    !self.letters.get(&group).is_some_and(|letters| letters.iter().any(|sent| sent.id == got.id))
+                });
                 if let Some(index) = new {
                     self.bury(&group, index);
                 }
@@ -211,8 +215,12 @@ impl Model {
                 ok = true;
             }
         }
-        let request =
-            Request::Change { group: group.to_owned(), topic: "t".to_owned(), handle: got.handle.clone(), invisible_us: 0 };
+        let request = Request::Change {
+            group: group.to_owned(),
+            topic: "t".to_owned(),
+            handle: got.handle.clone(),
+            invisible_us: 0,
+        };
         let code = if ok { OK } else { INVALID_RECEIPT_HANDLE };
         self.record(begin_us, request, Answer::Changed { code, handle: format!("{}'", got.handle) });
     }
@@ -228,8 +236,16 @@ impl Model {
                 }
                 for (group, got) in std::mem::take(&mut self.held) {
                     let begin_us = self.pass(10);
-                    let answer = Answer::Acked(vec![if self.finish(&group, &got.handle).is_some() { OK } else { INVALID_RECEIPT_HANDLE }]);
-                    self.record(begin_us, Request::Ack { group, topic: "t".to_owned(), handles: vec![got.handle] }, answer);
+                    let answer = Answer::Acked(vec![if self.finish(&group, &got.handle).is_some() {
+                        OK
+                    } else {
+                        INVALID_RECEIPT_HANDLE
+                    }]);
+                    self.record(
+                        begin_us,
+                        Request::Ack { group, topic: "t".to_owned(), handles: vec![got.handle] },
+                        answer,
+                    );
                 }
             }
         }
@@ -253,7 +269,11 @@ impl Model {
                     tag: sent.tag,
                     body_hash: sent.body_hash,
                 };
-                self.record(begin_us, Request::Receive(receive), Answer::Received { messages: vec![got], complete: true });
+                self.record(
+                    begin_us,
+                    Request::Receive(receive),
+                    Answer::Received { messages: vec![got], complete: true },
+                );
             }
         }
         self.history.terms.drained = true;
@@ -298,7 +318,12 @@ fn every_deliberate_lie_is_seen_under_its_own_name() {
             }
             told += 1;
             let found: Vec<&str> = broken(&history).iter().map(|violation| violation.promise).collect();
-            assert!(found.contains(&mutant.promise), "{}, seed {seed}: expected {:?}, found {found:?}", mutant.name, mutant.promise);
+            assert!(
+                found.contains(&mutant.promise),
+                "{}, seed {seed}: expected {:?}, found {found:?}",
+                mutant.name,
+                mutant.promise
+            );
         }
         assert!(told >= 5, "{}: only {told} histories gave an occasion", mutant.name);
     }

@@ -108,9 +108,10 @@ impl Collector {
                     let Ok((stream, _)) = listener.accept().await else { return };
                     let service = hyper_util::service::TowerToHyperService::new(service.clone());
                     tokio::spawn(async move {
-                        let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                            hyper::service::Service::call(&service, request.map(tonic::body::Body::new))
-                        });
+                        let service =
+                            hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                                hyper::service::Service::call(&service, request.map(tonic::body::Body::new))
+                            });
                         let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
                         let _ = builder.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
                     });
@@ -123,9 +124,9 @@ impl Collector {
     /// Whether an export to a service of that name holds the text.
     fn holds(&self, service: &str, text: &str) -> bool {
         let exports = self.exports.lock().unwrap();
-        exports
-            .iter()
-            .any(|(path, body)| path.contains(service) && body.windows(text.len()).any(|window| window == text.as_bytes()))
+        exports.iter().any(|(path, body)| {
+            path.contains(service) && body.windows(text.len()).any(|window| window == text.as_bytes())
+        })
     }
 }
 

@@ -229,8 +229,12 @@ impl Client {
 
     pub async fn change(&self, group: &str, topic: &str, handle: &str, invisible: Duration) -> Answer {
         let invisible_us = u64::try_from(invisible.as_micros()).unwrap_or(u64::MAX);
-        let request =
-            Request::Change { group: group.to_owned(), topic: topic.to_owned(), handle: handle.to_owned(), invisible_us };
+        let request = Request::Change {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            handle: handle.to_owned(),
+            invisible_us,
+        };
         let begun = self.recorder.begin(&self.name, request);
         let body = v2::ChangeInvisibleDurationRequest {
             group: Some(resource(group)),
@@ -283,10 +287,8 @@ impl Client {
 
     /// Tells the server that this client lives. Not part of the history.
     pub async fn heartbeat(&self, group: &str) {
-        let body = v2::HeartbeatRequest {
-            group: Some(resource(group)),
-            client_type: v2::ClientType::PushConsumer as i32,
-        };
+        let body =
+            v2::HeartbeatRequest { group: Some(resource(group)), client_type: v2::ClientType::PushConsumer as i32 };
         let mut stub = self.stub.clone();
         let _ = self.answered(stub.heartbeat(with_headers(&self.name, body))).await;
     }

@@ -126,10 +126,16 @@ pub enum Answer {
     /// One result per message: its offset, or the code of the refusal; `Err(0)` is unknown.
     Sent(Vec<Result<i64, i32>>),
     /// What arrived, also when the stream broke after it.
-    Received { messages: Vec<Delivery>, complete: bool },
+    Received {
+        messages: Vec<Delivery>,
+        complete: bool,
+    },
     /// One code per handle; 0 is unknown.
     Acked(Vec<i32>),
-    Changed { code: i32, handle: String },
+    Changed {
+        code: i32,
+        handle: String,
+    },
     Forwarded(i32),
     Terminated,
 }

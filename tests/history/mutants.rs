@@ -14,15 +14,51 @@ pub struct Mutant {
 
 pub const MUTANTS: [Mutant; 11] = [
     Mutant { name: "an acknowledged send is dropped", promise: "no acknowledged send is missing", apply: drop_a_send },
-    Mutant { name: "an acked message comes back", promise: "an acked message does not come back", apply: redeliver_an_acked },
-    Mutant { name: "a stale handle is answered OK", promise: "an expired or superseded handle is refused", apply: accept_a_stale_handle },
-    Mutant { name: "two sends get one offset", promise: "queue offsets of acknowledged sends are unique", apply: share_an_offset },
-    Mutant { name: "two offsets are exchanged", promise: "queue offsets follow the order of acknowledged sends", apply: exchange_offsets },
-    Mutant { name: "an attempt is not counted", promise: "attempts never decrease within a process life", apply: forget_an_attempt },
-    Mutant { name: "a body is changed", promise: "every delivered message was sent and has its bytes", apply: change_a_body },
-    Mutant { name: "a message is given to two at once", promise: "no two live leases of one message at once", apply: lease_twice },
-    Mutant { name: "a dead letter is written twice", promise: "a dead letter is stored exactly once", apply: bury_twice },
-    Mutant { name: "a message is buried too early", promise: "a dead letter comes only after the last attempt or a forward", apply: bury_early },
+    Mutant {
+        name: "an acked message comes back",
+        promise: "an acked message does not come back",
+        apply: redeliver_an_acked,
+    },
+    Mutant {
+        name: "a stale handle is answered OK",
+        promise: "an expired or superseded handle is refused",
+        apply: accept_a_stale_handle,
+    },
+    Mutant {
+        name: "two sends get one offset",
+        promise: "queue offsets of acknowledged sends are unique",
+        apply: share_an_offset,
+    },
+    Mutant {
+        name: "two offsets are exchanged",
+        promise: "queue offsets follow the order of acknowledged sends",
+        apply: exchange_offsets,
+    },
+    Mutant {
+        name: "an attempt is not counted",
+        promise: "attempts never decrease within a process life",
+        apply: forget_an_attempt,
+    },
+    Mutant {
+        name: "a body is changed",
+        promise: "every delivered message was sent and has its bytes",
+        apply: change_a_body,
+    },
+    Mutant {
+        name: "a message is given to two at once",
+        promise: "no two live leases of one message at once",
+        apply: lease_twice,
+    },
+    Mutant {
+        name: "a dead letter is written twice",
+        promise: "a dead letter is stored exactly once",
+        apply: bury_twice,
+    },
+    Mutant {
+        name: "a message is buried too early",
+        promise: "a dead letter comes only after the last attempt or a forward",
+        apply: bury_early,
+    },
     Mutant { name: "a stranger's ack is taken", promise: "a foreign handle is refused", apply: accept_a_stranger },
 ];
 
@@ -78,7 +114,8 @@ fn ids_sent_once(history: &History) -> BTreeSet<String> {
 
 fn append(history: &mut History, request: Request, answer: Answer, lasting_us: u64) {
     let last = history.calls.iter().filter_map(|call| call.end_us).max().unwrap_or(0);
-    let call = Call { client: "liar".to_owned(), begin_us: last + 1, end_us: Some(last + 1 + lasting_us), request, answer };
+    let call =
+        Call { client: "liar".to_owned(), begin_us: last + 1, end_us: Some(last + 1 + lasting_us), request, answer };
     history.calls.push(call);
 }
 
@@ -91,7 +128,9 @@ fn drop_a_send(history: &mut History) -> bool {
         (Request::Send { topic, messages }, Answer::Sent(results)) => messages
             .iter()
             .zip(results)
-            .find(|(message, result)| result.is_ok() && once.contains(&message.id) && taken(history, topic, &message.tag))
+            .find(|(message, result)| {
+                result.is_ok() && once.contains(&message.id) && taken(history, topic, &message.tag)
+            })
             .map(|(message, _)| message.id.clone()),
         _ => None,
     });
@@ -106,7 +145,8 @@ fn drop_a_send(history: &mut History) -> bool {
 
 fn redeliver_an_acked(history: &mut History) -> bool {
     let acked = acked(history);
-    let victim = deliveries(history).into_iter().find(|(_, _, got)| acked.iter().any(|(handle, _)| *handle == got.handle));
+    let victim =
+        deliveries(history).into_iter().find(|(_, _, got)| acked.iter().any(|(handle, _)| *handle == got.handle));
     let Some((_, receive, got)) = victim else { return false };
     let last = history.calls.iter().filter_map(|call| call.end_us).max().unwrap_or(0);
     let again = Delivery { at_us: last + 2, attempt: got.attempt + 1, handle: "again".to_owned(), ..got };
@@ -119,7 +159,9 @@ fn redeliver_an_acked(history: &mut History) -> bool {
 fn superseded_ack(history: &History) -> Option<(usize, usize, String, Delivery)> {
     let all = deliveries(history);
     for (index, call) in history.calls.iter().enumerate() {
-        let (Request::Ack { group, handles, .. }, Answer::Acked(codes)) = (&call.request, &call.answer) else { continue };
+        let (Request::Ack { group, handles, .. }, Answer::Acked(codes)) = (&call.request, &call.answer) else {
+            continue;
+        };
         for (place, handle) in handles.iter().enumerate() {
             let held = all.iter().find(|(_, receive, got)| got.handle == *handle && receive.group == *group);
             let Some((_, receive, got)) = held.filter(|_| codes[place] == INVALID_RECEIPT_HANDLE) else { continue };
@@ -136,18 +178,19 @@ fn superseded_ack(history: &History) -> Option<(usize, usize, String, Delivery)>
                 .filter(|(_, wish, other)| wish.group == receive.group && other.id == got.id)
                 .map(|(_, _, other)| &other.handle)
                 .collect();
-            let done = history.calls.iter().filter(|other| other.begin_us < call.end_us.unwrap_or(u64::MAX)).any(|other| {
-                match (&other.request, &other.answer) {
-                    (Request::Ack { handles, .. }, Answer::Acked(codes)) => {
-                        handles.iter().zip(codes).any(|(text, code)| texts.contains(&text) && *code != INVALID_RECEIPT_HANDLE)
-                    }
+            let done = history.calls.iter().filter(|other| other.begin_us < call.end_us.unwrap_or(u64::MAX)).any(
+                |other| match (&other.request, &other.answer) {
+                    (Request::Ack { handles, .. }, Answer::Acked(codes)) => handles
+                        .iter()
+                        .zip(codes)
+                        .any(|(text, code)| texts.contains(&text) && *code != INVALID_RECEIPT_HANDLE),
                     (Request::Ack { handles, .. }, _) => handles.iter().any(|text| texts.contains(&text)),
                     (Request::Forward { handle, .. }, answer) => {
                         texts.contains(&handle) && !matches!(answer, Answer::Forwarded(INVALID_RECEIPT_HANDLE))
                     }
                     _ => false,
-                }
-            });
+                },
+            );
             let buried = history.calls.iter().any(|other| {
                 matches!(&other.request, Request::Receive(wish) if wish.topic == format!("{DEAD_LETTER_PREFIX}{group}"))
                     && other.deliveries().iter().any(|letter| letter.id == got.id)
@@ -183,12 +226,15 @@ fn placed_sends(history: &History) -> Vec<(usize, String, i32, i64)> {
     let all = deliveries(history);
     let mut found = Vec::new();
     for (index, call) in history.calls.iter().enumerate() {
-        let (Request::Send { topic, messages }, Answer::Sent(results)) = (&call.request, &call.answer) else { continue };
+        let (Request::Send { topic, messages }, Answer::Sent(results)) = (&call.request, &call.answer) else {
+            continue;
+        };
         let ([message], [Ok(offset)]) = (messages.as_slice(), results.as_slice()) else { continue };
         if !once.contains(&message.id) {
             continue;
         }
-        if let Some((_, _, got)) = all.iter().find(|(_, receive, got)| got.id == message.id && receive.topic == *topic) {
+        if let Some((_, _, got)) = all.iter().find(|(_, receive, got)| got.id == message.id && receive.topic == *topic)
+        {
             found.push((index, topic.clone(), got.queue, *offset));
         }
     }
@@ -213,7 +259,10 @@ fn move_message(history: &mut History, index: usize, offset: i64) {
 fn share_an_offset(history: &mut History) -> bool {
     let placed = placed_sends(history);
     let pair = placed.iter().enumerate().find_map(|(place, one)| {
-        placed[place + 1..].iter().find(|other| one.1 == other.1 && one.2 == other.2).map(|other| (one.clone(), other.clone()))
+        placed[place + 1..]
+            .iter()
+            .find(|other| one.1 == other.1 && one.2 == other.2)
+            .map(|other| (one.clone(), other.clone()))
     });
     let Some((one, other)) = pair else { return false };
     let Request::Send { messages, .. } = &history.calls[other.0].request else { return false };
@@ -292,7 +341,8 @@ fn change_a_body(history: &mut History) -> bool {
 
 fn lease_twice(history: &mut History) -> bool {
     let held = deliveries(history).into_iter().find(|(_, receive, _)| {
-        receive.attempt_id.is_none() && matches!(receive.lease, super::Lease::Fixed { invisible_us } if invisible_us > 100_000)
+        receive.attempt_id.is_none()
+            && matches!(receive.lease, super::Lease::Fixed { invisible_us } if invisible_us > 100_000)
     });
     let Some((index, receive, got)) = held else { return false };
     // Nothing was done with the first handle, and right after it the message is somebody else's.
@@ -307,12 +357,15 @@ fn lease_twice(history: &mut History) -> bool {
             call.answer = Answer::Terminated;
         }
         if let Some(messages) = messages_of(call) {
-            messages.retain(|other| (&other.id, other.queue, other.offset) != (&got.id, got.queue, got.offset) || other.handle == got.handle);
+            messages.retain(|other| {
+                (&other.id, other.queue, other.offset) != (&got.id, got.queue, got.offset) || other.handle == got.handle
+            });
         }
     }
     history.events.clear();
     history.calls[index].begin_us = got.at_us.saturating_sub(10);
-    let second = Delivery { at_us: got.at_us + 20, handle: "second".to_owned(), attempt: got.attempt + 1, ..got.clone() };
+    let second =
+        Delivery { at_us: got.at_us + 20, handle: "second".to_owned(), attempt: got.attempt + 1, ..got.clone() };
     let call = Call {
         client: "liar".to_owned(),
         begin_us: got.at_us + 1,
@@ -350,12 +403,19 @@ fn bury(history: &mut History, group: &str, id: &str, offset: i64) {
         tag: sent.tag,
         body_hash: sent.body_hash,
     };
-    append(history, Request::Receive(undertaker(group)), Answer::Received { messages: vec![letter], complete: true }, 10);
+    append(
+        history,
+        Request::Receive(undertaker(group)),
+        Answer::Received { messages: vec![letter], complete: true },
+        10,
+    );
 }
 
 fn bury_twice(history: &mut History) -> bool {
     let once = ids_sent_once(history);
-    let Some((_, receive, got)) = deliveries(history).into_iter().find(|(_, _, got)| once.contains(&got.id)) else { return false };
+    let Some((_, receive, got)) = deliveries(history).into_iter().find(|(_, _, got)| once.contains(&got.id)) else {
+        return false;
+    };
     bury(history, &receive.group, &got.id, 1_000_001);
     bury(history, &receive.group, &got.id, 1_000_002);
     true
@@ -388,7 +448,9 @@ fn bury_early(history: &mut History) -> bool {
 fn accept_a_stranger(history: &mut History) -> bool {
     let all = deliveries(history);
     for call in &mut history.calls {
-        let (Request::Ack { group, handles, .. }, Answer::Acked(codes)) = (&call.request, &mut call.answer) else { continue };
+        let (Request::Ack { group, handles, .. }, Answer::Acked(codes)) = (&call.request, &mut call.answer) else {
+            continue;
+        };
         for (place, handle) in handles.iter().enumerate() {
             let foreign = all.iter().any(|(_, receive, got)| got.handle == *handle && receive.group != *group);
             if foreign && codes[place] == INVALID_RECEIPT_HANDLE {

@@ -125,7 +125,8 @@ pub struct Membership {
 
 /// Consumes until told to stop.
 pub async fn consumer(stage: Stage, name: String, member: Membership, entropy: Entropy) {
-    let mut consumer = Consumer { client: stage.client(&name), stage, member, entropy, old: Vec::new(), incarnation: 0, name };
+    let mut consumer =
+        Consumer { client: stage.client(&name), stage, member, entropy, old: Vec::new(), incarnation: 0, name };
     while !consumer.stage.stopped() {
         consumer.step().await;
     }
@@ -220,7 +221,9 @@ impl Consumer {
                 60..=71 => drop(self.client.change(&group, &topic, &delivery.handle, Duration::ZERO).await),
                 72..=79 => self.extend(&delivery).await,
                 80..=83 => drop(self.client.forward(&group, &topic, &delivery).await),
-                84..=86 => drop(self.client.ack(&self.member.stranger, &topic, std::slice::from_ref(&delivery.handle)).await),
+                84..=86 => {
+                    drop(self.client.ack(&self.member.stranger, &topic, std::slice::from_ref(&delivery.handle)).await)
+                }
                 _ => {}
             }
             if self.entropy.below(4) == 0 {
@@ -307,7 +310,8 @@ async fn drain_one(stage: &Stage, group: String, topic: String, lasting: Duratio
         deadline: stage.pace.poll,
     };
     let expression = stage.recorder.snapshot().terms.groups.get(&group).map(|terms| terms.tags.join("||"));
-    let wish = Wish { expression: expression.filter(|text| !text.is_empty()).unwrap_or(wish.expression.clone()), ..wish };
+    let wish =
+        Wish { expression: expression.filter(|text| !text.is_empty()).unwrap_or(wish.expression.clone()), ..wish };
     let quiet_from_us = stage.recorder.now_us() + micros(lasting);
     let mut failures = 0;
     let mut extra_us = 0;
@@ -325,7 +329,10 @@ async fn drain_one(stage: &Stage, group: String, topic: String, lasting: Duratio
             }
             Received::Nothing if begin_us >= quiet_from_us.max(extra_us) => return Ok(()),
             // No dead letter has ever been written for this group.
-            Received::Refused(code) if code == bolide::wire::rocketmq::Code::TopicNotFound as i32 && topic.starts_with(DEAD_LETTER_PREFIX) => {
+            Received::Refused(code)
+                if code == bolide::wire::rocketmq::Code::TopicNotFound as i32
+                    && topic.starts_with(DEAD_LETTER_PREFIX) =>
+            {
                 return Ok(());
             }
             Received::Nothing => {}

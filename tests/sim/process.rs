@@ -8,14 +8,14 @@ use bolide::broker::Broker;
 use bolide::broker::options::BrokerOptions;
 use bolide::model::time::Timestamp;
 use bolide::observe::meters::Meters;
-use bolide::proxy::options::ProxyOptions;
 use bolide::proxy::Proxy;
+use bolide::proxy::options::ProxyOptions;
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
 use bolide::runtime::tasks::Tasks;
+use bolide::store::FoldEnv;
 use bolide::store::files::Files;
 use bolide::store::files::memory::MemoryFiles;
-use bolide::store::FoldEnv;
 use bolide::store::kv::handle::Remains;
 use bolide::store::log::LogOptions;
 use bolide::store::{LogHealth, Store, StoreOptions};
@@ -112,7 +112,8 @@ impl Machine {
             advertise: Some("sim:1".to_owned()),
             ..ProxyOptions::default()
         };
-        let proxy = Proxy::new(options, broker.clone(), clock.clone(), tasks, meters).map_err(|error| error.to_string())?;
+        let proxy =
+            Proxy::new(options, broker.clone(), clock.clone(), tasks, meters).map_err(|error| error.to_string())?;
         let incoming = self.net.listen();
         let serving = tokio::spawn(async move {
             // Its end is the end of the process, which the world brings about.

@@ -99,7 +99,9 @@ async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), S
     world.calm_down().await?;
     for client in clients {
         let ended = tokio::time::timeout(CLIENTS_END_LIMIT, client).await;
-        ended.map_err(|_| format!("a client did not end in {CLIENTS_END_LIMIT:?}"))?.map_err(|error| format!("a client panicked: {error}"))?;
+        ended
+            .map_err(|_| format!("a client did not end in {CLIENTS_END_LIMIT:?}"))?
+            .map_err(|error| format!("a client panicked: {error}"))?;
     }
     let groups: Vec<(String, String)> =
         GROUPS.iter().map(|(group, topic, ..)| ((*group).to_owned(), (*topic).to_owned())).collect();
@@ -161,7 +163,8 @@ impl World {
         let broker = self.broker()?;
         let name = TopicName::trusted("", name);
         let queues = 1 + u32::try_from(self.entropy.below(4)).unwrap_or(0);
-        let created = broker.create_topic(name.clone(), TopicSpec { queues: Some(queues), ..TopicSpec::default() }).await;
+        let created =
+            broker.create_topic(name.clone(), TopicSpec { queues: Some(queues), ..TopicSpec::default() }).await;
         created.map_err(|error| format!("topic {name}: {error}"))?;
         self.topics.push((name, queues));
         Ok(())
@@ -262,7 +265,9 @@ impl World {
         for (name, queues) in &self.topics {
             let kept = process.broker.topic(name).map(|topic| topic.queues);
             if kept.is_none_or(|kept| kept < *queues) {
-                return Err(format!("topic {name} with {queues} queues was acknowledged; after a restart there are {kept:?}"));
+                return Err(format!(
+                    "topic {name} with {queues} queues was acknowledged; after a restart there are {kept:?}"
+                ));
             }
         }
         self.process = Some(process);
@@ -326,7 +331,8 @@ impl World {
         let outcome = match self.entropy.below(4) {
             0 => {
                 let name = TopicName::trusted("", &format!("more-{}", self.topics.len()));
-                let created = broker.create_topic(name.clone(), TopicSpec { queues: Some(2), ..TopicSpec::default() }).await;
+                let created =
+                    broker.create_topic(name.clone(), TopicSpec { queues: Some(2), ..TopicSpec::default() }).await;
                 if created.is_ok() {
                     self.topics.push((name, 2));
                 }
@@ -336,7 +342,8 @@ impl World {
                 let place = usize::try_from(self.entropy.below(TOPICS.len() as u64)).unwrap_or(0);
                 let queues = self.topics[place].1 + 1;
                 let name = self.topics[place].0.clone();
-                let changed = broker.update_topic(&name, TopicSpec { queues: Some(queues), ..TopicSpec::default() }).await;
+                let changed =
+                    broker.update_topic(&name, TopicSpec { queues: Some(queues), ..TopicSpec::default() }).await;
                 if changed.is_ok() {
                     self.topics[place].1 = queues;
                 }
@@ -382,7 +389,9 @@ impl World {
             let lags = lags.map_err(|error| format!("lag of {group}: {error}"))?;
             let left: u64 = lags.iter().map(bolide::broker::api::QueueLag::lag).sum();
             if left > 0 {
-                return Err(format!("after the drain and a clean restart group {group} still has {left} messages: {lags:?}"));
+                return Err(format!(
+                    "after the drain and a clean restart group {group} still has {left} messages: {lags:?}"
+                ));
             }
         }
         let Some(process) = self.process.take() else { return Ok(()) };

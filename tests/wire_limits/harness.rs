@@ -237,15 +237,22 @@ impl Wire {
             Expect::Refused(code, _) | Expect::Code(code) if verdict.code != *code => {
                 Some(format!("expected {code}, got {} {:?}", verdict.code, verdict.text))
             }
-            Expect::Refused(_, Some(text)) if verdict.text != *text => Some(format!("expected the words {text:?}, got {:?}", verdict.text)),
-            Expect::Refused(..) if before != after => Some(format!("refused, and yet something changed: {}", difference(&before, &after))),
+            Expect::Refused(_, Some(text)) if verdict.text != *text => {
+                Some(format!("expected the words {text:?}, got {:?}", verdict.text))
+            }
+            Expect::Refused(..) if before != after => {
+                Some(format!("refused, and yet something changed: {}", difference(&before, &after)))
+            }
             Expect::Refused(..) if verdict.text.trim().is_empty() => Some("refused without a word".to_owned()),
-            Expect::Stored(_) if verdict.code != OK || verdict.text != "OK" => Some(format!("expected OK, got {} {:?}", verdict.code, verdict.text)),
+            Expect::Stored(_) if verdict.code != OK || verdict.text != "OK" => {
+                Some(format!("expected OK, got {} {:?}", verdict.code, verdict.text))
+            }
             Expect::Stored(count) => {
                 let more = Self::stored(&after) - Self::stored(&before);
                 let wanted = i64::try_from(*count).unwrap_or(i64::MAX);
                 let entries = verdict.entries.len() as u64;
-                (more != wanted || entries != *count).then(|| format!("{more} messages stored and {entries} entries, expected {count}"))
+                (more != wanted || entries != *count)
+                    .then(|| format!("{more} messages stored and {entries} entries, expected {count}"))
             }
             _ => None,
         };

@@ -18,7 +18,10 @@ fn body(topic: &str, group: &str) -> v2::ReceiveMessageRequest {
     v2::ReceiveMessageRequest {
         group: Some(resource(group)),
         message_queue: Some(queue(topic)),
-        filter_expression: Some(v2::FilterExpression { r#type: v2::FilterType::Tag as i32, expression: "*".to_owned() }),
+        filter_expression: Some(v2::FilterExpression {
+            r#type: v2::FilterType::Tag as i32,
+            expression: "*".to_owned(),
+        }),
         batch_size: 1,
         invisible_duration: Some(duration(Duration::from_secs(60))),
         ..Default::default()
@@ -69,7 +72,9 @@ fn names() -> Vec<Row> {
 }
 
 fn leases() -> Vec<Row> {
-    let lasting = |millis: u64| receive(EMPTY, GROUP, |request| request.invisible_duration = Some(duration(Duration::from_millis(millis))));
+    let lasting = |millis: u64| {
+        receive(EMPTY, GROUP, |request| request.invisible_duration = Some(duration(Duration::from_millis(millis))))
+    };
     let small = "the invisibleTime is too small. min is 10000";
     let large = "the invisibleTime is too large. max is 43200000";
     let renewed = |millis: u64| {
@@ -78,7 +83,9 @@ fn leases() -> Vec<Row> {
             request.invisible_duration = Some(duration(Duration::from_millis(millis)));
         })
     };
-    let negative = receive(EMPTY, GROUP, |request| request.invisible_duration = Some(prost_types::Duration { seconds: -1, nanos: 0 }));
+    let negative = receive(EMPTY, GROUP, |request| {
+        request.invisible_duration = Some(prost_types::Duration { seconds: -1, nanos: 0 })
+    });
     vec![
         refused_saying("receive 4: 9999 ms", lasting(9_999), 40011, small),
         refused_saying("receive 4: 0 ms", lasting(0), 40011, small),
@@ -88,9 +95,17 @@ fn leases() -> Vec<Row> {
         row("receive 4: 12 h", lasting(HOURS_12_MS), Expect::Code(40401)),
         refused_saying("receive 4: 12 h and 1 ms", lasting(HOURS_12_MS + 1), 40011, large),
         row("receive 4: auto-renew ignores the duration", renewed(1), Expect::Code(40401)),
-        refused("receive 3: names come before the duration", receive("a b", GROUP, |request| request.invisible_duration = None), 40002),
+        refused(
+            "receive 3: names come before the duration",
+            receive("a b", GROUP, |request| request.invisible_duration = None),
+            40002,
+        ),
         row("receive 7: batch of 33", receive(EMPTY, GROUP, |request| request.batch_size = 33), Expect::Code(40401)),
-        row("receive 7: batch of two thousand million", receive(EMPTY, GROUP, |request| request.batch_size = i32::MAX), Expect::Code(40401)),
+        row(
+            "receive 7: batch of two thousand million",
+            receive(EMPTY, GROUP, |request| request.batch_size = i32::MAX),
+            Expect::Code(40401),
+        ),
     ]
 }
 
@@ -100,7 +115,11 @@ fn filters() -> Vec<Row> {
         receive(EMPTY, GROUP, |request| request.filter_expression = Some(expression))
     };
     vec![
-        row("receive 5: no filter", receive(EMPTY, GROUP, |request| request.filter_expression = None), Expect::Code(40401)),
+        row(
+            "receive 5: no filter",
+            receive(EMPTY, GROUP, |request| request.filter_expression = None),
+            Expect::Code(40401),
+        ),
         row("receive 5: empty expression", filter(v2::FilterType::Tag, ""), Expect::Code(40401)),
         row("receive 5: unspecified type means tags", filter(v2::FilterType::Unspecified, "A"), Expect::Code(40401)),
         row("receive 5: spaces and empty parts", filter(v2::FilterType::Tag, " A || B || "), Expect::Code(40401)),
@@ -113,7 +132,11 @@ fn filters() -> Vec<Row> {
 fn route_and_assignment() -> Vec<Row> {
     let route = |topic: &str| Ask::Route(v2::QueryRouteRequest { topic: Some(resource(topic)), endpoints: None });
     let assign = |topic: &str, group: &str| {
-        Ask::Assignment(v2::QueryAssignmentRequest { topic: Some(resource(topic)), group: Some(resource(group)), endpoints: None })
+        Ask::Assignment(v2::QueryAssignmentRequest {
+            topic: Some(resource(topic)),
+            group: Some(resource(group)),
+            endpoints: None,
+        })
     };
     let unknown = "CODE: 17  DESC: No topic route info in name server for the topic: limits-unknown";
     let mut rows = vec![
@@ -139,10 +162,16 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
     let handle = "handle".to_owned();
     vec![
         ("QueryRoute", Ask::Route(v2::QueryRouteRequest { topic: topic.clone(), endpoints: None })),
-        ("QueryAssignment", Ask::Assignment(v2::QueryAssignmentRequest { topic: topic.clone(), group: group.clone(), endpoints: None })),
+        (
+            "QueryAssignment",
+            Ask::Assignment(v2::QueryAssignmentRequest { topic: topic.clone(), group: group.clone(), endpoints: None }),
+        ),
         (
             "Heartbeat",
-            Ask::Heartbeat(v2::HeartbeatRequest { group: group.clone(), client_type: v2::ClientType::SimpleConsumer as i32 }),
+            Ask::Heartbeat(v2::HeartbeatRequest {
+                group: group.clone(),
+                client_type: v2::ClientType::SimpleConsumer as i32,
+            }),
         ),
         ("NotifyClientTermination", Ask::Terminate(v2::NotifyClientTerminationRequest { group: group.clone() })),
         ("SendMessage", send(vec![message(NORMAL)])),
@@ -167,7 +196,12 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
         ),
         (
             "ForwardMessageToDeadLetterQueue",
-            Ask::Forward(v2::ForwardMessageToDeadLetterQueueRequest { group, topic, receipt_handle: handle, ..Default::default() }),
+            Ask::Forward(v2::ForwardMessageToDeadLetterQueueRequest {
+                group,
+                topic,
+                receipt_handle: handle,
+                ..Default::default()
+            }),
         ),
     ]
 }
@@ -176,7 +210,8 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
 fn not_there_yet() -> Vec<(&'static str, Ask)> {
     let group = Some(resource(GROUP));
     let queue = || Some(v2::MessageQueue { id: 0, ..queue(NORMAL) });
-    let pull = v2::PullMessageRequest { group: group.clone(), message_queue: queue(), batch_size: 1, ..Default::default() };
+    let pull =
+        v2::PullMessageRequest { group: group.clone(), message_queue: queue(), batch_size: 1, ..Default::default() };
     let resolution = v2::TransactionResolution::Commit as i32;
     let end = v2::EndTransactionRequest {
         topic: Some(resource(NORMAL)),
@@ -185,16 +220,23 @@ fn not_there_yet() -> Vec<(&'static str, Ask)> {
         resolution,
         ..Default::default()
     };
-    let lite = v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
+    let lite =
+        v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
     vec![
         ("PullMessage", Ask::Pull(pull)),
-        ("UpdateOffset", Ask::UpdateOffset(v2::UpdateOffsetRequest { group: group.clone(), message_queue: queue(), offset: 0 })),
+        (
+            "UpdateOffset",
+            Ask::UpdateOffset(v2::UpdateOffsetRequest { group: group.clone(), message_queue: queue(), offset: 0 }),
+        ),
         ("GetOffset", Ask::GetOffset(v2::GetOffsetRequest { group, message_queue: queue() })),
         ("QueryOffset", Ask::QueryOffset(v2::QueryOffsetRequest { message_queue: queue(), ..Default::default() })),
         ("EndTransaction", Ask::EndTransaction(end)),
         (
             "RecallMessage",
-            Ask::Recall(v2::RecallMessageRequest { topic: Some(resource(PRIORITY)), recall_handle: "handle".to_owned() }),
+            Ask::Recall(v2::RecallMessageRequest {
+                topic: Some(resource(PRIORITY)),
+                recall_handle: "handle".to_owned(),
+            }),
         ),
         ("SyncLiteSubscription", Ask::SyncLite(lite)),
     ]

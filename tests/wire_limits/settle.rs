@@ -18,7 +18,11 @@ const HOURS_12: Duration = Duration::from_secs(12 * 60 * 60);
 const INVALID: i32 = 40_013;
 
 fn ack(topic: &str, group: &str, handles: &[&str]) -> Ask {
-    let entry = |handle: &&str| v2::AckMessageEntry { receipt_handle: (*handle).to_owned(), message_id: "01LIMITS".to_owned(), ..Default::default() };
+    let entry = |handle: &&str| v2::AckMessageEntry {
+        receipt_handle: (*handle).to_owned(),
+        message_id: "01LIMITS".to_owned(),
+        ..Default::default()
+    };
     Ask::Ack(v2::AckMessageRequest {
         group: Some(resource(group)),
         topic: Some(resource(topic)),
@@ -140,9 +144,14 @@ pub async fn check(wire: &Wire) -> Result<Vec<String>> {
     claim(bad.text == "INVALID_RECEIPT_HANDLE", "ack: the top says the name of its code", &bad);
     let again = wire.ask(CLIENT, ack(TOPIC, GROUP, &[&handles[0]])).await?;
     claim(again.code == OK && again.entries == [OK], "ack: again inside the lease", &again);
-    let after_ack = wire.ask(CLIENT, change(TOPIC, GROUP, &handles[0], Some(duration(Duration::from_secs(30))))).await?;
+    let after_ack =
+        wire.ask(CLIENT, change(TOPIC, GROUP, &handles[0], Some(duration(Duration::from_secs(30))))).await?;
     claim(after_ack.code == INVALID, "change: after the ack", &after_ack);
-    claim(!after_ack.handle.is_empty() && after_ack.handle != handles[0], "change: another text also on failure", &after_ack);
+    claim(
+        !after_ack.handle.is_empty() && after_ack.handle != handles[0],
+        "change: another text also on failure",
+        &after_ack,
+    );
 
     let longest = wire.ask(CLIENT, change(TOPIC, GROUP, &handles[2], Some(duration(HOURS_12)))).await?;
     claim(longest.code == OK && longest.handle != handles[2] && !longest.handle.is_empty(), "change: 12 h", &longest);

@@ -32,7 +32,10 @@ pub fn describe(record: &Record) -> String {
         Record::Granted { group, topic, queue, next, lease: state, items } => {
             let offsets: Vec<_> = items.iter().map(|(offset, attempt)| format!("{offset}#{attempt}")).collect();
             let offsets = offsets.join(" ");
-            format!("granted: group {group}, topic {topic}, queue {queue}, next {next}, [{offsets}] {}", describe_lease(state))
+            format!(
+                "granted: group {group}, topic {topic}, queue {queue}, next {next}, [{offsets}] {}",
+                describe_lease(state)
+            )
         }
         Record::LeaseChanged { group, topic, queue, offset, attempt, lease: state } => {
             let state = describe_lease(state);

@@ -21,8 +21,11 @@ pub fn dead_letters_are_stored_once(view: &View<'_>) -> Result<(), Violation> {
         }
         for ((_, _), indexes) in view.by_copy.iter().filter(|((of, _), _)| of == group) {
             let deliveries = || indexes.iter().map(|&index| &view.deliveries[index]);
-            let settles = || deliveries().flat_map(|delivered| &delivered.settles).filter(|settle| settle.group == *group);
-            let Some(forwarded) = settles().find(|settle| settle.kind == Kind::Forward && settle.ok()) else { continue };
+            let settles =
+                || deliveries().flat_map(|delivered| &delivered.settles).filter(|settle| settle.group == *group);
+            let Some(forwarded) = settles().find(|settle| settle.kind == Kind::Forward && settle.ok()) else {
+                continue;
+            };
             // One that was acked meanwhile is done, and a forward of it is told so.
             let acked = settles().any(|settle| settle.kind == Kind::Ack && settle.maybe());
             let Some(first) = deliveries().next().filter(|_| !acked) else { continue };
@@ -46,18 +49,26 @@ pub fn dead_letters_come_after_the_last_attempt_or_a_forward(view: &View<'_>) ->
             let mut acked = false;
             let mut attempts = 0;
             let mut copies = std::collections::BTreeSet::new();
-            for delivered in view.deliveries.iter().filter(|delivered| delivered.receive.group == *group && delivered.got.id == *id) {
+            for delivered in
+                view.deliveries.iter().filter(|delivered| delivered.receive.group == *group && delivered.got.id == *id)
+            {
                 copies.insert((delivered.got.queue, delivered.got.offset));
                 attempts = attempts.max(delivered.got.attempt);
                 forwarded |= delivered.settles.iter().any(|settle| settle.kind == Kind::Forward && settle.maybe());
                 let superseded = |at_us: u64| {
                     let copy = delivered.copy();
-                    let again = view.by_copy.get(&(group.as_str(), copy)).into_iter().flatten().map(|&index| &view.deliveries[index]);
+                    let again = view
+                        .by_copy
+                        .get(&(group.as_str(), copy))
+                        .into_iter()
+                        .flatten()
+                        .map(|&index| &view.deliveries[index]);
                     again.filter(|again| again.got.at_us < at_us).any(|again| again.earliest() > delivered.latest())
                 };
-                acked |= delivered.settles.iter().any(|settle| {
-                    settle.kind == Kind::Ack && settle.ok() && !superseded(settle.call.begin_us)
-                });
+                acked |= delivered
+                    .settles
+                    .iter()
+                    .any(|settle| settle.kind == Kind::Ack && settle.ok() && !superseded(settle.call.begin_us));
             }
             if forwarded {
                 continue;

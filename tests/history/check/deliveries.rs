@@ -22,7 +22,10 @@ pub fn every_delivered_message_was_sent_and_has_its_bytes(view: &View<'_>) -> Re
             return Err(Violation::new(PROMISE, finding, &[id]));
         };
         if sent.message.body_hash != delivered.got.body_hash || sent.message.tag != delivered.got.tag {
-            let finding = format!("{id} was delivered with other bytes or another tag: sent {:?}, got {:?}", sent.message, delivered.got);
+            let finding = format!(
+                "{id} was delivered with other bytes or another tag: sent {:?}, got {:?}",
+                sent.message, delivered.got
+            );
             return Err(Violation::new(PROMISE, finding, &[id]));
         }
         let place = (topic, delivered.got.queue, delivered.got.offset);
@@ -81,7 +84,8 @@ pub fn a_group_gets_only_what_its_filter_takes(view: &View<'_>) -> Result<(), Vi
         let Some(terms) = view.group(&delivered.receive.group) else { continue };
         if !terms.takes(&delivered.got.tag) {
             let id = delivered.got.id.as_str();
-            let finding = format!("group {} takes {:?} and got tag {:?}", delivered.receive.group, terms.tags, delivered.got.tag);
+            let finding =
+                format!("group {} takes {:?} and got tag {:?}", delivered.receive.group, terms.tags, delivered.got.tag);
             return Err(Violation::new(PROMISE, finding, &[id]));
         }
     }

@@ -65,7 +65,8 @@ fn earliest_end_us(view: &View<'_>, held: &Delivered<'_>, from_us: u64, to_us: u
             return None;
         }
     }
-    let client_left = held.receive.lease == super::super::Lease::AutoRenew && view.terminated(&held.call.client, held.earliest(), to_us);
+    let client_left = held.receive.lease == super::super::Lease::AutoRenew
+        && view.terminated(&held.call.client, held.earliest(), to_us);
     if client_left {
         return None;
     }

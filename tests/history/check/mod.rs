@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::{Call, Event, History};
 
-mod deliveries;
 mod dead_letters;
+mod deliveries;
 mod leases;
 mod sends;
 mod settles;
@@ -43,7 +43,8 @@ impl Violation {
             }
         }
         lines.sort_by_key(|(at, _)| *at);
-        let mut text = format!("PROMISE BROKEN: {}\n{}\nthe calls concerned, times in ms:\n", self.promise, self.finding);
+        let mut text =
+            format!("PROMISE BROKEN: {}\n{}\nthe calls concerned, times in ms:\n", self.promise, self.finding);
         for (at, line) in lines.iter().take(120) {
             text.push_str(&format!("{:>12.3} {line}\n", *at as f64 / 1000.0));
         }
@@ -68,7 +69,8 @@ fn slice_of(call: &Call, about: &[String]) -> Option<String> {
             .filter(|delivery| mentions(&delivery.id) || mentions(&delivery.handle))
             .map(|delivery| format!("{delivery:?}"))
             .collect();
-        return (!shown.is_empty()).then(|| format!("{} until {end} {:?} got {}", call.client, call.request, shown.join(", ")));
+        return (!shown.is_empty())
+            .then(|| format!("{} until {end} {:?} got {}", call.client, call.request, shown.join(", ")));
     }
     let text = format!("{} until {end} {:?} -> {:?}", call.client, call.request, call.answer);
     mentions(&text).then_some(text)

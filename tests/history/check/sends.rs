@@ -26,7 +26,8 @@ pub fn no_acknowledged_send_is_missing(view: &View<'_>) -> Result<(), Violation>
                 continue;
             }
             let seen = if fate.is_some() { "was delivered, never settled, and is gone" } else { "was never delivered" };
-            let finding = format!("message {id}, acknowledged at offset {offset} of {}, {seen} for group {group}", send.topic);
+            let finding =
+                format!("message {id}, acknowledged at offset {offset} of {}, {seen} for group {group}", send.topic);
             return Err(Violation::new(PROMISE, finding, &[id]));
         }
     }
@@ -78,7 +79,8 @@ pub fn offsets_of_acknowledged_sends_are_unique(view: &View<'_>) -> Result<(), V
             let ((one, first), (other, second)) = (pair[0], pair[1]);
             if one == other {
                 let (first, second) = (first.message.id.as_str(), second.message.id.as_str());
-                let finding = format!("{first} and {second} were both acknowledged at offset {one} of {topic} queue {queue}");
+                let finding =
+                    format!("{first} and {second} were both acknowledged at offset {one} of {topic} queue {queue}");
                 return Err(Violation::new(PROMISE, finding, &[first, second]));
             }
         }

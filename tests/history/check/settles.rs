@@ -48,16 +48,25 @@ pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(),
                 let begin_us = settle.call.begin_us;
                 let id = held.got.id.as_str();
                 if latest_end_us(view, held, begin_us).is_some_and(|end| end < begin_us) {
-                    let finding = format!("{id}: {:?} at {} ms was OK although attempt {} had expired", settle.kind, begin_us / 1000, held.got.attempt);
+                    let finding = format!(
+                        "{id}: {:?} at {} ms was OK although attempt {} had expired",
+                        settle.kind,
+                        begin_us / 1000,
+                        held.got.attempt
+                    );
                     return Err(Violation::new(PROMISE, finding, &[id, &held.got.handle]));
                 }
                 let newer = deliveries.iter().find(|newer| {
-                    newer.got.at_us < begin_us && newer.earliest() > held.latest() && !newer.is_repeat_of(held) && newer.got.handle != held.got.handle
+                    newer.got.at_us < begin_us
+                        && newer.earliest() > held.latest()
+                        && !newer.is_repeat_of(held)
+                        && newer.got.handle != held.got.handle
                 });
                 let done = deliveries.iter().any(|other| {
                     other.settles.iter().any(|by| {
                         let ends = !matches!(by.kind, Kind::Change { .. }) && by.maybe();
-                        ends && !std::ptr::eq(by.call, settle.call) && by.call.begin_us < settle.call.end_us.unwrap_or(u64::MAX)
+                        ends && !std::ptr::eq(by.call, settle.call)
+                            && by.call.begin_us < settle.call.end_us.unwrap_or(u64::MAX)
                     })
                 });
                 let buried = view.dead_letters(&held.receive.group).contains_key(id);

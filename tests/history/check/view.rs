@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Answer, Call, DEAD_LETTER_PREFIX, Delivery, Event, GroupTerms, History, Lease, OK, ReceiveRequest, Request, Sent};
+use super::super::{
+    Answer, Call, DEAD_LETTER_PREFIX, Delivery, Event, GroupTerms, History, Lease, OK, ReceiveRequest, Request, Sent,
+};
 
 /// One stored copy of a message as its consumers name it.
 pub type CopyKey<'a> = (&'a str, i32, i64);
@@ -238,10 +240,9 @@ impl<'a> View<'a> {
     /// Receives of a group whose answer was lost, wholly or in part: each may have cost an attempt.
     pub fn lost_receives(&self, group: &str) -> u32 {
         let lost = |call: &&Call| match &call.request {
-            Request::Receive(receive) if receive.group == group => !matches!(
-                call.answer,
-                Answer::Received { complete: true, .. } | Answer::Refused(_)
-            ),
+            Request::Receive(receive) if receive.group == group => {
+                !matches!(call.answer, Answer::Received { complete: true, .. } | Answer::Refused(_))
+            }
             _ => false,
         };
         u32::try_from(self.history.calls.iter().filter(lost).count()).unwrap_or(u32::MAX)
@@ -270,7 +271,9 @@ fn settles_of(call: &Call) -> Vec<Settle<'_>> {
     match &call.request {
         Request::Ack { group, handles, .. } => {
             let code = |index: usize| match &call.answer {
-                Answer::Acked(codes) => codes.get(index).copied().filter(|&code| code == OK || Call::is_definite_refusal(code)),
+                Answer::Acked(codes) => {
+                    codes.get(index).copied().filter(|&code| code == OK || Call::is_definite_refusal(code))
+                }
                 Answer::Refused(code) => refused(*code),
                 _ => None,
             };
