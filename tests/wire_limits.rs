@@ -112,7 +112,7 @@ fn silent_and_nonsensical_connections_are_closed_and_harm_nobody() -> Result<()>
 fn too_many_waiting_receives_are_told_to_come_later_and_leave_room_again() -> Result<()> {
     const WAITING_MAX: usize = 4;
     runtime()?.block_on(async {
-        let options = ServerOptions::default().env("BOLIDE_LIMITS_POLLERS_PER_GROUP", &WAITING_MAX.to_string());
+        let options = ServerOptions::default().env("BOLIDE_LIMITS_MAX_POLLERS_PER_GROUP", &WAITING_MAX.to_string());
         let wire = Wire::start(options).await?;
         wire.create_topic(receive::EMPTY, admin::TopicType::Normal, admin::Permission::ReadWrite).await?;
         let calls = (0..WAITING_MAX + 4).map(|_| wire.ask("limits@1", receive::waiting()));
@@ -132,21 +132,16 @@ fn too_many_waiting_receives_are_told_to_come_later_and_leave_room_again() -> Re
 #[test]
 fn too_many_bytes_in_flight_are_told_to_come_later() -> Result<()> {
     runtime()?.block_on(async {
-        let options = ServerOptions::default().env("BOLIDE_LIMITS_SEND_BYTES_IN_FLIGHT", "65536");
+        let options = ServerOptions::default().env("BOLIDE_LIMITS_MAX_SEND_IN_FLIGHT", "1MiB");
         let wire = Wire::start(options).await?;
         wire.create_topic(send::NORMAL, admin::TopicType::Normal, admin::Permission::ReadWrite).await?;
-        let large = || {
-            send::send(vec![bolide::wire::rocketmq::Message {
-                body: vec![1; 60_000].into(),
-                ..send::message(send::NORMAL)
-            }])
-        };
+        let large = || send::send(vec![bolide::wire::rocketmq::Message { body: vec![1; 900_000].into(), ..send::message(send::NORMAL) }]);
         // One alone always fits; of many at once some must be refused, and those are not stored.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         loop {
             let before = Wire::stored(&wire.holdings().await?);
             let mut codes = Vec::new();
-            for verdict in futures::future::join_all((0..32).map(|_| wire.ask("limits@1", large()))).await {
+            for verdict in futures::future::join_all((0..16).map(|_| wire.ask("limits@1", large()))).await {
                 codes.push(verdict?.code);
             }
             let stored = Wire::stored(&wire.holdings().await?) - before;

@@ -1,7 +1,7 @@
 //! Runs a row of the table: what the server holds before, the call, what it holds after.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use bolide::wire::admin::admin_client::AdminClient;
@@ -68,6 +68,34 @@ pub struct Row {
     pub ask: Ask,
     pub expect: Expect,
     pub client_id: String,
+    /// Delivery time of the messages, so many milliseconds from the moment of the call.
+    pub due_in_ms: Option<i64>,
+}
+
+impl Row {
+    pub fn due_in_ms(self, ahead: i64) -> Self {
+        Self { due_in_ms: Some(ahead), ..self }
+    }
+
+    fn ask_now(&self) -> Ask {
+        let mut ask = self.ask.clone();
+        if let (Ask::Send(request), Some(ahead)) = (&mut ask, self.due_in_ms) {
+            for system in request.messages.iter_mut().filter_map(|message| message.system_properties.as_mut()) {
+                system.delivery_timestamp = Some(in_millis(ahead));
+            }
+        }
+        ask
+    }
+}
+
+/// An instant so many milliseconds from now.
+pub fn in_millis(ahead: i64) -> prost_types::Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let at = i64::try_from(now.as_millis()).expect("before the year 292 million") + ahead;
+    prost_types::Timestamp {
+        seconds: at.div_euclid(1000),
+        nanos: i32::try_from(at.rem_euclid(1000)).expect("below 1000") * 1_000_000,
+    }
 }
 
 pub fn refused(name: impl Into<String>, ask: Ask, code: i32) -> Row {
@@ -79,7 +107,7 @@ pub fn refused_saying(name: impl Into<String>, ask: Ask, code: i32, text: &str) 
 }
 
 pub fn row(name: impl Into<String>, ask: Ask, expect: Expect) -> Row {
-    Row { name: name.into(), ask, expect, client_id: "limits@1".to_owned() }
+    Row { name: name.into(), ask, expect, client_id: "limits@1".to_owned(), due_in_ms: None }
 }
 
 /// Queue bounds of every topic, and what every group has to do in every queue. Ages are left out: they pass by themselves.
@@ -228,7 +256,7 @@ impl Wire {
     /// Runs a row and says what is wrong with the answer, if anything.
     pub async fn run(&self, row: &Row) -> Result<Option<String>> {
         let before = self.holdings().await?;
-        let verdict = match self.ask(&row.client_id, row.ask.clone()).await {
+        let verdict = match self.ask(&row.client_id, row.ask_now()).await {
             Ok(verdict) => verdict,
             Err(error) => return Ok(Some(format!("{error:#}"))),
         };

@@ -1,10 +1,8 @@
 //! Rows of SendMessage: order of checks, boundaries, reserved keys, types.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bolide::wire::rocketmq as v2;
 
-use crate::harness::{Ask, Expect, Row, refused, refused_saying, row};
+use crate::harness::{Ask, Expect, Row, in_millis, refused, refused_saying, row};
 use crate::history::client::resource;
 
 pub const NORMAL: &str = "limits-normal";
@@ -76,16 +74,6 @@ fn with_on(topic: &str, change: impl FnOnce(&mut v2::Message, &mut v2::SystemPro
     send(vec![message])
 }
 
-/// An instant so many milliseconds from now.
-fn in_millis(ahead: i64) -> prost_types::Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let at = i64::try_from(now.as_millis()).expect("before the year 292 million") + ahead;
-    prost_types::Timestamp {
-        seconds: at.div_euclid(1000),
-        nanos: i32::try_from(at.rem_euclid(1000)).expect("below 1000") * 1_000_000,
-    }
-}
-
 fn property(key: &str, value: &str) -> Ask {
     with(|message, _| {
         message.user_properties.insert(key.to_owned(), value.to_owned());
@@ -131,12 +119,7 @@ fn request_and_topic() -> Vec<Row> {
         refused("send 2: topic with a dot", send(vec![message("a.b")]), 40002),
         refused("send 2: topic with an umlaut", send(vec![message("täg")]), 40002),
         refused("send 2: topic of 128 characters", send(vec![message(&"t".repeat(128))]), 40002),
-        refused_saying(
-            "send 2: topic of 127 characters is legal",
-            send(vec![message(&longest)]),
-            40402,
-            &unknown(&longest),
-        ),
+        refused_saying("send 2: topic of 127 characters is legal", send(vec![message(&longest)]), 40402, &unknown(&longest)),
         refused_saying("send 16: unknown topic", send(vec![message("%a|B_9-")]), 40402, &unknown("%a|B_9-")),
         refused("send 16: topic without write permission", send(vec![message(READ_ONLY)]), 40300),
         refused("send 3: two topics in one request", send(vec![message(NORMAL), other]), 40016),
@@ -209,17 +192,17 @@ fn time_and_group() -> Vec<Row> {
             system.orphaned_transaction_recovery_duration = Some(prost_types::Duration { seconds, nanos });
         })
     };
-    let due = |topic: &str, ahead: i64| with_on(topic, |_, system| system.delivery_timestamp = Some(in_millis(ahead)));
+    let due = |name: &str, topic: &str, ahead: i64, code: i32| refused(name, send(vec![message(topic)]), code).due_in_ms(ahead);
     let group = |group: &str| with(|_, system| system.message_group = Some(group.to_owned()));
     vec![
         refused("send 12: orphan duration of 3601 s", orphan(3601, 0), 40000),
         refused("send 12: orphan duration of 3600 s passes, the type is refused", orphan(3600, 0), 40014),
         // 13 is checked before 15 and before "not implemented": the delay itself is judged first.
-        refused("send 13: a day and a second ahead, normal topic", due(NORMAL, DAY_MS + 1_000), 40012),
-        refused("send 13: a day and a second ahead, delay topic", due(DELAY, DAY_MS + 1_000), 40012),
-        refused("send 13: a day less a second passes, the type is refused", due(NORMAL, DAY_MS - 1_000), 40014),
-        refused("send 13: a day less a second passes on a delay topic", due(DELAY, DAY_MS - 1_000), 50100),
-        refused("send 13: the past passes, the type is refused", due(NORMAL, -1_000), 40014),
+        due("send 13: a day and a second ahead, normal topic", NORMAL, DAY_MS + 1_000, 40012),
+        due("send 13: a day and a second ahead, delay topic", DELAY, DAY_MS + 1_000, 40012),
+        due("send 13: a day less a second passes, the type is refused", NORMAL, DAY_MS - 1_000, 40014),
+        due("send 13: a day less a second passes on a delay topic", DELAY, DAY_MS - 1_000, 50100),
+        due("send 13: the past passes, the type is refused", NORMAL, -1_000, 40014),
         row("send 14: empty group is none", group(""), Expect::Stored(1)),
         refused("send 14: blank group", group(" "), 40006),
         refused("send 14: group of 64 bytes", group(&"g".repeat(64)), 40006),
@@ -239,15 +222,11 @@ fn order_of_checks() -> Vec<Row> {
     type Fault = (&'static str, i32, fn(&mut v2::Message, &mut v2::SystemProperties));
     let faults: [Fault; 10] = [
         ("empty body", 41302, |message, _| message.body = Default::default()),
-        ("129 properties", 43101, |message, _| {
-            message.user_properties = (0..129).map(|n| (format!("p{n}"), String::new())).collect()
-        }),
+        ("129 properties", 43101, |message, _| message.user_properties = (0..129).map(|n| (format!("p{n}"), String::new())).collect()),
         ("reserved key", 40007, |message, _| drop(message.user_properties.insert("TAGS".to_owned(), String::new()))),
         ("blank tag", 40004, |_, system| system.tag = Some(" ".to_owned())),
         ("blank key", 40005, |_, system| system.keys = vec![" ".to_owned()]),
-        ("too many bytes", 43101, |message, _| {
-            drop(message.user_properties.insert("w".to_owned(), "w".repeat(PROPERTIES_BYTES_MAX)))
-        }),
+        ("too many bytes", 43101, |message, _| drop(message.user_properties.insert("w".to_owned(), "w".repeat(PROPERTIES_BYTES_MAX)))),
         ("blank id", 40009, |_, system| system.message_id = String::new()),
         ("orphan duration", 40000, |_, system| {
             system.message_type = v2::MessageType::Transaction as i32;
@@ -295,16 +274,10 @@ fn types() -> Vec<Row> {
             });
         }
     }
-    let says = |kind: v2::MessageType| {
-        move |_: &mut v2::Message, system: &mut v2::SystemProperties| system.message_type = kind as i32
-    };
+    let says = |kind: v2::MessageType| move |_: &mut v2::Message, system: &mut v2::SystemProperties| system.message_type = kind as i32;
     rows.push(row("send 15: says FIFO and has no group", with(says(v2::MessageType::Fifo)), Expect::Stored(1)));
     rows.push(row("send 15: says DELAY and has no time", with(says(v2::MessageType::Delay)), Expect::Stored(1)));
-    rows.push(refused(
-        "send 15: says FIFO, has no group, FIFO topic",
-        with_on(FIFO, says(v2::MessageType::Fifo)),
-        40014,
-    ));
+    rows.push(refused("send 15: says FIFO, has no group, FIFO topic", with_on(FIFO, says(v2::MessageType::Fifo)), 40014));
     let both = with_on(FIFO, |_, system| {
         system.message_group = Some("g".to_owned());
         system.delivery_timestamp = Some(in_millis(60_000));
