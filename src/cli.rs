@@ -6,6 +6,7 @@ pub mod config;
 pub mod connect;
 pub mod failure;
 pub mod health;
+pub mod inspect;
 pub mod standalone;
 pub mod table;
 
@@ -33,6 +34,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Print settings and explain them
     Config(config::ConfigArgs),
+    /// Read a data directory offline: log, frames, queues, groups
+    Inspect(inspect::InspectArgs),
     /// Ask a running broker whether it takes messages; exit code 0 if it does
     Health(health::HealthArgs),
 }
@@ -44,6 +47,7 @@ pub fn run() -> ExitCode {
         Command::Standalone(args) => standalone::run(args),
         Command::Config(args) => config::run(args),
         Command::Health(args) => health::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Admin(args) => admin::run(args),
         Command::Bench(args) => bench::run(args).map_err(Failure::from),
     };

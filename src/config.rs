@@ -7,6 +7,7 @@
 mod document;
 mod environment;
 mod keys;
+mod origin;
 pub mod units;
 mod value;
 
@@ -20,6 +21,8 @@ use crate::observe::options::ObserveOptions;
 use crate::proxy::operator::options::OperatorOptions;
 use crate::proxy::options::ProxyOptions;
 use crate::store::StoreOptions;
+
+pub use origin::Origin;
 
 /// Every room's options.
 #[derive(Clone, Debug, Default)]
@@ -49,30 +52,6 @@ pub struct TlsFiles {
     pub certificate: Option<String>,
     /// PEM file of its private key.
     pub key: Option<String>,
-}
-
-/// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody said anything.
-    Default,
-    /// A file.
-    File(PathBuf),
-    /// An environment variable.
-    Environment(String),
-    /// A flag of the command line.
-    Flag(&'static str),
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Environment(name) => write!(f, "environment {name}"),
-            Self::Flag(flag) => write!(f, "flag {flag}"),
-        }
-    }
 }
 
 /// Everything that is wrong with the settings, all of it at once.

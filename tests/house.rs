@@ -8,12 +8,15 @@ mod rules;
 #[path = "house/source.rs"]
 mod source;
 
+use std::path::Path;
+use std::sync::LazyLock;
+
 use source::Tree;
 
-fn house() -> Tree {
-    let tree = Tree::load(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    assert!(tree.file("lib.rs").is_some(), "src/lib.rs was not read");
-    tree
+fn house() -> &'static Tree {
+    static TREE: LazyLock<Tree> = LazyLock::new(|| Tree::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")));
+    assert!(TREE.file("lib.rs").is_some(), "src/lib.rs was not read");
+    &TREE
 }
 
 #[track_caller]
@@ -32,42 +35,42 @@ fn sees(violations: Vec<String>, wanted: &[&str]) {
 
 #[test]
 fn rooms_import_only_what_the_floor_plan_allows() {
-    clean(rules::imports(&house()));
+    clean(rules::imports(house()));
 }
 
 #[test]
 fn clocks_threads_chance_files_and_sockets_are_touched_in_their_own_files_only() {
-    clean(rules::seams(&house()));
+    clean(rules::seams(house()));
 }
 
 #[test]
 fn rooms_behind_the_border_know_no_wire_crate() {
-    clean(rules::border_crates(&house()));
+    clean(rules::border_crates(house()));
 }
 
 #[test]
 fn unsafe_has_one_file() {
-    clean(rules::unsafe_code(&house()));
+    clean(rules::unsafe_code(house()));
 }
 
 #[test]
 fn the_metric_catalogue_is_complete_and_nothing_in_it_is_dead() {
-    clean(rules::metrics(&house()));
+    clean(rules::metrics(house()));
 }
 
 #[test]
 fn every_file_is_reached_by_a_mod_line() {
-    clean(rules::unreached(&house()));
+    clean(rules::unreached(house()));
 }
 
 #[test]
 fn files_and_faces_keep_their_size() {
-    clean(rules::sizes(&house()));
+    clean(rules::sizes(house()));
 }
 
 #[test]
 fn the_library_root_declares_modules_and_nothing_else() {
-    clean(rules::library_root(&house()));
+    clean(rules::library_root(house()));
 }
 
 mod the_rules_see {

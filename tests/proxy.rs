@@ -7,12 +7,13 @@ mod telemetry;
 
 use std::time::Duration;
 
-use bolide::broker::api::GroupSpec;
+use bolide::broker::api::{GroupSpec, TopicSpec};
+use bolide::model::name::TopicName;
 use bolide::wire::rocketmq as v2;
 use bolide::wire_receive::Content;
 use house::{
-    House, LIMIT, ack_request, code, code_of, handle, message, messages, quick, receive, receive_request, request,
-    resource, send_request,
+    House, LIMIT, ack_request, code, code_of, collect, handle, message, messages, quick, receive, receive_request,
+    request, resource, send_request,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -204,9 +205,105 @@ fn a_namespace_from_the_header_is_part_of_the_name() {
         let house = house.lock().await;
         house.topic("t").await;
         let mut client = house.plain().await;
-        let mut route = request(v2::QueryRouteRequest { topic: Some(resource("t")), endpoints: None });
-        route.metadata_mut().insert("x-mq-namespace", "ns1".parse().unwrap());
-        assert_eq!(code(client.query_route(route).await.unwrap().into_inner().status.as_ref()), 40402);
+        let route = || {
+            let mut route = request(v2::QueryRouteRequest { topic: Some(resource("t")), endpoints: None });
+            route.metadata_mut().insert("x-mq-namespace", "ns1".parse().unwrap());
+            route
+        };
+        assert_eq!(code(client.query_route(route()).await.unwrap().into_inner().status.as_ref()), 40402);
+        house.broker.create_topic(TopicName::trusted("ns1", "t"), TopicSpec::default()).await.unwrap();
+        let routed = client.query_route(route()).await.unwrap().into_inner();
+        assert_eq!(routed.message_queues[0].topic, Some(resource("t")), "echoed as it was asked for");
+
+        // One client names the namespace in the message when it sends and in the header when it receives.
+        let mut sent = message("t", "1", b"x");
+        sent.topic = Some(v2::Resource { resource_namespace: "ns1".into(), name: "t".into() });
+        client.send_message(send_request(vec![sent])).await.unwrap();
+        assert_eq!(code_of(&receive(&mut client, receive_request("t", "g")).await), 40401, "another topic");
+        let mut wish = request(receive_request("t", "g"));
+        wish.metadata_mut().insert("x-mq-namespace", "ns1".parse().unwrap());
+        let got = collect(client.receive_message(wish).await.unwrap().into_inner()).await;
+        assert_eq!(messages(&got).len(), 1);
+    });
+}
+
+#[test]
+fn a_dead_letter_is_read_under_its_own_topic_and_says_where_it_came_from() {
+    House::run(quick(), |house| async move {
+        let house = house.lock().await;
+        house.topic("t").await;
+        let mut client = house.plain().await;
+        client.send_message(send_request(vec![message("t", "01aB", b"body")])).await.unwrap();
+        let got = messages(&receive(&mut client, receive_request("t", "g")).await);
+        let forward = v2::ForwardMessageToDeadLetterQueueRequest {
+            group: Some(resource("g")),
+            topic: Some(resource("t")),
+            receipt_handle: handle(&got[0]),
+            message_id: "01aB".into(),
+            ..Default::default()
+        };
+        let moved = client.forward_message_to_dead_letter_queue(request(forward)).await.unwrap().into_inner();
+        assert_eq!(code(moved.status.as_ref()), 20000);
+        let dead = messages(&receive(&mut client, receive_request("%DLQ%g", "undertaker")).await);
+        assert_eq!(dead.len(), 1);
+        assert_eq!(dead[0].topic, Some(resource("%DLQ%g")));
+        assert_eq!(dead[0].body, got[0].body);
+        assert_eq!(dead[0].user_properties["colour"], "blue");
+        assert!(dead[0].user_properties.contains_key(bolide::proxy::DEAD_LETTER_REASON));
+        assert!(dead[0].user_properties.contains_key(bolide::proxy::DEAD_LETTER_ATTEMPTS));
+        let system = dead[0].system_properties.as_ref().unwrap();
+        assert_eq!((system.message_id.as_str(), system.delivery_attempt), ("01aB", Some(1)));
+        let origin = system.dead_letter_queue.as_ref().unwrap();
+        assert_eq!((origin.topic.as_str(), origin.message_id.as_str()), ("t", "01aB"));
+    });
+}
+
+#[test]
+fn a_cancelled_stream_gives_back_what_it_never_wrote_at_no_attempt() {
+    House::run(quick(), |house| async move {
+        const SENT: usize = 8;
+        let house = house.lock().await;
+        house.topic("t").await;
+        let mut client = house.plain().await;
+        for index in 0..SENT {
+            client.send_message(send_request(vec![message("t", &index.to_string(), &[7; 1 << 20])])).await.unwrap();
+        }
+        let mut taken = 0;
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while taken == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "nothing arrives");
+            let mut stream = client.receive_message(request(receive_request("t", "g"))).await.unwrap().into_inner();
+            // The status and one message; a few more are in the transport's buffers, the rest is beyond what the client lets
+            // the server write ahead.
+            assert!(stream.message().await.unwrap().is_some());
+            taken += usize::from(matches!(stream.message().await.unwrap().unwrap().content, Some(Content::Message(_))));
+        }
+        let mut again = Vec::new();
+        while again.len() < SENT / 2 {
+            assert!(tokio::time::Instant::now() < deadline, "only {} came back", again.len());
+            again.extend(messages(&receive(&mut client, receive_request("t", "g")).await));
+        }
+        let attempt = |message: &v2::Message| message.system_properties.as_ref().unwrap().delivery_attempt;
+        assert!(again.iter().all(|message| attempt(message) == Some(1)));
+    });
+}
+
+#[test]
+fn ipv6_clients_are_told_an_ipv6_address() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("SKIPPED: this machine has no IPv6");
+        return;
+    }
+    let options = bolide::proxy::options::ProxyOptions { listen: "[::1]:0".parse().unwrap(), ..quick() };
+    House::run(options, |house| async move {
+        let house = house.lock().await;
+        house.topic("t").await;
+        let mut client = house.plain().await;
+        let route = v2::QueryRouteRequest { topic: Some(resource("t")), endpoints: None };
+        let routed = client.query_route(request(route)).await.unwrap().into_inner();
+        let endpoints = routed.message_queues[0].broker.as_ref().unwrap().endpoints.as_ref().unwrap();
+        assert_eq!(endpoints.scheme(), v2::AddressScheme::IPv6);
+        assert_eq!(endpoints.addresses[0].host, "::1");
     });
 }
 

@@ -17,8 +17,15 @@ const LOCAL_DISK: &[&str] = &["local", "disk"];
 const NOT_SYSTEM: &str = "false";
 
 /// Sees to it that every scrape shows the state of this process.
-pub(super) fn register(meters: &Meters, broker: &Broker, proxy: &Proxy, clock: &Clock, disk: &Arc<dyn Fn() -> Disk + Send + Sync>) {
-    let (broker, proxy, clock, since, disk) = (broker.clone(), proxy.clone(), clock.clone(), clock.mark(), disk.clone());
+pub(super) fn register(
+    meters: &Meters,
+    broker: &Broker,
+    proxy: &Proxy,
+    clock: &Clock,
+    disk: &Arc<dyn Fn() -> Disk + Send + Sync>,
+) {
+    let (broker, proxy, clock, since, disk) =
+        (broker.clone(), proxy.clone(), clock.clone(), clock.mark(), disk.clone());
     meters.observe_with(Box::new(move |sampler| {
         broker_state(sampler, &broker, &clock);
         store_state(sampler, &broker, &clock, &disk());

@@ -92,6 +92,7 @@ pub struct Ready {
 /// See [`StandaloneError`].
 pub fn run(config: Config, notes: &[String], ready: impl FnOnce(&Ready)) -> Result<(), StandaloneError> {
     process::keep_files_private();
+    process::use_small_pages();
     let threads = Threads::start(config.lanes.unwrap_or_else(process::cores))?;
     let tasks = threads.tasks();
     let done = threads.block_on(async {
@@ -180,16 +181,9 @@ impl Standalone {
         let receipt_key = keys::receipt_key(&*files, &dir, &entropy)?;
         let certificate = keys::tls(&*files, &dir, &config.tls)?;
         let meters = exporters.meters();
-        let broker = Broker::open(
-            config.broker,
-            store,
-            clock.clone(),
-            tasks.clone(),
-            entropy,
-            meters.clone(),
-            receipt_key,
-        )
-        .await?;
+        let broker =
+            Broker::open(config.broker, store, clock.clone(), tasks.clone(), entropy, meters.clone(), receipt_key)
+                .await?;
         let mut proxy_options = config.proxy;
         proxy_options.listen = listen::widened(proxy_options.listen);
         let (public, drain_limit) = (proxy_options.listen, proxy_options.drain_timeout);
@@ -201,9 +195,8 @@ impl Standalone {
         let facts = facts(&broker, &proxy, &clock, &dir, disk);
         let service = OperatorService::new(broker.clone(), facts);
         drop(tasks.spawn_background(serve_operators(service, TcpListenerStream::new(operators), ended.clone())));
-        let listening = proxy
-            .listen(certificate)
-            .map_err(|source| ListenError { what: "client gRPC", address: public, source })?;
+        let listening =
+            proxy.listen(certificate).map_err(|source| ListenError { what: "client gRPC", address: public, source })?;
         let data = std::path::absolute(&dir).unwrap_or(dir);
         let ready = Ready { grpc: listening.local_address(), internal, http, data };
         Ok(Self { broker, listening, ended, drain_limit, clock, ready })

@@ -134,9 +134,10 @@ impl Broker {
         }
         // On a task of its own: a client that goes away now must not leave the message condemned and unmoved.
         let mover = self.clone();
-        let moved = self.inner.tasks.spawn_background(async move {
-            mover.move_to_dead_letter(which, FORWARDED, Some(receipt.grant)).await
-        });
+        let moved = self
+            .inner
+            .tasks
+            .spawn_background(async move { mover.move_to_dead_letter(which, FORWARDED, Some(receipt.grant)).await });
         match moved.await {
             Ok(Ok(())) => Ok(AckOutcome::Done),
             Ok(Err(error)) => Err(error),

@@ -20,10 +20,10 @@ pub async fn admin(address: &str) -> Result<AdminClient<Channel>, Failure> {
         .map_err(|error| Failure::Usage(format!("--address {address} is not host:port: {error}")))?
         .connect_timeout(CONNECT_LIMIT)
         .timeout(CALL_LIMIT);
-    let channel = endpoint.connect().await.map_err(|error| Failure::Unreachable {
-        address: address.to_owned(),
-        reason: root_cause(&error),
-    })?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| Failure::Unreachable { address: address.to_owned(), reason: root_cause(&error) })?;
     Ok(AdminClient::new(channel))
 }
 

@@ -19,7 +19,9 @@ pub enum Failure {
     #[error("{0}")]
     Conflict(String),
     /// No server answered; exit code 5.
-    #[error("no answer from {address}: {reason}. Is the broker running? Its internal address goes into --address or BOLIDE_ADDRESS")]
+    #[error(
+        "no answer from {address}: {reason}. Is the broker running? Its internal address goes into --address or BOLIDE_ADDRESS"
+    )]
     Unreachable {
         /// Where.
         address: String,

@@ -77,8 +77,11 @@ fn from_environment(sources: &Sources, problems: &mut Vec<String>, ignored: &mut
                 suggested.insert(key.to_owned(), (value.clone(), origin));
             }
             Meaning::Unknown => {
-                let nearest = nearest(variable, keys::all().flat_map(environment::names).map(|name| keys::variable(&name)));
-                problems.push(format!("unknown setting in the environment: {variable}; the nearest known one is {nearest}"));
+                let nearest =
+                    nearest(variable, keys::all().flat_map(environment::names).map(|name| keys::variable(&name)));
+                problems.push(format!(
+                    "unknown setting in the environment: {variable}; the nearest known one is {nearest}"
+                ));
             }
             Meaning::Foreign => ignored.push(variable.clone()),
             Meaning::Suggests(_) | Meaning::Unrelated => {}
@@ -187,7 +190,8 @@ mod tests {
     #[test]
     fn a_flag_outranks_the_environment_and_that_the_file_and_each_value_tells_its_origin() {
         let file = file(".toml", "[server]\nlisten = '127.0.0.1:1'\ninternal = '127.0.0.1:2'\nhttp = '127.0.0.1:3'\n");
-        let mut sources = environment(&[("BOLIDE_SERVER_LISTEN", "127.0.0.1:11"), ("BOLIDE_SERVER_INTERNAL", "127.0.0.1:12")]);
+        let mut sources =
+            environment(&[("BOLIDE_SERVER_LISTEN", "127.0.0.1:11"), ("BOLIDE_SERVER_INTERNAL", "127.0.0.1:12")]);
         sources.file = Some(file.path().to_owned());
         sources.flags = vec![("server.listen", "127.0.0.1:21".to_owned(), "--listen")];
         let loaded = load(&sources).unwrap();
@@ -195,7 +199,10 @@ mod tests {
         assert_eq!(loaded.config.admin.listen.port(), 12);
         assert_eq!(loaded.config.console.listen.port(), 3);
         assert_eq!(setting(&loaded, "server.listen").origin, Origin::Flag("--listen"));
-        assert_eq!(setting(&loaded, "server.internal").origin, Origin::Environment("BOLIDE_SERVER_INTERNAL".to_owned()));
+        assert_eq!(
+            setting(&loaded, "server.internal").origin,
+            Origin::Environment("BOLIDE_SERVER_INTERNAL".to_owned())
+        );
         assert_eq!(setting(&loaded, "server.http").origin, Origin::File(file.path().to_owned()));
         assert_eq!(setting(&loaded, "server.lanes").origin, Origin::Default);
     }
@@ -230,7 +237,10 @@ mod tests {
 
     #[test]
     fn standard_variables_are_obeyed_unless_our_own_speak() {
-        let both = environment(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"), ("BOLIDE_OBSERVE_OTLP_ENDPOINT", "http://b:2")]);
+        let both = environment(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"),
+            ("BOLIDE_OBSERVE_OTLP_ENDPOINT", "http://b:2"),
+        ]);
         assert_eq!(load(&both).unwrap().config.observe.otlp_endpoint.as_deref(), Some("http://b:2"));
         let one = environment(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"), ("RUST_LOG", "debug")]);
         let loaded = load(&one).unwrap();

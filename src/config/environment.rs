@@ -48,15 +48,16 @@ pub(super) fn meaning(variable: &str) -> Meaning {
     if is_service_link(variable) {
         return Meaning::Foreign;
     }
-    let in_a_section =
-        keys::all().any(|key| variable.starts_with(&format!("{}_", keys::variable(key.section()))));
-    let likeness = keys::all().map(|key| strsim::normalized_damerau_levenshtein(&key.variable(), variable)).fold(0.0, f64::max);
+    let in_a_section = keys::all().any(|key| variable.starts_with(&format!("{}_", keys::variable(key.section()))));
+    let likeness =
+        keys::all().map(|key| strsim::normalized_damerau_levenshtein(&key.variable(), variable)).fold(0.0, f64::max);
     if in_a_section || likeness >= ALIKE { Meaning::Unknown } else { Meaning::Foreign }
 }
 
 /// What Kubernetes puts into every pod about a service whose name begins with `bolide`.
 fn is_service_link(variable: &str) -> bool {
-    let port = |part: &str| variable.split_once(part).is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let port =
+        |part: &str| variable.split_once(part).is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()));
     variable.ends_with("_SERVICE_HOST")
         || variable.ends_with("_PORT")
         || variable.contains("_SERVICE_PORT_")
@@ -83,7 +84,8 @@ mod tests {
         assert_eq!(meaning("BOLIDE_LIMITS_MIN_INVISBLE"), Meaning::Unknown);
         assert_eq!(meaning("BOLIDE_LIMIT_MIN_INVISIBLE"), Meaning::Unknown);
         // What Kubernetes sets in every pod beside a service called bolide.
-        for foreign in ["BOLIDE_PORT", "BOLIDE_SERVER_PORT_8081_TCP_ADDR", "BOLIDE_SERVER_SERVICE_HOST", "BOLIDE_SDKS"] {
+        for foreign in ["BOLIDE_PORT", "BOLIDE_SERVER_PORT_8081_TCP_ADDR", "BOLIDE_SERVER_SERVICE_HOST", "BOLIDE_SDKS"]
+        {
             assert_eq!(meaning(foreign), Meaning::Foreign, "{foreign}");
         }
         assert_eq!(meaning("BOLIDE_CONFIG"), Meaning::Unrelated);

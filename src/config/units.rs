@@ -68,7 +68,7 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
         return whole.checked_mul(factor);
     }
     let value = number.parse::<f64>().ok()? * factor as f64;
-    (value.fract() == 0.0 && value >= 0.0 && value < 9e15).then_some(value as u64)
+    (value.fract() == 0.0 && (0.0..9e15).contains(&value)).then_some(value as u64)
 }
 
 /// Writes a duration so that [`parse_duration`] reads it back.
@@ -81,7 +81,7 @@ pub fn duration_text(duration: Duration) -> String {
     let mut text = String::new();
     for (unit, factor) in DURATION_UNITS {
         // 72h is what people write, and not 3d.
-        if unit == "d" && millis % factor != 0 || unit == "d" && millis < 7 * factor {
+        if unit == "d" && (!millis.is_multiple_of(factor) || millis < 7 * factor) {
             continue;
         }
         if millis >= factor {
@@ -97,7 +97,7 @@ pub fn duration_text(duration: Duration) -> String {
 pub fn size_text(bytes: u64) -> String {
     SIZE_UNITS[..4]
         .iter()
-        .find(|(_, factor)| bytes >= *factor && bytes % factor == 0)
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
         .map_or_else(|| format!("{bytes}B"), |(unit, factor)| format!("{}{unit}", bytes / factor))
 }
 

@@ -16,7 +16,8 @@ use crate::observe::export::Exporters;
 use crate::runtime::tasks::Tasks;
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-const INDEX: &str = "bolide\n\n/healthz  the process runs\n/readyz   it takes messages\n/metrics  figures for Prometheus\n";
+const INDEX: &str =
+    "bolide\n\n/healthz  the process runs\n/readyz   it takes messages\n/metrics  figures for Prometheus\n";
 
 /// The pages. Clones share everything.
 #[derive(Clone, Debug)]
@@ -34,7 +35,11 @@ impl Console {
     ///
     /// # Errors
     /// The listener failed.
-    pub async fn serve(self, listener: TcpListener, ended: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        ended: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
         let router = Router::new()
             .route("/", get(|| async { INDEX }))
             .route("/healthz", get(|| async { "ok\n" }))

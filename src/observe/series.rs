@@ -44,10 +44,12 @@ impl<V> Series<V> {
     }
 }
 
+type ByName<V> = HashMap<Arc<str>, V>;
+
 /// Values by two names, at most `limit` pairs besides `other`.
 #[derive(Debug)]
 pub struct PairSeries<V> {
-    by_first: RwLock<HashMap<Arc<str>, HashMap<Arc<str>, Arc<V>>>>,
+    by_first: RwLock<ByName<ByName<Arc<V>>>>,
     pairs: AtomicUsize,
     other: Arc<V>,
     limit: usize,

@@ -82,6 +82,7 @@ pub fn rpc_span(method: &'static str, trace_context: Option<&str>) -> Span {
         rpc.service = "apache.rocketmq.v2.MessagingService",
         rpc.method = method,
         rocketmq.code = tracing::field::Empty,
+        messaging.client.id = tracing::field::Empty,
         messaging.destination.name = tracing::field::Empty,
         messaging.consumer.group.name = tracing::field::Empty,
         messaging.batch.message_count = tracing::field::Empty,

@@ -42,6 +42,9 @@ impl Call {
         let caller = Caller::of(metadata, request.extensions());
         if let Some(client) = caller.client() {
             shared.broker.client_seen(client, caller.heartbeats_slowly());
+            if !span.is_none() {
+                span.record("messaging.client.id", &*client.0);
+            }
         }
         Self { shared: shared.clone(), caller, span, method, began }
     }
@@ -50,6 +53,13 @@ impl Call {
     pub fn about_topic(&self, topic: &TopicName) {
         if !self.span.is_none() {
             self.span.record("messaging.destination.name", topic.name());
+        }
+    }
+
+    /// Notes how many messages the call moves.
+    pub fn about_messages(&self, count: usize) {
+        if !self.span.is_none() {
+            self.span.record("messaging.batch.message_count", count as u64);
         }
     }
 

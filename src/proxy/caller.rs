@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::uri::Authority;
+use http::{HeaderMap, HeaderName};
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;
 
@@ -14,6 +15,12 @@ use crate::broker::api::ClientId;
 use crate::proxy::status::{self, Refusal};
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::Code;
+
+// Statics: a name given as text would be parsed at every look-up.
+static CLIENT_ID: HeaderName = HeaderName::from_static("x-mq-client-id");
+static NAMESPACE: HeaderName = HeaderName::from_static("x-mq-namespace");
+static LANGUAGE: HeaderName = HeaderName::from_static("x-mq-language");
+static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Longest client id. The official ones have about 60 bytes.
 const CLIENT_ID_BYTES_MAX: usize = 512;
@@ -94,15 +101,16 @@ pub struct Caller {
 impl Caller {
     /// Reads headers and connection.
     pub fn of(metadata: &MetadataMap, extensions: &Extensions) -> Self {
-        let text = |key: &'static str| metadata.get(key).and_then(|value| value.to_str().ok());
-        let client_id = metadata.get("x-mq-client-id");
+        let headers: &HeaderMap = metadata.as_ref();
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let client_id = headers.get(&CLIENT_ID);
         let client = client_id.and_then(|value| value.to_str().ok()).filter(|id| is_client_id(id));
         Self {
             client: client.map(|id| ClientId(id.into())),
             names_itself: client_id.is_some(),
-            namespace: text("x-mq-namespace").map(str::trim).unwrap_or_default().to_owned(),
-            language: text("x-mq-language").map(Language::from_header).unwrap_or_default(),
-            time_limit: text("grpc-timeout").and_then(parse_grpc_timeout),
+            namespace: text(&NAMESPACE).map(str::trim).unwrap_or_default().to_owned(),
+            language: text(&LANGUAGE).map(Language::from_header).unwrap_or_default(),
+            time_limit: text(&TIMEOUT).and_then(parse_grpc_timeout),
             peer: extensions.get::<PeerInfo>().copied().unwrap_or_default(),
             called_as: extensions.get::<CalledAs>().map(|called| called.0.clone()),
         }

@@ -9,7 +9,8 @@ pub struct ProxyOptions {
     /// Where clients connect, TLS and plaintext alike. Port 0 picks a free one. Default `0.0.0.0:8081`.
     pub listen: SocketAddr,
     /// `host:port` that routes name. None: the address that the asking client used, which suits every client that can reach
-    /// this process at all.
+    /// this process at all. One address or one DNS name, never a list: clients that are given several put all of them into
+    /// `:authority`, which HTTP/2 servers must refuse. Users configure their clients with one address for the same reason.
     pub advertise: Option<String>,
     /// Name of the broker in routes. Clients keep it for the life of a route, so it must not change. Default `broker-0`.
     pub broker_name: String,

@@ -32,6 +32,13 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Memory touched from now on comes in small pages. The allocator asks for huge ones, of 2 MiB each, and an idle process then
+/// holds 70 MiB instead of 28; no difference in speed was measured.
+pub fn use_small_pages() {
+    // Refused only where the kernel knows no such switch, and then there are no huge pages either.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// Files made from now on are for this user only: they hold messages and keys.
 pub fn keep_files_private() {
     let _ = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));

@@ -8,22 +8,26 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
 use crate::model::position::LogPosition;
+use crate::runtime::clock::Clock;
 use crate::runtime::tasks::Tasks;
 use crate::store::checkpoint::{CheckpointError, Checkpoints, FoldCheckpoint};
 use crate::store::dispatch::{DispatchError, Dispatcher};
 use crate::store::kv::handle::FlushWait;
 use crate::store::kv::meta::Meta;
-use crate::store::kv::{FoldEnv, FoldError, Kv, KvOptions, OpenFoldError};
+use crate::store::kv::{Batch, FoldEnv, FoldError, Kv, KvOptions, OpenFoldError};
 use crate::store::log::Frame;
 
 /// Bytes of frames in one batch, unless a single frame is larger.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a batch waits after the disk was full.
+const NO_SPACE_RETRY: Duration = Duration::from_secs(1);
 
 /// Frames could not be folded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -72,12 +76,23 @@ pub struct FoldStats {
     pub waiting_bytes: u64,
 }
 
+/// A batch that can be written.
+struct Made<'a> {
+    rows: Batch<'a>,
+    /// The facts after it.
+    meta: Meta,
+    frames: u64,
+}
+
 /// The fold of one shard.
 #[derive(Debug)]
 pub struct Fold {
     kv: Kv,
-    /// Held while a batch is made and written, and while a checkpoint is taken.
+    /// Held while a batch is made.
     dispatcher: Mutex<Dispatcher>,
+    /// The facts after the last batch. Held while a batch is written and while a checkpoint is taken, so that a checkpoint is
+    /// the state at its position. Never taken together with the dispatcher.
+    written: Mutex<Meta>,
     queue: Mutex<Queue>,
     arrived: Notify,
     taken: Notify,
@@ -87,6 +102,7 @@ pub struct Fold {
     flushed: AtomicU64,
     flush_log_bytes: u64,
     failure: OnceLock<String>,
+    stalled: AtomicBool,
     ended: AtomicBool,
     frames: AtomicU64,
     batches: AtomicU64,
@@ -102,19 +118,21 @@ impl Fold {
         let kv = Kv::open(env, path, options)?;
         let dispatcher = Dispatcher::load(&kv)
             .map_err(|error| OpenFoldError::Damaged { path: path.to_owned(), cause: error.to_string() })?;
-        let position = dispatcher.meta().position;
+        let meta = dispatcher.meta();
         Ok(Self {
             kv,
+            written: Mutex::new(meta),
             dispatcher: Mutex::new(dispatcher),
             queue: Mutex::default(),
             arrived: Notify::new(),
             taken: Notify::new(),
             waiting_bytes: AtomicU64::new(0),
             queue_bytes_max: bounds.queue_bytes_max,
-            folded: watch::Sender::new(position),
-            flushed: AtomicU64::new(position.get()),
+            folded: watch::Sender::new(meta.position),
+            flushed: AtomicU64::new(meta.position.get()),
             flush_log_bytes: bounds.flush_log_bytes,
             failure: OnceLock::new(),
+            stalled: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             frames: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -131,7 +149,7 @@ impl Fold {
     /// The facts after the last batch.
     #[must_use]
     pub fn meta(&self) -> Meta {
-        self.dispatcher.lock().meta()
+        *self.written.lock()
     }
 
     /// Rows reflect every frame before it.
@@ -151,6 +169,12 @@ impl Fold {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// Whether it waits for room on the disk.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
     }
 
     /// Bytes of frames that wait.
@@ -212,9 +236,9 @@ impl Fold {
         self.arrived.notify_one();
     }
 
-    /// Folds what arrives, until told to end or until it fails.
-    pub async fn run(self: Arc<Self>, tasks: Tasks) {
-        if let Err(error) = self.fold_what_arrives(&tasks).await {
+    /// Folds what arrives, until told to end or until it fails. A full disk is no failure: it waits for room.
+    pub async fn run(self: Arc<Self>, tasks: Tasks, clock: Clock) {
+        if let Err(error) = self.fold_what_arrives(&tasks, &clock).await {
             tracing::error!(%error, "the fold failed; the shard takes no more writes until it is reopened");
             let _ = self.failure.set(error.to_string());
         }
@@ -224,14 +248,28 @@ impl Fold {
         self.taken.notify_one();
     }
 
-    async fn fold_what_arrives(&self, tasks: &Tasks) -> Result<(), FoldFrameError> {
+    async fn fold_what_arrives(&self, tasks: &Tasks, clock: &Clock) -> Result<(), FoldFrameError> {
         while let Some(frames) = self.take() {
-            if frames.is_empty() {
+            let Some(last) = frames.last() else {
                 self.arrived.notified().await;
-            } else {
-                self.fold(&frames)?;
-                tasks.pause().await;
+                continue;
+            };
+            // Made once, written as often as it takes: the dispatcher has moved on.
+            let made = self.dispatch(&frames, last.end)?;
+            while let Err(error) = self.write(&made) {
+                let is_ending = self.queue.lock().ending.is_some();
+                if is_ending || !matches!(error, FoldError::NoSpace { .. }) {
+                    return Err(error.into());
+                }
+                if !self.stalled.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(%error, "the fold waits for room on the disk");
+                }
+                clock.sleep(NO_SPACE_RETRY).await;
             }
+            if self.stalled.swap(false, Ordering::AcqRel) {
+                tracing::info!("the fold goes on: there is room on the disk again");
+            }
+            tasks.pause().await;
         }
         Ok(())
     }
@@ -265,23 +303,43 @@ impl Fold {
     /// Nothing of the batch was written, and the fold must not be used any more.
     pub fn fold(&self, frames: &[Frame]) -> Result<(), FoldFrameError> {
         let Some(last) = frames.last() else { return Ok(()) };
-        let end = last.end;
-        {
-            let mut dispatcher = self.dispatcher.lock();
-            let mut batch = self.kv.batch();
-            for frame in frames {
-                dispatcher.apply(&frame.payload, frame.payload_position, &mut batch)?;
-            }
-            dispatcher.finish(end, &mut batch);
-            self.rows.fetch_add(batch.rows() as u64, Ordering::Relaxed);
-            batch.write()?;
+        let made = self.dispatch(frames, last.end)?;
+        Ok(self.write(&made)?)
+    }
+
+    /// The rows that frames change; `end` is where the last of them ends.
+    fn dispatch(&self, frames: &[Frame], end: LogPosition) -> Result<Made<'_>, DispatchError> {
+        let mut dispatcher = self.dispatcher.lock();
+        let mut rows = self.kv.batch();
+        for frame in frames {
+            dispatcher.apply(&frame.payload, frame.payload_position, &mut rows)?;
         }
-        self.frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
+        dispatcher.finish(end, &mut rows);
+        Ok(Made { rows, meta: dispatcher.meta(), frames: frames.len() as u64 })
+    }
+
+    fn write(&self, made: &Made<'_>) -> Result<(), FoldError> {
+        {
+            let mut written = self.written.lock();
+            made.rows.write()?;
+            *written = made.meta;
+        }
+        self.frames.fetch_add(made.frames, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::Relaxed);
-        self.folded.send_replace(end);
-        if end.get().saturating_sub(self.flushed.load(Ordering::Relaxed)) >= self.flush_log_bytes {
-            self.kv.flush(FlushWait::No)?;
-            self.flushed.store(end.get(), Ordering::Relaxed);
+        self.rows.fetch_add(made.rows.rows() as u64, Ordering::Relaxed);
+        self.folded.send_replace(made.meta.position);
+        self.flush_when_due(made.meta.position)
+    }
+
+    fn flush_when_due(&self, end: LogPosition) -> Result<(), FoldError> {
+        if end.get().saturating_sub(self.flushed.load(Ordering::Relaxed)) < self.flush_log_bytes {
+            return Ok(());
+        }
+        match self.kv.flush(FlushWait::No) {
+            Ok(()) => self.flushed.store(end.get(), Ordering::Relaxed),
+            // The rows are written, and stay in memory until there is room.
+            Err(FoldError::NoSpace { .. }) => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -302,7 +360,101 @@ impl Fold {
     /// # Errors
     /// The checkpoint could not be made.
     pub fn checkpoint(&self, checkpoints: &Checkpoints) -> Result<FoldCheckpoint, CheckpointError> {
-        let dispatcher = self.dispatcher.lock();
-        checkpoints.make(&self.kv, dispatcher.meta().position)
+        let written = self.written.lock();
+        checkpoints.make(&self.kv, written.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::position::{FrameIndex, Term, TopicId, UnitSeq};
+    use crate::model::time::Timestamp;
+    use crate::runtime::entropy::Entropy;
+    use crate::store::record::{Record, Unit};
+
+    fn fold(queue_bytes_max: u64) -> Arc<Fold> {
+        let bounds = FoldBounds { flush_log_bytes: 1 << 20, queue_bytes_max };
+        let env = FoldEnv::memory().unwrap();
+        Arc::new(Fold::open(&env, Path::new("/fold"), &KvOptions::default(), bounds).unwrap())
+    }
+
+    fn start(fold: &Arc<Fold>) -> tokio::task::JoinHandle<()> {
+        let tasks = Tasks::simulated(tokio::runtime::Handle::current(), Entropy::seeded(1));
+        tokio::spawn(fold.clone().run(tasks, Clock::anchored(Timestamp(0))))
+    }
+
+    fn frame(number: u64, payload: Bytes) -> Frame {
+        let position = LogPosition(64 + number * 1000);
+        Frame {
+            position,
+            end: position.plus(1000),
+            index: FrameIndex(number),
+            term: Term(1),
+            stored_at: Timestamp(0),
+            payload,
+            payload_position: position.plus(64),
+            records: 1,
+            last_unit: UnitSeq(number),
+        }
+    }
+
+    fn good(number: u64) -> Frame {
+        let mut unit = Unit::state();
+        unit.push(&Record::TopicDeleted(TopicId(1)));
+        frame(number, Bytes::copy_from_slice(unit.bytes()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_cannot_be_understood_ends_the_fold_before_it() {
+        let fold = fold(1 << 20);
+        let task = start(&fold);
+        fold.push(good(0));
+        assert!(fold.reached(LogPosition(1064)).await);
+        fold.push(frame(1, Bytes::from_static(b"this is not a record")));
+        fold.push(good(2));
+        assert!(!fold.reached(LogPosition(2064)).await, "whoever waits is told");
+        task.await.unwrap();
+        assert_eq!(fold.position(), LogPosition(1064));
+        assert_eq!(fold.meta().position, LogPosition(1064));
+        assert!(fold.failure().is_some_and(|cause| cause.contains("log position 1128")), "{:?}", fold.failure());
+        assert!(fold.has_room(), "the log must not wait for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_folds_what_waits_and_abandoning_does_not() {
+        let drained = fold(1 << 20);
+        drained.push(good(0));
+        drained.push(good(1));
+        drained.drain();
+        start(&drained).await.unwrap();
+        assert_eq!(drained.position(), LogPosition(2064));
+        assert_eq!(drained.stats().batches, 1, "what waits together is folded together");
+
+        let abandoned = fold(1 << 20);
+        abandoned.push(good(0));
+        abandoned.abandon();
+        start(&abandoned).await.unwrap();
+        assert_eq!(abandoned.position(), LogPosition(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_has_no_room_until_something_is_folded() {
+        let fold = fold(1);
+        fold.push(good(0));
+        assert!(!fold.has_room());
+        let waiting = {
+            let fold = fold.clone();
+            tokio::spawn(async move { fold.room().await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        let task = start(&fold);
+        waiting.await.unwrap();
+        fold.drain();
+        task.await.unwrap();
+        assert_eq!(fold.position(), LogPosition(1064));
     }
 }

@@ -28,7 +28,7 @@ mod segments;
 mod words;
 
 pub use segments::{FrameReport, RecordReport, SegmentEnd, SegmentReport};
-pub use words::describe;
+pub use words::{describe, describe_lease};
 
 use segments::Segments;
 
@@ -142,6 +142,14 @@ impl Inspection {
         };
         let segments = Segments::new(files, dir.log());
         Ok(Self { dir, env, segments, holder })
+    }
+
+    /// Looks at the one shard of a directory of the operating system.
+    ///
+    /// # Errors
+    /// As [`Inspection::open`].
+    pub fn of_directory(root: &Path) -> Result<Self, InspectError> {
+        Self::open(root, ShardId(0), crate::store::files::real(), FoldEnv::Disk)
     }
 
     /// Who uses the directory at the moment; what is shown may then change meanwhile.

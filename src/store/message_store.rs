@@ -18,7 +18,7 @@ use crate::model::time::Timestamp;
 use crate::runtime::clock::Clock;
 use crate::runtime::tasks::Tasks;
 use crate::runtime::watermark::{Rung, Watermarks};
-use crate::store::checkpoint::{CheckpointError, Checkpoints};
+use crate::store::checkpoint::{CheckpointError, Checkpoints, FoldCheckpoint};
 use crate::store::data_dir::{DataDir, DataDirError};
 use crate::store::files::{Files, Held};
 use crate::store::fold::{Fold, FoldFrameError, FoldStats};
@@ -139,6 +139,7 @@ struct Inner {
     options: StoreOptions,
     files: Arc<dyn Files>,
     dir: DataDir,
+    clock: Clock,
     tasks: Tasks,
     log: Log,
     marks: Watermarks,
@@ -217,6 +218,7 @@ impl Store {
             options,
             files,
             dir: opened.dir,
+            clock: clock.clone(),
             tasks,
             log: opened.log,
             marks,
@@ -237,7 +239,8 @@ impl Store {
         let inner = &self.inner;
         let tee = Arc::new(Tee { fold: inner.fold.clone(), listener });
         let name = format!("fold-{}", inner.options.log.shard);
-        let ended = inner.tasks.spawn_dedicated(&name, inner.fold.clone().run(inner.tasks.clone()))?;
+        let ended =
+            inner.tasks.spawn_dedicated(&name, inner.fold.clone().run(inner.tasks.clone(), inner.clock.clone()))?;
         *inner.fold_ended.lock() = Some(ended);
         inner.log.run(&inner.tasks, inner.marks.clone(), tee)
     }
@@ -347,7 +350,12 @@ impl Store {
         if let Some(cause) = self.inner.fold.failure() {
             return LogHealth::Failed { text: cause.to_owned() };
         }
-        self.inner.log.health()
+        match self.inner.log.health() {
+            LogHealth::Ready if self.inner.fold.is_stalled() => {
+                LogHealth::DiskFull { text: "there is no space left for the folded state".to_owned() }
+            }
+            health => health,
+        }
     }
 
     /// Figures of log and fold. May block for a moment.
@@ -404,13 +412,20 @@ impl Inner {
         if folded < start {
             return Err(TrimError::TooEarly { wanted: start, folded });
         }
-        let complete = self.checkpoints.complete()?;
-        let newest = complete.first().filter(|newest| {
-            newest.position >= start && self.fold.position().since(newest.position) < self.options.checkpoint_log_bytes
-        });
-        let kept = match newest {
-            Some(newest) => newest.clone(),
-            None => self.fold.checkpoint(&self.checkpoints)?,
+        let usable = self.checkpoints.complete()?.into_iter().next().filter(|newest| newest.position >= start);
+        let is_recent =
+            |newest: &FoldCheckpoint| self.fold.position().since(newest.position) < self.options.checkpoint_log_bytes;
+        let kept = match usable {
+            Some(recent) if is_recent(&recent) => recent,
+            usable => match (self.fold.checkpoint(&self.checkpoints), usable) {
+                (Ok(made), _) => made,
+                // On a full disk a new one may not fit before segments have left. The old one closes the gap, too.
+                (Err(error), Some(older)) => {
+                    tracing::warn!(%error, "the fold's checkpoint could not be renewed; an older one is kept");
+                    older
+                }
+                (Err(error), None) => return Err(error.into()),
+            },
         };
         let dropped = self.log.drop_segments_before(start)?;
         self.checkpoints.remove_others(&kept)?;

@@ -16,7 +16,7 @@ use bolide::runtime::tasks::Threads;
 use bolide::store::{FoldEnv, Store, StoreOptions, files};
 use bolide::wire::rocketmq as v2;
 use bolide::wire::rocketmq::messaging_service_client::MessagingServiceClient;
-use bolide::wire_receive::Content;
+use bolide::wire_receive::{Content, ReceiveMessageResponse};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 pub type Client = MessagingServiceClient<Channel>;
@@ -156,7 +156,11 @@ pub fn receive_request(topic: &str, group: &str) -> v2::ReceiveMessageRequest {
 
 /// Every element of a receive stream, in order.
 pub async fn receive(client: &mut Client, wish: v2::ReceiveMessageRequest) -> Vec<Content> {
-    let mut stream = client.receive_message(request(wish)).await.unwrap().into_inner();
+    collect(client.receive_message(request(wish)).await.unwrap().into_inner()).await
+}
+
+/// The rest of a receive stream.
+pub async fn collect(mut stream: tonic::Streaming<ReceiveMessageResponse>) -> Vec<Content> {
     let mut elements = Vec::new();
     while let Some(element) = stream.message().await.unwrap() {
         elements.push(element.content.expect("an element without content kills one client"));

@@ -18,9 +18,17 @@ use crate::wire::admin::admin_client::AdminClient;
 #[derive(Debug, Subcommand)]
 pub(super) enum GroupCommand {
     /// Create a consumer group; one that exists with the same settings is fine
-    Create { name: String, #[command(flatten)] settings: Settings },
+    Create {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Change the given settings
-    Update { name: String, #[command(flatten)] settings: Settings },
+    Update {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// List groups, of every namespace unless --namespace names one
     List,
     /// Show the settings of a group
@@ -227,20 +235,22 @@ fn list(views: &Vec<GroupView>) -> String {
 fn lags(answer: admin::GroupLagResponse) -> Vec<LagView> {
     let mut views = Vec::new();
     for topic in answer.topics {
-        views.extend(topic.queues.iter().map(|queue| LagView {
-            topic: topic.topic.clone(),
-            queue: queue.queue_id,
-            min_offset: queue.min_offset,
-            max_offset: queue.max_offset,
-            next_offset: queue.committed_offset,
-            lag: queue.lag,
-            ready: queue.ready,
-            in_flight: queue.in_flight,
-            waiting_retry: queue.waiting_retry,
-            oldest_age_ms: queue
-                .oldest_unconsumed_age
-                .as_ref()
-                .map(|age| u64::try_from(words::from_wire(age).as_millis()).unwrap_or(u64::MAX)),
+        views.extend(topic.queues.iter().map(|queue| {
+            LagView {
+                topic: topic.topic.clone(),
+                queue: queue.queue_id,
+                min_offset: queue.min_offset,
+                max_offset: queue.max_offset,
+                next_offset: queue.committed_offset,
+                lag: queue.lag,
+                ready: queue.ready,
+                in_flight: queue.in_flight,
+                waiting_retry: queue.waiting_retry,
+                oldest_age_ms: queue
+                    .oldest_unconsumed_age
+                    .as_ref()
+                    .map(|age| u64::try_from(words::from_wire(age).as_millis()).unwrap_or(u64::MAX)),
+            }
         }));
     }
     views

@@ -16,9 +16,17 @@ use crate::wire::admin::admin_client::AdminClient;
 #[derive(Debug, Subcommand)]
 pub(super) enum TopicCommand {
     /// Create a topic; one that exists with the same settings is fine
-    Create { name: String, #[command(flatten)] settings: Settings },
+    Create {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Change the given settings
-    Update { name: String, #[command(flatten)] settings: Settings },
+    Update {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// List topics, of every namespace unless --namespace names one
     List {
         /// Dead-letter topics too

@@ -112,7 +112,8 @@ impl Consumer {
             message_id: received.message_id.clone(),
             ..ChangeInvisibleDurationRequest::default()
         };
-        let answer = client.change_invisible_duration(self.identity.request(request, CALL_DEADLINE)).await?.into_inner();
+        let answer =
+            client.change_invisible_duration(self.identity.request(request, CALL_DEADLINE)).await?.into_inner();
         expect_ok(answer.status.as_ref())
     }
 }

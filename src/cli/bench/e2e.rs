@@ -96,7 +96,12 @@ pub fn run(through: &Through, settings: String, quiet: bool) -> Result<Report> {
     let mut measured = std::mem::take(&mut *run.measured.lock());
     measured.errors = run.errors.load(Ordering::Acquire);
     measured.first_error = run.first_error.lock().take();
-    Ok(Report::new(if through.rate.is_some() { "e2e" } else { "e2e idle" }, &through.target.endpoint, settings, &measured))
+    Ok(Report::new(
+        if through.rate.is_some() { "e2e" } else { "e2e idle" },
+        &through.target.endpoint,
+        settings,
+        &measured,
+    ))
 }
 
 fn rand_word() -> u32 {
@@ -146,13 +151,7 @@ impl Run<'_> {
         })
     }
 
-    async fn send_for(
-        &self,
-        client: Client,
-        duration: Duration,
-        messages: Option<u64>,
-        progress: &Progress,
-    ) {
+    async fn send_for(&self, client: Client, duration: Duration, messages: Option<u64>, progress: &Progress) {
         let begin = Instant::now();
         let mut under_way = futures::stream::FuturesUnordered::new();
         let mut count = 0u64;
@@ -271,7 +270,8 @@ pub fn run_nack(target: &Target, consumer: &Consumer, rounds: u64, settings: Str
         let begin = Instant::now();
         for round in 0..rounds {
             let message = messages.one(round);
-            let id = message.system_properties.as_ref().map(|properties| properties.message_id.clone()).unwrap_or_default();
+            let id =
+                message.system_properties.as_ref().map(|properties| properties.message_id.clone()).unwrap_or_default();
             send(&mut client, &identity, vec![message], false).await?;
             let (_, first) = next(&mut arrived, &id, consumer, &mut client).await?;
             // Long enough for the receive to wait again.

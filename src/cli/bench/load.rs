@@ -79,7 +79,7 @@ where
     Fut: Future<Output = Result<()>>,
 {
     let shared = Arc::new(Shared {
-        phase: AtomicU8::new(WARMING),
+        phase: AtomicU8::new(if load.warmup.is_zero() { COUNTING } else { WARMING }),
         messages: AtomicU64::new(0),
         errors: AtomicU64::new(0),
         in_a_row: AtomicU64::new(0),
@@ -186,7 +186,8 @@ async fn work<F, Fut>(
     F: Fn(Client, usize) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let pause = load.rate.map(|rate| Duration::from_secs_f64((load.in_flight as f64 * load.batch as f64 / rate).min(3600.0)));
+    let pause =
+        load.rate.map(|rate| Duration::from_secs_f64((load.in_flight as f64 * load.batch as f64 / rate).min(3600.0)));
     let mut due = begin + pause.unwrap_or_default().mul_f64(worker as f64 / load.in_flight as f64);
     loop {
         let mut start = Instant::now();

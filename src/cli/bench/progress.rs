@@ -29,6 +29,11 @@ impl Progress {
         let rate = messages.saturating_sub(last.1) as f64 / since.as_secs_f64();
         *last = (elapsed, messages);
         let p99_ms = p99_micros() as f64 / 1e3;
-        eprintln!("{:>12} {:>4} s {:>9} messages {rate:>8.0} msg/s  p99 {p99_ms:.2} ms", self.label, elapsed.as_secs(), messages);
+        eprintln!(
+            "{:>12} {:>4} s {:>9} messages {rate:>8.0} msg/s  p99 {p99_ms:.2} ms",
+            self.label,
+            elapsed.as_secs(),
+            messages
+        );
     }
 }

@@ -179,14 +179,7 @@ pub struct Measured {
 
 impl Default for Measured {
     fn default() -> Self {
-        Self {
-            messages: 0,
-            errors: 0,
-            first_error: None,
-            elapsed: Duration::ZERO,
-            latencies: latencies(),
-            cpu: None,
-        }
+        Self { messages: 0, errors: 0, first_error: None, elapsed: Duration::ZERO, latencies: latencies(), cpu: None }
     }
 }
 

@@ -25,7 +25,10 @@ pub fn ensure(target: &Target, topic: &str, address: &str) -> Result<()> {
         }
         let created = create(topic, address).await;
         created.with_context(|| {
-            format!("topic {topic} does not exist on {}; create it with: bolide admin topic create {topic}", target.endpoint)
+            format!(
+                "topic {topic} does not exist on {}; create it with: bolide admin topic create {topic}",
+                target.endpoint
+            )
         })
     })
 }

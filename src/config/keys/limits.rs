@@ -27,7 +27,11 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "limits.delivery_horizon",
         help: "How far ahead the delivery time of a message may lie.",
-        access: Access::Duration { at: |c| &mut c.proxy.delivery_horizon, min: seconds(1), max: seconds(3660 * 86_400) },
+        access: Access::Duration {
+            at: |c| &mut c.proxy.delivery_horizon,
+            min: seconds(1),
+            max: seconds(3660 * 86_400),
+        },
     },
     Key {
         name: "limits.max_request",

@@ -85,4 +85,3 @@ pub(super) const KEYS: &[Key] = &[
         access: Access::SizeUsize { at: |c| &mut c.store.kv.write_buffer_bytes, min: MIB, max: 64 * GIB },
     },
 ];
-

@@ -148,6 +148,7 @@ impl ReceiveStream {
             None => call.caller.status(Code::MessageNotFound, "no new message"),
         };
         let messages = delivery.map(|delivery| {
+            call.about_messages(delivery.len());
             let encoder = DeliveryEncoder::new(topic, call.shared.store_host(&call.caller), delivery.len());
             (delivery, encoder)
         });

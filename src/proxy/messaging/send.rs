@@ -28,6 +28,7 @@ fn prepare(call: &Call, request: &v2::SendMessageRequest) -> Result<(Publish, Sh
     call.caller.require_client()?;
     let topic = message::topic(&call.caller, request)?;
     call.about_topic(&topic);
+    call.about_messages(request.messages.len());
     let bytes = message::request_bytes(request) as u64;
     let Some(share) = shared.send_bytes.try_take(bytes) else {
         return Err(Refusal::new(Code::TooManyRequests, "too many bytes are waiting to be stored; try again later"));

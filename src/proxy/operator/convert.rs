@@ -5,7 +5,8 @@ use std::time::Duration;
 use tonic::Status;
 
 use crate::broker::api::{CatalogError, GroupSpec, TopicSpec};
-use crate::model::group::{Backoff, Group, StartPosition};
+use crate::model::group::{Backoff, CONSUME_TIMEOUT_DEFAULT, Group, MAX_ATTEMPTS_DEFAULT, StartPosition};
+use crate::model::limits::QUEUES_DEFAULT;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
 use crate::wire::admin;
@@ -87,15 +88,16 @@ fn promise_in(wire: i32) -> Result<Option<Promise>, Status> {
     }
 }
 
-/// Settings of a topic to create.
+/// Settings of a topic to create. What is not given is the default and not "anything": a topic that exists with something else
+/// there differs.
 pub(super) fn topic_spec(wire: &admin::Topic) -> Result<TopicSpec, Status> {
     let retention = wire.retention.as_ref().map(|wire| duration_in("retention", wire)).transpose()?;
     Ok(TopicSpec {
-        topic_type: topic_type_in(wire.r#type)?,
-        queues: (wire.queues != 0).then_some(wire.queues),
-        permission: permission_in(wire.permission)?,
-        promise: promise_in(wire.promise)?,
-        retention: retention.map(Some),
+        topic_type: Some(topic_type_in(wire.r#type)?.unwrap_or_default()),
+        queues: Some(if wire.queues == 0 { QUEUES_DEFAULT } else { wire.queues }),
+        permission: Some(permission_in(wire.permission)?.unwrap_or_default()),
+        promise: Some(promise_in(wire.promise)?.unwrap_or_default()),
+        retention: Some(retention),
     })
 }
 
@@ -189,7 +191,7 @@ fn exponential_in(wire: &admin::ExponentialBackoff) -> Result<Backoff, Status> {
     })
 }
 
-/// Settings of a group to create.
+/// Settings of a group to create. What is not given is the default and not "anything".
 pub(super) fn group_spec(wire: &admin::Group) -> Result<GroupSpec, Status> {
     use admin::retry_policy::Backoff as W;
     let policy = wire.retry_policy.as_ref();
@@ -198,13 +200,15 @@ pub(super) fn group_spec(wire: &admin::Group) -> Result<GroupSpec, Status> {
         Some(W::Customized(wire)) => Some(customized_in(wire)?),
         Some(W::Exponential(wire)) => Some(exponential_in(wire)?),
     };
+    let attempts = policy.map(|policy| policy.max_attempts).filter(|&attempts| attempts != 0);
+    let consume_timeout = wire.consume_timeout.as_ref().map(|wire| duration_in("consume_timeout", wire)).transpose()?;
     Ok(GroupSpec {
-        ordered: wire.ordered.map(Some),
-        start: wire.start_position.as_ref().map(start_in).transpose()?.flatten(),
-        max_attempts: policy.map(|policy| policy.max_attempts).filter(|&attempts| attempts != 0),
-        backoff,
-        consume_timeout: wire.consume_timeout.as_ref().map(|wire| duration_in("consume_timeout", wire)).transpose()?,
-        enabled: wire.enabled,
+        ordered: Some(wire.ordered),
+        start: Some(wire.start_position.as_ref().map(start_in).transpose()?.flatten().unwrap_or_default()),
+        max_attempts: Some(attempts.unwrap_or(MAX_ATTEMPTS_DEFAULT)),
+        backoff: Some(backoff.unwrap_or_default()),
+        consume_timeout: Some(consume_timeout.unwrap_or(CONSUME_TIMEOUT_DEFAULT)),
+        enabled: Some(wire.enabled.unwrap_or(true)),
     })
 }
 

@@ -65,11 +65,16 @@ impl Sessions {
                 return;
             }
         }
+        // Settings that come again before the first heartbeat must not take away what it would have brought.
+        let pending = sessions.get_mut(client).and_then(|session| {
+            let same = session.stream.as_ref().is_some_and(|(number, _)| *number == seen.stream.0);
+            session.at_next_heartbeat.take().filter(|_| same)
+        });
         let session = Session {
             request_timeout: seen.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT),
             seen: seen.now,
             stream: Some(seen.stream),
-            at_next_heartbeat: seen.at_next_heartbeat,
+            at_next_heartbeat: seen.at_next_heartbeat.or(pending),
         };
         sessions.insert(client.clone(), session);
     }
@@ -134,6 +139,18 @@ mod tests {
         sessions.heartbeat(&client("a"), Timestamp(2));
         assert!(commands.try_recv().is_err());
         sessions.heartbeat(&client("unknown"), Timestamp(3));
+    }
+
+    #[test]
+    fn settings_repeated_before_the_first_heartbeat_do_not_spoil_it() {
+        let sessions = Sessions::new(10);
+        let (came, mut commands) = seen(1, 0);
+        let (sender, number) = (came.stream.1.clone(), came.stream.0);
+        sessions.settings_came(&client("a"), came);
+        let again = Seen { at_next_heartbeat: None, stream: (number, sender), ..seen(1, 5).0 };
+        sessions.settings_came(&client("a"), again);
+        sessions.heartbeat(&client("a"), Timestamp(6));
+        assert!(commands.try_recv().is_ok());
     }
 
     #[test]

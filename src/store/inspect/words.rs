@@ -2,7 +2,9 @@
 
 use crate::store::record::{LeaseState, Record};
 
-fn lease(state: &LeaseState) -> String {
+/// Where an outstanding message is.
+#[must_use]
+pub fn describe_lease(state: &LeaseState) -> String {
     match state {
         LeaseState::Leased { deadline, grant, holder, auto_renew, .. } => {
             let renewed = if *auto_renew { ", renewed while its client lives" } else { "" };
@@ -30,10 +32,13 @@ pub fn describe(record: &Record) -> String {
         Record::Granted { group, topic, queue, next, lease: state, items } => {
             let offsets: Vec<_> = items.iter().map(|(offset, attempt)| format!("{offset}#{attempt}")).collect();
             let offsets = offsets.join(" ");
-            format!("granted: group {group}, topic {topic}, queue {queue}, next {next}, [{offsets}] {}", lease(state))
+            format!(
+                "granted: group {group}, topic {topic}, queue {queue}, next {next}, [{offsets}] {}",
+                describe_lease(state)
+            )
         }
         Record::LeaseChanged { group, topic, queue, offset, attempt, lease: state } => {
-            let state = lease(state);
+            let state = describe_lease(state);
             format!("lease: group {group}, topic {topic}, queue {queue}, offset {offset}, attempt {attempt}, {state}")
         }
         Record::Settled { group, topic, queue, reason, offsets } => {

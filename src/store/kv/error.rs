@@ -17,6 +17,12 @@ pub enum FoldError {
         /// What is wrong with it.
         cause: RecordError,
     },
+    /// There was no room on the disk. Worth trying again when there is.
+    #[error("fold: {action} failed: there is no space left on the disk")]
+    NoSpace {
+        /// What was tried.
+        action: &'static str,
+    },
     /// The database refused.
     #[error("fold: {action} failed: {cause}")]
     Database {

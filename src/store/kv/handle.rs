@@ -180,7 +180,14 @@ impl FoldEnv {
 }
 
 fn failed(action: &'static str) -> impl Fn(rocksdb::Error) -> FoldError {
-    move |error| FoldError::Database { action, cause: error.into_string() }
+    move |error| {
+        let cause = error.into_string();
+        if cause.contains("No space left") {
+            FoldError::NoSpace { action }
+        } else {
+            FoldError::Database { action, cause }
+        }
+    }
 }
 
 /// Handle of an open database.
@@ -458,11 +465,13 @@ impl Batch<'_> {
     /// Writes all of them, atomically: readable when this returns, durable when next flushed.
     ///
     /// # Errors
-    /// The database failed; nothing was written.
-    pub fn write(self) -> Result<(), FoldError> {
+    /// The database failed; nothing was written. The same batch may be tried again.
+    pub fn write(&self) -> Result<(), FoldError> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.kv.db.write_opt(self.batch, &options).map_err(failed("writing a batch"))
+        // The library takes the batch; a copy of its few bytes is what allows a second try when the disk was full.
+        let batch = WriteBatch::from_data(self.batch.data());
+        self.kv.db.write_opt(batch, &options).map_err(failed("writing a batch"))
     }
 }
 

@@ -4,6 +4,7 @@
 //! itself while the sync before it runs. A write or a sync that failed ends the log for this process and is never repeated,
 //! with one exception: a write that found no space had not been synced, and may be written again at the same place.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +19,12 @@ use crate::store::log::error::AppendError;
 use crate::store::log::frame::{
     FRAME_HEADER_BYTES, FrameBuilder, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, extent,
 };
+use crate::store::log::listener::{Frame, FrameListener};
 use crate::store::log::prepare::{NoSegment, fill_chunk};
 use crate::store::log::queue::{Batch, Taken};
 use crate::store::log::segment::Segment;
-use crate::store::log::{Frame, FrameListener, Shared};
+use crate::store::log::shared::Shared;
+use crate::store::record::Unit;
 
 /// Between attempts to write when there is no space.
 const SPACE_PAUSE: Duration = Duration::from_secs(1);
@@ -45,6 +48,12 @@ pub(super) struct Appender {
     pub(super) marks: Watermarks,
     pub(super) listener: Arc<dyn FrameListener>,
     pub(super) tasks: Tasks,
+}
+
+impl fmt::Debug for Appender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender").field("tail", &self.tail).finish_non_exhaustive()
+    }
 }
 
 impl Appender {
@@ -97,7 +106,7 @@ impl Appender {
 
     async fn append(&mut self, batch: &mut Batch) -> Result<(), String> {
         self.make_room(extent(batch.bytes) as u64).await?;
-        let records = batch.units.iter().map(crate::store::record::Unit::records).sum();
+        let records = batch.units.iter().map(Unit::records).sum();
         let units = batch.units.len();
         let mut builder = FrameBuilder::new(batch.bytes);
         for unit in batch.units.drain(..) {
@@ -200,8 +209,7 @@ impl Appender {
             self.advance(&header);
         }
         self.tail.segment.seal();
-        let segment =
-            Segment::new(&self.shared.options.log_dir(), next.base, next.length, Timestamp(0), false);
+        let segment = Segment::new(&self.shared.options.log_dir(), next.base, next.length, Timestamp(0), false);
         self.shared.segments.push(segment.clone());
         self.tail.segment = segment;
         self.tail.file = next.file;

@@ -332,12 +332,8 @@ mod tests {
 
     #[test]
     fn a_segment_header_reads_back_and_refuses_what_is_not_one() {
-        let header = SegmentHeader {
-            shard: ShardId(3),
-            base: LogPosition(1 << 40),
-            length: 1 << 26,
-            created: Timestamp(5),
-        };
+        let header =
+            SegmentHeader { shard: ShardId(3), base: LogPosition(1 << 40), length: 1 << 26, created: Timestamp(5) };
         let bytes = header.encode();
         assert_eq!(SegmentHeader::parse(&bytes), Ok(header));
         let mut newer = bytes;

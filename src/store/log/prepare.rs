@@ -64,11 +64,6 @@ impl Blueprint {
         Ok((file, false))
     }
 
-    /// Writes and syncs one chunk of zeros from `at`; answers its size.
-    pub(super) fn fill(&self, file: &dyn File, at: u64, until: u64) -> io::Result<u64> {
-        fill_chunk(file, at, until.min(self.length))
-    }
-
     /// Gives it its header and its name, durably; answers the file, opened under that name.
     pub(super) fn finish(&self, files: &dyn Files, file: &dyn File, now: Timestamp) -> io::Result<Arc<dyn File>> {
         let header = SegmentHeader { shard: self.shard, base: self.base, length: self.length, created: now };
@@ -262,8 +257,8 @@ impl Preparer {
             if self.pool.urgent.load(Ordering::Acquire) {
                 break;
             }
-            let (blueprint, target) = (self.blueprint.clone(), file.clone());
-            at += self.tasks.blocking(move || blueprint.fill(target.as_ref(), at, blueprint.length)).await?;
+            let (target, until) = (file.clone(), self.blueprint.length);
+            at += self.tasks.blocking(move || fill_chunk(target.as_ref(), at, until)).await?;
             self.clock.sleep(FILL_PAUSE).await;
         }
         let (blueprint, files) = (self.blueprint.clone(), self.files.clone());

@@ -55,13 +55,7 @@ pub(super) enum Taken {
 
 impl Queue {
     pub(super) fn new(unit_bytes_max: usize, bytes_max: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            arrived: Notify::new(),
-            unit_bytes_max,
-            bytes_max,
-            accepted: AtomicU64::new(0),
-        }
+        Self { state: Mutex::default(), arrived: Notify::new(), unit_bytes_max, bytes_max, accepted: AtomicU64::new(0) }
     }
 
     pub(super) fn push(&self, unit: Unit) -> Result<UnitSeq, AppendError> {
@@ -174,12 +168,7 @@ mod tests {
 
     fn unit() -> Unit {
         let mut unit = Unit::state();
-        unit.push(&Record::Advanced {
-            group: GroupId(1),
-            topic: TopicId(2),
-            queue: QueueId(3),
-            next: QueueOffset(4),
-        });
+        unit.push(&Record::Advanced { group: GroupId(1), topic: TopicId(2), queue: QueueId(3), next: QueueOffset(4) });
         unit
     }
 

@@ -8,9 +8,10 @@ use crate::model::position::{LogPosition, RecordAt, Term, UnitSeq};
 use crate::store::files::OpenMode;
 use crate::store::log::error::ReadError;
 use crate::store::log::frame::SEGMENT_HEADER_BYTES;
+use crate::store::log::listener::Frame;
 use crate::store::log::scan::{Expect, SegmentScan, Step};
 use crate::store::log::segment::Segment;
-use crate::store::log::{Frame, Shared};
+use crate::store::log::shared::Shared;
 use crate::store::record::RECORD_HEADER_BYTES;
 
 impl Shared {

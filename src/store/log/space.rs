@@ -66,9 +66,17 @@ impl SpaceGuard {
         if is_full != was_full {
             let used_percent = space.used_ratio() * 100.0;
             if is_full {
-                tracing::error!(used_percent, free_bytes = space.free_bytes, "the disk is nearly full: new messages are refused");
+                tracing::error!(
+                    used_percent,
+                    free_bytes = space.free_bytes,
+                    "the disk is nearly full: new messages are refused"
+                );
             } else {
-                tracing::info!(used_percent, free_bytes = space.free_bytes, "the disk has room again: new messages are accepted");
+                tracing::info!(
+                    used_percent,
+                    free_bytes = space.free_bytes,
+                    "the disk has room again: new messages are accepted"
+                );
             }
         }
     }

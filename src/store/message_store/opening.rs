@@ -73,23 +73,20 @@ impl Parts<'_> {
 
     /// The fold as it is, or when it is missing or damaged the newest checkpoint, or an empty one.
     fn open_fold(&self) -> Result<Fold, OpenStoreError> {
-        let damage = match self.fold_at_its_place() {
-            Ok(fold) if fold.position() > LogPosition(0) => return Ok(fold),
-            // New, or its directory was removed. The handle is closed before the directory is replaced.
-            Ok(fold) => {
-                drop(fold);
-                None
+        let is_damaged = match self.fold_at_its_place() {
+            // New, or its directory was removed: a checkpoint is better, if there is one.
+            Ok(fold) if fold.position() > LogPosition(0) || self.checkpoints.complete()?.is_empty() => return Ok(fold),
+            Ok(_) => false,
+            Err(OpenFoldError::Damaged { cause, .. }) => {
+                tracing::warn!(cause, "the fold is damaged and will be rebuilt");
+                true
             }
-            Err(OpenFoldError::Damaged { cause, .. }) => Some(cause),
             Err(other) => return Err(other.into()),
         };
-        if let Some(cause) = &damage {
-            tracing::warn!(cause, "the fold is damaged and will be rebuilt");
-        }
         if let Some(fold) = self.restore_newest(LogPosition(0))? {
             return Ok(fold);
         }
-        if damage.is_some() {
+        if is_damaged {
             remove_database(self.files.as_ref(), self.env, &self.dir.fold())?;
         }
         Ok(self.fold_at_its_place()?)

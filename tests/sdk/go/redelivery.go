@@ -7,7 +7,7 @@ import (
 	v2 "github.com/apache/rocketmq-clients/golang/v5/protocol/v2"
 )
 
-// The server holds a push consumer's failed message for 10 s, the next time for 30 s.
+// Longer than the back-off of a group's first two attempts, however the table is counted.
 const backedOff = 60 * time.Second
 
 func nackRedelivers(d *driver, c *clients) {
@@ -63,7 +63,9 @@ func pushFailureRedelivers(d *driver, c *clients) {
 	id := mustSend(c.producer(topic), &rmq.Message{Topic: topic, Body: body})
 
 	var seen collector
+	arrivals := make(chan time.Time, 100)
 	c.push(d.group("push-fail"), topic, func(view *rmq.MessageView) rmq.ConsumerResult {
+		arrivals <- time.Now()
 		seen.add(view)
 		if view.GetDeliveryAttempt() == 1 {
 			return rmq.FAILURE
@@ -71,7 +73,11 @@ func pushFailureRedelivers(d *driver, c *clients) {
 		return rmq.SUCCESS
 	})
 	eventually(backedOff, func() bool { return seen.count() >= 2 }, "the failed message did not come back")
-	// Time is the condition: longer than the back-off that brought it back before.
+	first := <-arrivals
+	if away := (<-arrivals).Sub(first); away < 950*time.Millisecond {
+		fail("the back-off is 1 s at least, but the message came back after %v", away)
+	}
+	// Time is the condition: longer than the back-off of either attempt, so that a lost ack would show.
 	time.Sleep(12 * time.Second)
 	expectTwoAttempts(seen.all(), id, body)
 }

@@ -26,7 +26,7 @@ INVALID_RECEIPT_HANDLE = 40013
 # Seconds. The server's shortest poll, and the shortest lease it was configured to allow.
 POLL = 5
 SHORT_LEASE = 1
-# The back-off before a push consumer's second attempt is 10 s; the rest is patience.
+# The back-off before a push consumer's second attempt is 1 s to 10 s; the rest is patience.
 SECOND_ATTEMPT = 40
 
 

@@ -13,7 +13,7 @@ final class RedeliveryCases {
     private static final Duration SHORT = Duration.ofSeconds(1);
     private static final Duration LEASE = Duration.ofSeconds(10);
     private static final Duration SOON = Duration.ofSeconds(30);
-    /** The server holds a push consumer's failed message for 10 s, the next time for 30 s. */
+    /** Longer than the back-off of a group's first two attempts, however the table is counted. */
     private static final Duration BACKED_OFF = Duration.ofSeconds(60);
 
     private final Names names;
@@ -72,12 +72,17 @@ final class RedeliveryCases {
         String id = Clients.send(clients.producer(topic), topic, body);
 
         Queue<MessageView> seen = new ConcurrentLinkedQueue<>();
+        Queue<Long> arrivals = new ConcurrentLinkedQueue<>();
         clients.push(names.group("push-fail"), topic, view -> {
+            arrivals.add(System.nanoTime());
             seen.add(view);
             return view.getDeliveryAttempt() == 1 ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
         });
         Check.eventually(BACKED_OFF, () -> seen.size() >= 2, "the failed message did not come back");
-        // Time is the condition: longer than the back-off that brought it back before.
+        long first = arrivals.remove();
+        Duration away = Duration.ofNanos(arrivals.remove() - first);
+        Check.that(away.toMillis() >= 950, "the back-off is 1 s at least, but the message came back after " + away);
+        // Time is the condition: longer than the back-off of either attempt, so that a lost ack would show.
         Thread.sleep(12_000);
         expectAttempts(List.copyOf(seen), id, body);
     }

@@ -58,17 +58,11 @@ impl Consumer {
         option.set_consumer_group(group);
         let mut inner = SimpleConsumer::new(option, client)?;
         inner.start().await?;
-        Ok(Consumer {
-            inner,
-            topic: topic.to_owned(),
-            filter: FilterExpression::new(FilterType::Tag, tags),
-        })
+        Ok(Consumer { inner, topic: topic.to_owned(), filter: FilterExpression::new(FilterType::Tag, tags) })
     }
 
     pub async fn receive(&self, lease: Duration) -> Result<Vec<MessageView>, ClientError> {
-        self.inner
-            .receive_with(&self.topic, &self.filter, 32, lease)
-            .await
+        self.inner.receive_with(&self.topic, &self.filter, 32, lease).await
     }
 
     pub async fn ack(&self, message: &MessageView) -> Result<(), ClientError> {
@@ -91,12 +85,7 @@ impl Consumer {
         let deadline = Instant::now() + PATIENCE;
         let mut found = BTreeMap::new();
         while !wanted.iter().all(|id| found.contains_key(id)) {
-            ensure!(
-                Instant::now() < deadline,
-                "{} of {} messages came in {PATIENCE:?}",
-                found.len(),
-                wanted.len()
-            );
+            ensure!(Instant::now() < deadline, "{} of {} messages came in {PATIENCE:?}", found.len(), wanted.len());
             for message in self.receive(lease).await? {
                 let id = message.message_id().to_owned();
                 ensure!(!found.contains_key(&id), "twice: {id}");
@@ -125,19 +114,12 @@ impl Consumer {
 }
 
 pub fn message(topic: &str, body: &[u8]) -> Result<impl Message + use<>> {
-    let built = MessageBuilder::builder()
-        .set_topic(topic)
-        .set_body(body.to_vec())
-        .build()?;
+    let built = MessageBuilder::builder().set_topic(topic).set_body(body.to_vec()).build()?;
     Ok(built)
 }
 
 pub fn tagged(topic: &str, body: &[u8], tag: &str) -> Result<impl Message + use<>> {
-    let built = MessageBuilder::builder()
-        .set_topic(topic)
-        .set_body(body.to_vec())
-        .set_tag(tag)
-        .build()?;
+    let built = MessageBuilder::builder().set_topic(topic).set_body(body.to_vec()).set_tag(tag).build()?;
     Ok(built)
 }
 

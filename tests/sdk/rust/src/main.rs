@@ -28,10 +28,8 @@ async fn send_receive_ack(driver: Arc<Driver>) -> Result<()> {
     let mut sent = BTreeMap::new();
     for (number, body) in bodies.into_iter().enumerate() {
         let keys = vec![format!("key-{number}"), format!("other-{number}")];
-        let properties = HashMap::from([
-            ("number".to_owned(), number.to_string()),
-            ("text".to_owned(), "Grüße, 世界".to_owned()),
-        ]);
+        let properties =
+            HashMap::from([("number".to_owned(), number.to_string()), ("text".to_owned(), "Grüße, 世界".to_owned())]);
         let built = MessageBuilder::builder()
             .set_topic(&name)
             .set_body(body.clone())
@@ -47,19 +45,10 @@ async fn send_receive_ack(driver: Arc<Driver>) -> Result<()> {
     ensure!(found.len() == sent.len(), "{} messages came", found.len());
     for (id, (body, keys, properties)) in &sent {
         let got = &found[id];
-        ensure!(
-            got.body() == body,
-            "body of {} bytes differs, {} came",
-            body.len(),
-            got.body().len()
-        );
+        ensure!(got.body() == body, "body of {} bytes differs, {} came", body.len(), got.body().len());
         ensure!(got.topic() == name && got.tag() == Some("tag-1"));
         ensure!(got.keys() == keys, "keys {:?}", got.keys());
-        ensure!(
-            got.properties() == properties,
-            "properties {:?}",
-            got.properties()
-        );
+        ensure!(got.properties() == properties, "properties {:?}", got.properties());
         ensure!(got.delivery_attempt() == 1);
         consumer.ack(got).await?;
     }
@@ -119,17 +108,11 @@ async fn expired_ack_refused(driver: Arc<Driver>) -> Result<()> {
     // The lease has to run out; nothing but time tells.
     sleep(SHORT_LEASE + Duration::from_millis(500)).await;
     let refusal = consumer.refusal(&first).await;
-    ensure!(
-        refusal.as_deref() == Some(INVALID_RECEIPT_HANDLE),
-        "{refusal:?}"
-    );
+    ensure!(refusal.as_deref() == Some(INVALID_RECEIPT_HANDLE), "{refusal:?}");
     let second = consumer.receive_one(&id, LONG_LEASE).await?;
     ensure!(second.delivery_attempt() == 2);
     let refusal = consumer.refusal(&first).await;
-    ensure!(
-        refusal.as_deref() == Some(INVALID_RECEIPT_HANDLE),
-        "{refusal:?}"
-    );
+    ensure!(refusal.as_deref() == Some(INVALID_RECEIPT_HANDLE), "{refusal:?}");
     consumer.ack(&second).await?;
     consumer.assert_nothing_left().await
 }
@@ -161,16 +144,10 @@ async fn batch_send(driver: Arc<Driver>) -> Result<()> {
     let sender = producer(&driver, &[&name]).await?;
     let consumer = Consumer::new(&driver, &driver.group("batch"), &name, "*").await?;
     let bodies: [&[u8]; 3] = [b"one", b"two", b"three"];
-    let batch = bodies
-        .iter()
-        .map(|body| message(&name, body))
-        .collect::<Result<Vec<_>>>()?;
+    let batch = bodies.iter().map(|body| message(&name, body)).collect::<Result<Vec<_>>>()?;
     let receipts = sender.batch_send(batch).await?;
     ensure!(receipts.len() == 3, "{} results", receipts.len());
-    let wanted: BTreeSet<String> = receipts
-        .iter()
-        .map(|receipt| receipt.message_id().to_owned())
-        .collect();
+    let wanted: BTreeSet<String> = receipts.iter().map(|receipt| receipt.message_id().to_owned()).collect();
     ensure!(wanted.len() == 3, "ids are not distinct: {wanted:?}");
     let found = consumer.receive_all(&wanted, LONG_LEASE).await?;
     ensure!(found.len() == 3, "{} messages came", found.len());
@@ -244,35 +221,22 @@ impl Restart {
         let acked = self.send(&format!("{how} acked")).await?;
         let leased = self.send(&format!("{how} leased")).await?;
         let both = BTreeSet::from([acked.clone(), leased.clone()]);
-        let found = self
-            .consumer
-            .receive_all(&both, Duration::from_secs(5))
-            .await?;
+        let found = self.consumer.receive_all(&both, Duration::from_secs(5)).await?;
         self.consumer.ack(&found[&acked]).await?;
         let waiting = self.send(&format!("{how} waiting")).await?;
         self.driver.request(&format!("restart {how}")).await?;
         let after = self.send(&format!("{how} after")).await?;
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut arrived = BTreeMap::new();
-        while ![&leased, &waiting, &after]
-            .iter()
-            .all(|id| arrived.contains_key(*id))
-        {
-            ensure!(
-                Instant::now() < deadline,
-                "after the restart only {} of 3 came",
-                arrived.len()
-            );
+        while ![&leased, &waiting, &after].iter().all(|id| arrived.contains_key(*id)) {
+            ensure!(Instant::now() < deadline, "after the restart only {} of 3 came", arrived.len());
             let limit = Duration::from_secs(30);
             for got in retry(limit, || self.consumer.receive(LONG_LEASE)).await? {
                 self.consumer.ack(&got).await?;
                 arrived.insert(got.message_id().to_owned(), got.body().to_vec());
             }
         }
-        ensure!(
-            !arrived.contains_key(&acked),
-            "acked before the restart, delivered after it"
-        );
+        ensure!(!arrived.contains_key(&acked), "acked before the restart, delivered after it");
         ensure!(arrived[&after] == format!("{how} after").as_bytes());
         self.consumer.assert_nothing_left().await
     }
@@ -305,8 +269,7 @@ impl Starter<'_> {
         F: Future<Output = Result<()>> + Send + 'static,
     {
         let driver = self.1.clone();
-        self.0
-            .spawn(async move { driver.report(name, outcome(case(driver.clone())).await) });
+        self.0.spawn(async move { driver.report(name, outcome(case(driver.clone())).await) });
     }
 }
 

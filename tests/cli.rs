@@ -1,0 +1,212 @@
+//! The commands as a user types them: what they print, and the exit codes that scripts rely on.
+
+mod common;
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result};
+use common::{Server, ServerOptions, binary};
+use serde_json::Value;
+
+fn bolide(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(binary()).args(arguments).envs(environment.iter().copied()).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs an admin command and returns its exit code with everything it printed.
+fn admin(server: &Server, arguments: &[&str]) -> Result<(i32, String)> {
+    let output = server.admin_output(arguments)?;
+    Ok((output.status.code().context("ended by a signal")?, output.stdout + &output.stderr))
+}
+
+fn json(server: &Server, arguments: &[&str]) -> Result<Value> {
+    let mut all = arguments.to_vec();
+    all.extend(["--output", "json"]);
+    Ok(serde_json::from_str(&server.admin(&all)?)?)
+}
+
+#[test]
+fn creating_a_topic_again_is_fine_and_with_other_settings_names_what_differs() -> Result<()> {
+    let server = Server::start()?;
+    let create = ["topic", "create", "orders", "--type", "FIFO", "--queues", "4", "--promise", "Written"];
+    assert_eq!(admin(&server, &create)?.0, 0);
+    let (code, said) = admin(&server, &create)?;
+    assert_eq!(code, 0);
+    assert!(said.contains("exists already"), "{said}");
+    let (code, said) = admin(&server, &["topic", "create", "orders", "--type", "fifo", "--queues", "5"])?;
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("queues") && said.contains("promise"), "{said}");
+    let shown = json(&server, &["topic", "show", "orders"])?;
+    assert_eq!(shown["type"], "fifo");
+    assert_eq!(shown["queues"], 4);
+    assert_eq!(shown["promise"], "written");
+    assert_eq!(shown["ranges"].as_array().map(Vec::len), Some(4));
+    Ok(())
+}
+
+#[test]
+fn a_topic_is_changed_listed_and_deleted() -> Result<()> {
+    let server = Server::start()?;
+    server.admin(&["topic", "create", "a", "--retention", "24h"])?;
+    server.admin(&["topic", "create", "b", "--namespace", "other"])?;
+    server.admin(&["topic", "update", "a", "--queues", "16", "--permission", "r", "--retention", "default"])?;
+    let listed = json(&server, &["topic", "list"])?;
+    let names: Vec<&str> = listed.as_array().unwrap().iter().filter_map(|topic| topic["name"].as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(listed[0]["queues"], 16);
+    assert_eq!(listed[0]["permission"], "r");
+    assert_eq!(listed[0]["retention"], Value::Null);
+    assert_eq!(json(&server, &["topic", "list", "--namespace", "other"])?.as_array().map(Vec::len), Some(1));
+    // Queues cannot shrink: messages would have no place.
+    let (code, said) = admin(&server, &["topic", "update", "a", "--queues", "2"])?;
+    assert!([2, 4].contains(&code), "{code}: {said}");
+    server.admin(&["topic", "delete", "a"])?;
+    assert_eq!(admin(&server, &["topic", "show", "a"])?.0, 3);
+    assert_eq!(admin(&server, &["topic", "delete", "a"])?.0, 3);
+    Ok(())
+}
+
+#[test]
+fn a_group_keeps_every_setting_it_was_given() -> Result<()> {
+    let server = Server::start()?;
+    let created = json(
+        &server,
+        &[
+            "group",
+            "create",
+            "billing",
+            "--ordered",
+            "--max-attempts",
+            "3",
+            "--start",
+            "latest",
+            "--backoff",
+            "exponential:1s,1m,2",
+            "--consume-timeout",
+            "5m",
+        ],
+    )?;
+    assert_eq!(created["created"], true);
+    let shown = json(&server, &["group", "show", "billing"])?;
+    assert_eq!(shown["ordered"], true);
+    assert_eq!(shown["max_attempts"], 3);
+    assert_eq!(shown["start"], "latest");
+    assert_eq!(shown["backoff"], "exponential:1s,1m,2");
+    assert_eq!(shown["consume_timeout"], "5m");
+    server.admin(&["group", "update", "billing", "--ordered=false", "--backoff", "1s,10s"])?;
+    let shown = json(&server, &["group", "show", "billing"])?;
+    assert_eq!(shown["ordered"], false);
+    assert_eq!(shown["backoff"], "1s,10s");
+    assert_eq!(shown["max_attempts"], 3);
+    let (code, said) = admin(&server, &["group", "create", "billing", "--max-attempts", "4"])?;
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("attempts"), "{said}");
+    server.admin(&["group", "create", "plain"])?;
+    assert_eq!(json(&server, &["group", "show", "plain"])?["ordered"], Value::Null);
+    assert_eq!(json(&server, &["group", "list"])?.as_array().map(Vec::len), Some(2));
+    server.admin(&["group", "delete", "plain"])?;
+    assert_eq!(admin(&server, &["group", "lag", "plain"])?.0, 3);
+    Ok(())
+}
+
+#[test]
+fn what_is_no_valid_value_is_a_usage_error_and_says_what_is() -> Result<()> {
+    let server = Server::start()?;
+    for (arguments, word) in [
+        (&["topic", "create", "t", "--type", "ordered"][..], "fifo"),
+        (&["topic", "create", "t", "--queues", "0"], "queue"),
+        (&["topic", "create", "t", "--queues", "1025"], "1024"),
+        (&["topic", "create", "a b"], "characters"),
+        (&["topic", "create", "t", "--retention", "soon"], "72h"),
+        (&["group", "create", "g", "--max-attempts", "0"], "attempt"),
+        (&["group", "create", "g", "--start", "yesterday"], "earliest"),
+    ] {
+        let (code, said) = admin(&server, arguments)?;
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        assert!(said.contains(word), "{arguments:?}: {said}");
+    }
+    assert_eq!(json(&server, &["topic", "list"])?.as_array().map(Vec::len), Some(0));
+    Ok(())
+}
+
+#[test]
+fn status_tells_the_log_positions_in_their_order() -> Result<()> {
+    let server = Server::start()?;
+    server.admin(&["topic", "create", "t"])?;
+    let status = json(&server, &["status"])?;
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["topics"], 1);
+    let shard = &status["shards"][0];
+    let position = |name: &str| shard[name].as_u64().unwrap();
+    assert!(position("durable_position") > 0);
+    assert!(position("accepted_position") >= position("written_position"));
+    assert!(position("written_position") >= position("durable_position"));
+    assert!(position("durable_position") >= position("folded_position"));
+    assert_eq!(shard["accepting"], true);
+    Ok(())
+}
+
+#[test]
+fn nobody_there_is_told_from_a_refusal() {
+    // Port 1 of the loopback: nothing listens there.
+    let output = bolide(&["admin", "status", "--address", "127.0.0.1:1"], &[]);
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("127.0.0.1:1"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn config_print_tells_where_each_value_comes_from() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("bolide.yaml");
+    std::fs::write(&file, "storage:\n  retention_age: 24h\nserver:\n  http: 127.0.0.1:1\n")?;
+    let output = bolide(
+        &["config", "print", "--output", "json", "--listen", "127.0.0.1:3"],
+        &[("BOLIDE_CONFIG", file.to_str().unwrap()), ("BOLIDE_SERVER_HTTP", "127.0.0.1:2")],
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let settings: Value = serde_json::from_slice(&output.stdout)?;
+    let find = |key: &str| settings.as_array().unwrap().iter().find(|setting| setting["key"] == key).unwrap().clone();
+    assert_eq!(find("storage.retention_age")["value"], "24h");
+    assert!(find("storage.retention_age")["origin"].as_str().unwrap().starts_with("file "));
+    assert_eq!(find("server.http")["value"], "127.0.0.1:2");
+    assert_eq!(find("server.http")["origin"], "environment BOLIDE_SERVER_HTTP");
+    assert_eq!(find("server.listen")["origin"], "flag --listen");
+    assert_eq!(find("server.internal")["origin"], "default");
+    Ok(())
+}
+
+#[test]
+fn an_unknown_setting_stops_the_start_and_names_the_nearest_one() {
+    let output = bolide(&["standalone", "--listen", "127.0.0.1:0"], &[("BOLIDE_STORAGE_RETENTION_AG", "1h")]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("BOLIDE_STORAGE_RETENTION_AG") && said.contains("BOLIDE_STORAGE_RETENTION_AGE"), "{said}");
+}
+
+#[test]
+fn a_second_process_on_the_same_data_is_refused_and_told_who_has_it() -> Result<()> {
+    let server = Server::start()?;
+    let data = server.data_dir();
+    let free = "127.0.0.1:0";
+    let output = bolide(
+        &["standalone", "--data", data.to_str().unwrap(), "--listen", free, "--internal", free, "--http", free],
+        &[],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    let pid = server.pid().context("running")?.to_string();
+    assert!(said.contains(&pid), "the holder {pid} is not named: {said}");
+    Ok(())
+}
+
+#[test]
+fn a_setting_from_the_environment_reaches_the_server() -> Result<()> {
+    let server = ServerOptions::default().env("BOLIDE_LIMITS_MAX_TOPICS", "1").start()?;
+    server.admin(&["topic", "create", "a"])?;
+    let (code, said) = admin(&server, &["topic", "create", "b"])?;
+    assert_eq!(code, 4, "{said}");
+    Ok(())
+}
