@@ -65,13 +65,14 @@ fn terms() -> Terms {
         let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
         ((*group).to_owned(), GroupTerms { topic: (*topic).to_owned(), tags, max_attempts: MAX_ATTEMPTS_LEAST })
     });
-    Terms { groups: groups.collect(), session_us: SESSION_CERTAIN_US, drained: false }
+    Terms { groups: groups.collect(), session_us: SESSION_CERTAIN_US, drained: false, forgets: false }
 }
 
 async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), String> {
     let machine = Machine::new(seed, entropy)?;
     let process = machine.start().await?;
     recorder.event(Event::Started);
+    recorder.update_terms(|terms| terms.forgets = machine.flavour == Flavour::Forgetful);
     let mut world = World {
         machine,
         process: Some(process),
@@ -111,9 +112,6 @@ async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), S
         GROUPS.iter().map(|(group, topic, ..)| ((*group).to_owned(), (*topic).to_owned())).collect();
     let lasting = LEASE_MAX + BACKOFF_MAX + SESSION + Duration::from_secs(2) + Duration::from_millis(world.lost_ms);
     drain(&stage, &groups, lasting).await?;
-    // What left the log before anybody took it is not missing.
-    let forgetful = world.machine.flavour == Flavour::Forgetful;
-    recorder.update_terms(|terms| terms.drained &= !forgetful);
     world.finish().await
 }
 
