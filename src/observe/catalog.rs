@@ -134,9 +134,6 @@ pub const CONSUMER_QUEUEING_LATENCY: MetricDef = gauge(
     GROUP_TOPIC_RETRY,
     "Age of the oldest message that could be delivered now.",
 );
-/// Clients of a group.
-pub const CONSUMER_CONNECTIONS: MetricDef =
-    gauge("rocketmq_consumer_connections", "", &["consumer_group"], "Live clients of a consumer group.");
 /// Disk use of the data directory.
 pub const STORAGE_SIZE: MetricDef = gauge(
     "rocketmq_storage_size",
@@ -277,7 +274,6 @@ pub const ALL: &[&MetricDef] = &[
     &CONSUMER_INFLIGHT_MESSAGES,
     &CONSUMER_READY_MESSAGES,
     &CONSUMER_QUEUEING_LATENCY,
-    &CONSUMER_CONNECTIONS,
     &STORAGE_SIZE,
     &STORAGE_FLUSH_BEHIND,
     &STORAGE_DISPATCH_BEHIND,
