@@ -135,7 +135,12 @@ fn too_many_bytes_in_flight_are_told_to_come_later() -> Result<()> {
         let options = ServerOptions::default().env("BOLIDE_LIMITS_MAX_SEND_IN_FLIGHT", "1MiB");
         let wire = Wire::start(options).await?;
         wire.create_topic(send::NORMAL, admin::TopicType::Normal, admin::Permission::ReadWrite).await?;
-        let large = || send::send(vec![bolide::wire::rocketmq::Message { body: vec![1; 900_000].into(), ..send::message(send::NORMAL) }]);
+        let large = || {
+            send::send(vec![bolide::wire::rocketmq::Message {
+                body: vec![1; 900_000].into(),
+                ..send::message(send::NORMAL)
+            }])
+        };
         // One alone always fits; of many at once some must be refused, and those are not stored.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         loop {

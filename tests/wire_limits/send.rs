@@ -119,7 +119,12 @@ fn request_and_topic() -> Vec<Row> {
         refused("send 2: topic with a dot", send(vec![message("a.b")]), 40002),
         refused("send 2: topic with an umlaut", send(vec![message("täg")]), 40002),
         refused("send 2: topic of 128 characters", send(vec![message(&"t".repeat(128))]), 40002),
-        refused_saying("send 2: topic of 127 characters is legal", send(vec![message(&longest)]), 40402, &unknown(&longest)),
+        refused_saying(
+            "send 2: topic of 127 characters is legal",
+            send(vec![message(&longest)]),
+            40402,
+            &unknown(&longest),
+        ),
         refused_saying("send 16: unknown topic", send(vec![message("%a|B_9-")]), 40402, &unknown("%a|B_9-")),
         refused("send 16: topic without write permission", send(vec![message(READ_ONLY)]), 40300),
         refused("send 3: two topics in one request", send(vec![message(NORMAL), other]), 40016),
@@ -192,7 +197,9 @@ fn time_and_group() -> Vec<Row> {
             system.orphaned_transaction_recovery_duration = Some(prost_types::Duration { seconds, nanos });
         })
     };
-    let due = |name: &str, topic: &str, ahead: i64, code: i32| refused(name, send(vec![message(topic)]), code).due_in_ms(ahead);
+    let due = |name: &str, topic: &str, ahead: i64, code: i32| {
+        refused(name, send(vec![message(topic)]), code).due_in_ms(ahead)
+    };
     let group = |group: &str| with(|_, system| system.message_group = Some(group.to_owned()));
     vec![
         refused("send 12: orphan duration of 3601 s", orphan(3601, 0), 40000),
@@ -222,11 +229,15 @@ fn order_of_checks() -> Vec<Row> {
     type Fault = (&'static str, i32, fn(&mut v2::Message, &mut v2::SystemProperties));
     let faults: [Fault; 10] = [
         ("empty body", 41302, |message, _| message.body = Default::default()),
-        ("129 properties", 43101, |message, _| message.user_properties = (0..129).map(|n| (format!("p{n}"), String::new())).collect()),
+        ("129 properties", 43101, |message, _| {
+            message.user_properties = (0..129).map(|n| (format!("p{n}"), String::new())).collect()
+        }),
         ("reserved key", 40007, |message, _| drop(message.user_properties.insert("TAGS".to_owned(), String::new()))),
         ("blank tag", 40004, |_, system| system.tag = Some(" ".to_owned())),
         ("blank key", 40005, |_, system| system.keys = vec![" ".to_owned()]),
-        ("too many bytes", 43101, |message, _| drop(message.user_properties.insert("w".to_owned(), "w".repeat(PROPERTIES_BYTES_MAX)))),
+        ("too many bytes", 43101, |message, _| {
+            drop(message.user_properties.insert("w".to_owned(), "w".repeat(PROPERTIES_BYTES_MAX)))
+        }),
         ("blank id", 40009, |_, system| system.message_id = String::new()),
         ("orphan duration", 40000, |_, system| {
             system.message_type = v2::MessageType::Transaction as i32;
@@ -274,10 +285,16 @@ fn types() -> Vec<Row> {
             });
         }
     }
-    let says = |kind: v2::MessageType| move |_: &mut v2::Message, system: &mut v2::SystemProperties| system.message_type = kind as i32;
+    let says = |kind: v2::MessageType| {
+        move |_: &mut v2::Message, system: &mut v2::SystemProperties| system.message_type = kind as i32
+    };
     rows.push(row("send 15: says FIFO and has no group", with(says(v2::MessageType::Fifo)), Expect::Stored(1)));
     rows.push(row("send 15: says DELAY and has no time", with(says(v2::MessageType::Delay)), Expect::Stored(1)));
-    rows.push(refused("send 15: says FIFO, has no group, FIFO topic", with_on(FIFO, says(v2::MessageType::Fifo)), 40014));
+    rows.push(refused(
+        "send 15: says FIFO, has no group, FIFO topic",
+        with_on(FIFO, says(v2::MessageType::Fifo)),
+        40014,
+    ));
     let both = with_on(FIFO, |_, system| {
         system.message_group = Some("g".to_owned());
         system.delivery_timestamp = Some(in_millis(60_000));
