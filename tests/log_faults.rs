@@ -29,6 +29,7 @@ const OPENING_BYTES: u64 = 64 + 32;
 struct Seen {
     durable: Mutex<Vec<Frame>>,
     failure: Mutex<Option<String>>,
+    panics: AtomicBool,
     is_full: AtomicBool,
     emptied: Notify,
 }
@@ -36,6 +37,7 @@ struct Seen {
 impl FrameListener for Seen {
     fn reached(&self, rung: Rung, frame: &Frame) {
         assert_eq!(rung, Rung::Durable, "nobody wanted to know of written frames");
+        assert!(!self.panics.load(Ordering::Relaxed), "a listener that panics");
         self.durable.lock().push(frame.clone());
     }
 
@@ -200,6 +202,16 @@ async fn a_failed_sync_is_never_followed_by_another_one() {
     running.log.close().await;
     assert_eq!(disk.calls(Call::Sync), syncs, "a sync that would succeed now proves nothing about the one that failed");
     assert_eq!(running.log.stats().durable_end, LogPosition(64 + OPENING_BYTES));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_panics_leaves_nobody_waiting() {
+    let disk = MemoryFiles::new(23);
+    let running = Running::start(&disk).await;
+    running.seen.panics.store(true, Ordering::Relaxed);
+    assert_eq!(running.store(1).await, Err(ShardFailed));
+    assert_eq!(running.failure(), "the appender panicked");
+    running.log.close().await;
 }
 
 #[tokio::test(start_paused = true)]

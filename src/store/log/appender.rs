@@ -5,10 +5,12 @@
 //! with one exception: a write that found no space had not been synced, and may be written again at the same place.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 
 use crate::model::position::{FrameIndex, LogPosition, Term, UnitSeq};
 use crate::model::time::Timestamp;
@@ -58,7 +60,16 @@ impl fmt::Debug for Appender {
 
 impl Appender {
     /// Runs until the queue has ended and is empty, or until the log failed.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
+        let (shared, marks, listener) = (self.shared.clone(), self.marks.clone(), self.listener.clone());
+        // A panic (the listener's, as likely as not) must not leave everyone waiting for ever.
+        if AssertUnwindSafe(self.work()).catch_unwind().await.is_err() {
+            fail(&shared, &marks, listener.as_ref(), "the appender panicked".to_owned());
+        }
+        shared.pool.close();
+    }
+
+    async fn work(mut self) {
         let mut batch = Batch::default();
         loop {
             if !self.listener.has_room() {
@@ -82,14 +93,10 @@ impl Appender {
                 Taken::Nothing => self.shared.queue.wait().await,
             }
         }
-        self.shared.pool.close();
     }
 
     fn fail(&self, cause: String) {
-        tracing::error!(cause, "the log failed: nothing is accepted any more until the process has been restarted");
-        self.shared.queue.end(AppendError::Failed(cause.clone()));
-        self.marks.fail();
-        self.listener.failed(&cause);
+        fail(&self.shared, &self.marks, self.listener.as_ref(), cause);
     }
 
     /// While there is nothing else to do: writes zeros ahead in a segment that was not filled when it was made.
@@ -217,6 +224,13 @@ impl Appender {
         self.tail.filled = u64::MAX;
         Ok(())
     }
+}
+
+fn fail(shared: &Shared, marks: &Watermarks, listener: &dyn FrameListener, cause: String) {
+    tracing::error!(cause, "the log failed: nothing is accepted any more until the process has been restarted");
+    shared.queue.end(AppendError::Failed(cause.clone()));
+    marks.fail();
+    listener.failed(&cause);
 }
 
 fn is_no_space(error: &std::io::Error) -> bool {

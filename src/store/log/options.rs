@@ -26,7 +26,7 @@ pub struct LogOptions {
     /// Segments ready ahead of the tail. Default 1.
     pub prepared_segments: usize,
     /// Zeros written to the first segment of a new log before it is used; the rest follows while nothing else is to do.
-    /// Default 2 MiB.
+    /// Default 8 MiB.
     pub first_fill_bytes: u64,
     /// From this used part of the disk on, new messages are refused. Default 0.90.
     pub disk_high_watermark: f64,
@@ -46,7 +46,7 @@ impl Default for LogOptions {
             queue_bytes_max: 64 * 1024 * 1024,
             cache_bytes: 32 * 1024 * 1024,
             prepared_segments: 1,
-            first_fill_bytes: 2 * MIB,
+            first_fill_bytes: 8 * MIB,
             disk_high_watermark: 0.90,
             disk_low_watermark: 0.88,
             disk_reserve_bytes: 192 * MIB,

@@ -25,7 +25,7 @@ pub(super) const SPARE_NAME: &str = "spare.tmp";
 const NEXT_NAME: &str = "next.tmp";
 
 /// Zeros written and synced at a time: small, so that the appender's own sync never waits for much.
-const FILL_CHUNK_BYTES: u64 = 256 * 1024;
+const FILL_CHUNK_BYTES: u64 = 512 * 1024;
 /// Left to others after each chunk.
 const FILL_PAUSE: Duration = Duration::from_millis(2);
 /// Between attempts that failed.
