@@ -12,7 +12,7 @@ pub struct Mutant {
     pub apply: fn(&mut History) -> bool,
 }
 
-pub const MUTANTS: [Mutant; 11] = [
+pub const MUTANTS: [Mutant; 12] = [
     Mutant { name: "an acknowledged send is dropped", promise: "no acknowledged send is missing", apply: drop_a_send },
     Mutant {
         name: "an acked message comes back",
@@ -23,6 +23,11 @@ pub const MUTANTS: [Mutant; 11] = [
         name: "a stale handle is answered OK",
         promise: "an expired or superseded handle is refused",
         apply: accept_a_stale_handle,
+    },
+    Mutant {
+        name: "a message is overlooked",
+        promise: "an empty receive means that nothing was deliverable",
+        apply: overlook_a_message,
     },
     Mutant {
         name: "two sends get one offset",
@@ -460,4 +465,37 @@ fn accept_a_stranger(history: &mut History) -> bool {
         }
     }
     false
+}
+
+/// An empty receive, just before the receive that got a message first.
+fn overlook_a_message(history: &mut History) -> bool {
+    let once = ids_sent_once(history);
+    let sent = history.calls.iter().find_map(|call| match (&call.request, &call.answer) {
+        (Request::Send { topic, messages }, Answer::Sent(results)) => {
+            let first = messages.first().filter(|message| once.contains(&message.id) && results[0].is_ok())?;
+            let group =
+                history.terms.groups.iter().find(|(_, group)| group.topic == *topic && group.takes(&first.tag))?;
+            Some((topic.clone(), group.0.clone(), call.end_us?))
+        }
+        _ => None,
+    });
+    let Some((topic, group, end_us)) = sent else { return false };
+    history.events.clear();
+    // All that the group did and might excuse the answer is made later.
+    for call in &mut history.calls {
+        if matches!(&call.request, Request::Receive(receive) if receive.group == group) {
+            call.begin_us = call.begin_us.max(end_us + 20);
+        }
+    }
+    let lease = super::Lease::Fixed { invisible_us: 1 };
+    let request = Request::Receive(ReceiveRequest { group, topic, lease, attempt_id: None });
+    let answer = Answer::Received { messages: Vec::new(), complete: true };
+    history.calls.push(Call {
+        client: "liar".to_owned(),
+        begin_us: end_us + 2,
+        end_us: Some(end_us + 10),
+        request,
+        answer,
+    });
+    true
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bolide::broker::api::{CatalogError, GroupSpec, TopicSpec};
+use bolide::broker::Broker;
+use bolide::broker::api::{CatalogError, GroupSpec, Publish, TopicSpec};
 use bolide::model::group::Backoff;
+use bolide::model::message::NewMessage;
 use bolide::model::name::{GroupName, TopicName};
 use bolide::model::topic::Promise;
 use bolide::runtime::entropy::Entropy;
@@ -31,6 +33,7 @@ const MAX_ATTEMPTS_LEAST: u32 = 3;
 const GROUPS: [(&str, &str, &[&str], usize); 3] =
     [("all", "one", &[], 2), ("some", "one", &["A", "B"], 1), ("two", "two", &[], 2)];
 const TOPICS: [&str; 2] = ["one", "two"];
+const SHORT_LIVED: &str = "short-lived";
 const PRODUCERS: usize = 2;
 
 /// Note of a history whose log lost segments.
@@ -80,6 +83,7 @@ async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), S
         recorder: recorder.clone(),
         topics: Vec::new(),
         lost_ms: 0,
+        short_lived_is_gone: false,
     };
     world.create_catalogue().await?;
     let net = world.machine.net.clone();
@@ -144,6 +148,8 @@ struct World {
     topics: Vec<(TopicName, u32)>,
     /// Milliseconds by which the server's clock was set back, together.
     lost_ms: u64,
+    /// The deletion of the short-lived topic was acknowledged, and nothing was done with that name since.
+    short_lived_is_gone: bool,
 }
 
 impl World {
@@ -181,7 +187,7 @@ impl World {
         Backoff::Exponential { initial, max: BACKOFF_MAX, multiplier: 2.0 }
     }
 
-    fn broker(&self) -> Result<bolide::broker::Broker, String> {
+    fn broker(&self) -> Result<Broker, String> {
         self.process.as_ref().map(|process| process.broker.clone()).ok_or_else(|| "no process".to_owned())
     }
 
@@ -287,6 +293,9 @@ impl World {
                 ));
             }
         }
+        if self.short_lived_is_gone && process.broker.topic(&TopicName::trusted("", SHORT_LIVED)).is_some() {
+            return Err("a topic whose deletion was acknowledged is back".to_owned());
+        }
         self.process = Some(process);
         Ok(())
     }
@@ -390,20 +399,36 @@ impl World {
                 };
                 broker.update_group(&GroupName::trusted("", group), spec).await.map(drop)
             }
-            _ => {
-                let name = TopicName::trusted("", "short-lived");
-                let created = broker.create_topic(name.clone(), TopicSpec::default()).await;
-                match created {
-                    Ok(_) => broker.delete_topic(&name).await,
-                    Err(error) => Err(error),
-                }
-            }
+            _ => self.create_fill_and_delete(&broker).await?,
         };
         match outcome {
             // A disk that breaks meanwhile is no administrator's fault.
             Ok(()) | Err(CatalogError::ShardFailed | CatalogError::Overloaded) => Ok(()),
             Err(error) => Err(format!("an administrator was refused: {error}")),
         }
+    }
+
+    /// A topic of that name comes and goes; what an earlier one held never shows in a later one.
+    async fn create_fill_and_delete(&mut self, broker: &Broker) -> Result<Result<(), CatalogError>, String> {
+        let name = TopicName::trusted("", SHORT_LIVED);
+        let is_new = broker.topic(&name).is_none();
+        self.short_lived_is_gone = false;
+        if let Err(error) = broker.create_topic(name.clone(), TopicSpec::default()).await {
+            return Ok(Err(error));
+        }
+        let spans = broker.queue_spans(&name).unwrap_or_default();
+        if is_new && spans.iter().any(|span| span.first != span.next) {
+            return Err(format!("a new topic begins with what an earlier one held: {spans:?}"));
+        }
+        let message = NewMessage { message_id: "short".to_owned(), body_bytes: 1, ..NewMessage::default() };
+        // Whether it is stored is not the question here.
+        let _ = broker.publish(Publish { topic: name.clone(), messages: vec![message; 3] }).await;
+        if self.entropy.below(3) == 0 {
+            return Ok(Ok(()));
+        }
+        let deleted = broker.delete_topic(&name).await;
+        self.short_lived_is_gone = deleted.is_ok();
+        Ok(deleted)
     }
 
     async fn calm_down(&mut self) -> Result<(), String> {

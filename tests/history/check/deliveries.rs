@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::{Answer, Call, Request};
 use super::Violation;
 use super::view::{Outcome, View};
 
@@ -90,4 +91,68 @@ pub fn a_group_gets_only_what_its_filter_takes(view: &View<'_>) -> Result<(), Vi
         }
     }
     Ok(())
+}
+
+/// Around the end of a process a receive may end empty: it was told to go, or it met a process that was not there yet.
+const END_MARGIN_US: u64 = 2_000_000;
+
+/// "Nothing" means that nothing was deliverable to the group during the whole receive. Judged for messages of which it is
+/// certain: acknowledged before the receive began, and taken by no receive that may have been there first.
+pub fn an_empty_receive_means_that_nothing_was_deliverable(view: &View<'_>) -> Result<(), Violation> {
+    const PROMISE: &str = "an empty receive means that nothing was deliverable";
+    if view.history.terms.forgets {
+        return Ok(());
+    }
+    for (group, terms) in &view.history.terms.groups {
+        let first_taken = first_taken(view, group);
+        let lost = view.history.calls.iter().filter(|call| receives(call, group) && !is_whole(call));
+        let first_lost_us = lost.map(|call| call.begin_us).min().unwrap_or(u64::MAX);
+        for call in view.history.calls.iter().filter(|call| receives(call, group) && is_whole(call)) {
+            let Some(end_us) = call.end_us.filter(|&end_us| call.deliveries().is_empty() && end_us < first_lost_us)
+            else {
+                continue;
+            };
+            if view.ends_within(call.begin_us.saturating_sub(END_MARGIN_US), end_us) {
+                continue;
+            }
+            let overlooked = view.sends.iter().find(|send| {
+                let Outcome::Stored(offset) = send.outcome else { return false };
+                let known_us = send.call.end_us.unwrap_or(u64::MAX);
+                let taken_us = first_taken.get(&(send.message.id.as_str(), offset)).copied().unwrap_or(u64::MAX);
+                send.topic == terms.topic
+                    && terms.takes(&send.message.tag)
+                    && known_us < call.begin_us
+                    && taken_us > end_us
+            });
+            if let Some(send) = overlooked {
+                let id = send.message.id.as_str();
+                let finding = format!(
+                    "{id} was there from {} ms on, and group {group} got nothing from {} to {} ms",
+                    send.call.end_us.unwrap_or(0) / 1000,
+                    call.begin_us / 1000,
+                    end_us / 1000,
+                );
+                return Err(Violation::new(PROMISE, finding, &[id]));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn receives(call: &Call, group: &str) -> bool {
+    matches!(&call.request, Request::Receive(receive) if receive.group == group)
+}
+
+fn is_whole(call: &Call) -> bool {
+    matches!(call.answer, Answer::Received { complete: true, .. } | Answer::Refused(_))
+}
+
+/// Begin of the first receive of a group that got a copy, by id and offset.
+fn first_taken<'a>(view: &View<'a>, group: &str) -> BTreeMap<(&'a str, i64), u64> {
+    let mut first: BTreeMap<(&str, i64), u64> = BTreeMap::new();
+    for delivered in view.deliveries.iter().filter(|delivered| delivered.receive.group == group) {
+        let begin_us = first.entry((&delivered.got.id, delivered.got.offset)).or_insert(u64::MAX);
+        *begin_us = (*begin_us).min(delivered.call.begin_us);
+    }
+    first
 }

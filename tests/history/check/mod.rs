@@ -79,7 +79,7 @@ fn slice_of(call: &Call, about: &[String]) -> Option<String> {
 type Promise = for<'a> fn(&View<'a>) -> Result<(), Violation>;
 
 /// Every promise, in the order in which they are checked: what explains other violations comes first.
-pub const PROMISES: [Promise; 14] = [
+pub const PROMISES: [Promise; 15] = [
     deliveries::every_delivered_message_was_sent_and_has_its_bytes,
     deliveries::a_refused_send_stored_nothing,
     deliveries::one_send_stores_one_copy,
@@ -91,6 +91,7 @@ pub const PROMISES: [Promise; 14] = [
     settles::a_foreign_handle_is_refused,
     leases::no_two_live_leases_of_one_message,
     leases::attempts_never_decrease_within_a_process_life,
+    deliveries::an_empty_receive_means_that_nothing_was_deliverable,
     dead_letters::dead_letters_are_stored_once,
     dead_letters::dead_letters_come_after_the_last_attempt_or_a_forward,
     sends::no_acknowledged_send_is_missing,

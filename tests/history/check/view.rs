@@ -208,6 +208,11 @@ impl<'a> View<'a> {
         self.ends.iter().filter(|&&end| end <= at_us).count()
     }
 
+    /// Whether a process was ending or ended between two instants.
+    pub fn ends_within(&self, from_us: u64, to_us: u64) -> bool {
+        self.ends.iter().any(|end| (from_us..=to_us).contains(end))
+    }
+
     /// Microseconds by which the server's clock ran ahead of ours at most, between two instants.
     pub fn gained(&self, from_us: u64, to_us: u64) -> u64 {
         self.moved(from_us, to_us, 1)
