@@ -95,6 +95,9 @@ pub fn a_group_gets_only_what_its_filter_takes(view: &View<'_>) -> Result<(), Vi
 
 /// Around the end of a process a receive may end empty: it was told to go, or it met a process that was not there yet.
 const END_MARGIN_US: u64 = 2_000_000;
+/// Longest time that a receive of these histories waits at the server, and longest that a lease of them lasts unseen.
+const WAIT_US_MAX: u64 = 5_000_000;
+const LEASE_US_MAX: u64 = 60_000_000;
 
 /// "Nothing" means that nothing was deliverable to the group during the whole receive. Judged for messages of which it is
 /// certain: acknowledged before the receive began, and taken by no receive that may have been there first.
@@ -106,23 +109,25 @@ pub fn an_empty_receive_means_that_nothing_was_deliverable(view: &View<'_>) -> R
     for (group, terms) in &view.history.terms.groups {
         let first_taken = first_taken(view, group);
         let lost = view.history.calls.iter().filter(|call| receives(call, group) && !is_whole(call));
-        let first_lost_us = lost.map(|call| call.begin_us).min().unwrap_or(u64::MAX);
+        let lost_us: Vec<u64> = lost.map(|call| call.begin_us).collect();
+        let may_have_taken = |from_us: u64, to_us: u64| lost_us.iter().any(|at_us| (from_us..=to_us).contains(at_us));
         for call in view.history.calls.iter().filter(|call| receives(call, group) && is_whole(call)) {
-            let Some(end_us) = call.end_us.filter(|&end_us| call.deliveries().is_empty() && end_us < first_lost_us)
-            else {
-                continue;
-            };
+            let Some(end_us) = call.end_us.filter(|_| call.deliveries().is_empty()) else { continue };
             if view.ends_within(call.begin_us.saturating_sub(END_MARGIN_US), end_us) {
                 continue;
             }
             let overlooked = view.sends.iter().find(|send| {
                 let Outcome::Stored(offset) = send.outcome else { return false };
                 let known_us = send.call.end_us.unwrap_or(u64::MAX);
+                // A receive whose answer was lost may hold it, if it was there at the time and its lease may still last.
+                let from_us =
+                    send.call.begin_us.saturating_sub(WAIT_US_MAX).max(call.begin_us.saturating_sub(LEASE_US_MAX));
                 let taken_us = first_taken.get(&(send.message.id.as_str(), offset)).copied().unwrap_or(u64::MAX);
                 send.topic == terms.topic
                     && terms.takes(&send.message.tag)
                     && known_us < call.begin_us
                     && taken_us > end_us
+                    && !may_have_taken(from_us, end_us)
             });
             if let Some(send) = overlooked {
                 let id = send.message.id.as_str();

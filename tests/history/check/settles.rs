@@ -47,7 +47,7 @@ pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(),
             for settle in held.settles.iter().filter(|settle| settle.ok()) {
                 let begin_us = settle.call.begin_us;
                 let id = held.got.id.as_str();
-                if latest_end_us(view, held, begin_us).is_some_and(|end| end < begin_us) {
+                if latest_end_us(view, held, settle).is_some_and(|end| end < begin_us) {
                     let finding = format!(
                         "{id}: {:?} at {} ms was OK although attempt {} had expired",
                         settle.kind,
@@ -89,8 +89,9 @@ pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(),
     Ok(())
 }
 
-/// Latest instant at which the lease can have ended, seen from `now_us`; `None` when nothing bounds it.
-fn latest_end_us(view: &View<'_>, held: &Delivered<'_>, now_us: u64) -> Option<u64> {
+/// Latest instant at which the lease can have ended for a call that uses its handle; `None` when nothing bounds it.
+fn latest_end_us(view: &View<'_>, held: &Delivered<'_>, used: &Settle<'_>) -> Option<u64> {
+    let now_us = used.call.begin_us;
     let super::super::Lease::Fixed { invisible_us } = held.receive.lease else { return None };
     let mut end_us = held.latest() + invisible_us;
     for settle in &held.settles {
@@ -100,7 +101,7 @@ fn latest_end_us(view: &View<'_>, held: &Delivered<'_>, now_us: u64) -> Option<u
             end_us = end_us.max(settle.call.end_us?.saturating_add(invisible_us));
         }
     }
-    Some(end_us + view.lost(held.earliest(), now_us) + ROUNDING_US)
+    Some(end_us + view.lost(held.earliest(), used.call.end_us.unwrap_or(u64::MAX)) + ROUNDING_US)
 }
 
 /// A handle works for the group it was given to, and for no other.
