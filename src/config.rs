@@ -11,9 +11,7 @@ mod origin;
 pub mod units;
 mod value;
 
-use std::path::PathBuf;
-
-use thiserror::Error;
+pub use origin::{ConfigError, Loaded, Origin, Setting, Sources};
 
 use crate::broker::options::BrokerOptions;
 use crate::console::options::ConsoleOptions;
@@ -21,8 +19,6 @@ use crate::observe::options::ObserveOptions;
 use crate::proxy::operator::options::OperatorOptions;
 use crate::proxy::options::ProxyOptions;
 use crate::store::StoreOptions;
-
-pub use origin::Origin;
 
 /// Every room's options.
 #[derive(Clone, Debug, Default)]
@@ -52,53 +48,6 @@ pub struct TlsFiles {
     pub certificate: Option<String>,
     /// PEM file of its private key.
     pub key: Option<String>,
-}
-
-/// Everything that is wrong with the settings, all of it at once.
-#[derive(Debug, Error)]
-#[error("{}", .problems.join("\n"))]
-pub struct ConfigError {
-    /// One sentence each.
-    pub problems: Vec<String>,
-}
-
-/// Where settings are looked for.
-#[derive(Clone, Debug, Default)]
-pub struct Sources {
-    /// `--config`; when none, `BOLIDE_CONFIG` from the environment.
-    pub file: Option<PathBuf>,
-    /// The environment.
-    pub environment: Vec<(String, String)>,
-    /// Key, value and flag, as given on the command line.
-    pub flags: Vec<(&'static str, String, &'static str)>,
-}
-
-/// One key with its effective value.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    /// `section.key`.
-    pub key: &'static str,
-    /// As one would write it.
-    pub value: String,
-    /// Where it comes from.
-    pub origin: Origin,
-    /// As one would write it.
-    pub default: String,
-    /// Which values are allowed.
-    pub bounds: String,
-    /// What it means.
-    pub help: &'static str,
-}
-
-/// A configuration and how it came about.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The options.
-    pub config: Config,
-    /// Every key in the order of the documentation.
-    pub settings: Vec<Setting>,
-    /// `BOLIDE_…` variables that are none of ours and look like none.
-    pub ignored: Vec<String>,
 }
 
 /// Puts a configuration together.

@@ -186,26 +186,25 @@ fn start_clients(stage: &Stage, run: &str, entropy: &Entropy) -> Vec<tokio::task
     clients
 }
 
-/// Mostly SIGKILL, sometimes SIGTERM; now and then the next process is killed while it recovers.
+/// Mostly SIGKILL, sometimes SIGTERM; now and then the next process is killed while it recovers. Blocks the thread of the
+/// driver; the clients run on others.
 fn end_and_restart(server: &mut Server, recorder: &Recorder, entropy: &Entropy) -> Result<()> {
-    tokio::task::block_in_place(|| {
-        if entropy.below(8) == 0 {
-            recorder.event(Event::Ending("SIGTERM"));
-            let status = server.sigterm()?;
-            ensure!(status.success(), "after SIGTERM the server ended with {status}: {}", server.log_tail(30));
-        } else {
-            recorder.event(Event::Ending("SIGKILL"));
-            server.kill9()?;
-        }
+    if entropy.below(8) == 0 {
+        recorder.event(Event::Ending("SIGTERM"));
+        let status = server.sigterm()?;
+        ensure!(status.success(), "after SIGTERM the server ended with {status}: {}", server.log_tail(30));
+    } else {
+        recorder.event(Event::Ending("SIGKILL"));
+        server.kill9()?;
+    }
+    recorder.event(Event::Ended);
+    while entropy.below(3) == 0 {
+        kill_while_it_starts(server, Duration::from_millis(1 + entropy.below(150)))?;
         recorder.event(Event::Ended);
-        while entropy.below(3) == 0 {
-            kill_while_it_starts(server, Duration::from_millis(1 + entropy.below(150)))?;
-            recorder.event(Event::Ended);
-        }
-        server.start_again()?;
-        recorder.event(Event::Started);
-        Ok(())
-    })
+    }
+    server.start_again()?;
+    recorder.event(Event::Started);
+    Ok(())
 }
 
 fn kill_while_it_starts(server: &Server, after: Duration) -> Result<()> {

@@ -73,7 +73,7 @@ fn problem_of(seed: u64, totals: &Totals) -> Option<String> {
     if outcome.problem.is_some() {
         return outcome.problem;
     }
-    if seed % REPEATED_EVERY == 0 {
+    if seed.is_multiple_of(REPEATED_EVERY) {
         let again = run_watched(seed);
         if again.history.trace_hash() != outcome.history.trace_hash() {
             return Some(first_difference(&outcome, &again));

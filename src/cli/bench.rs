@@ -180,10 +180,13 @@ pub struct LoadArgs {
     /// Counted time
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     duration: Duration,
-    /// Time before the counting begins
-    #[arg(long, default_value = "2s", value_parser = parse_duration)]
-    warmup: Duration,
+    /// Time before the counting begins [default: 2s, or none with --messages]
+    #[arg(long, value_parser = parse_duration)]
+    warmup: Option<Duration>,
 }
+
+/// Warm-up of a load that ends after a time.
+const WARMUP: Duration = Duration::from_secs(2);
 
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
@@ -218,7 +221,7 @@ impl LoadArgs {
             in_flight: self.in_flight,
             rate: self.rate,
             batch: self.batch,
-            warmup: self.warmup,
+            warmup: self.warmup.unwrap_or(if self.messages.is_some() { Duration::ZERO } else { WARMUP }),
             duration: self.messages.is_none().then_some(self.duration),
             messages: self.messages,
             cpu_of: self.common.cpu_of,

@@ -21,6 +21,9 @@ use crate::observe::options::{LogFormat, ObserveOptions};
 /// Target of the RPC spans; nothing else reaches the bridge.
 const RPC: &str = "bolide::rpc";
 
+/// Beginning of the targets of the exporters' own log lines.
+const EXPORTERS: &str = "opentelemetry";
+
 static SPANS: AtomicBool = AtomicBool::new(false);
 
 /// Why logging did not start.
@@ -44,7 +47,12 @@ pub enum InstallError {
 /// # Errors
 /// The filter is malformed, or logging is set up already.
 pub fn install(options: &ObserveOptions, tracer: Option<SdkTracer>) -> Result<(), InstallError> {
-    let filter = EnvFilter::try_new(&options.log_filter)
+    let mut words = options.log_filter.clone();
+    if !words.contains(EXPORTERS) {
+        // Their everyday news (a provider was dropped) is nobody's; their troubles are.
+        words.push_str(",opentelemetry=warn");
+    }
+    let filter = EnvFilter::try_new(words)
         .map_err(|error| InstallError::Filter { filter: options.log_filter.clone(), reason: error.to_string() })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match options.log_format {

@@ -71,8 +71,8 @@ impl Machine {
             entropy: own(),
             begin: Instant::now(),
             skew_ms: 0,
-            segment_bytes: 256 * 1024 << entropy.below(3),
-            flush_bytes: 16 * 1024 << entropy.below(5),
+            segment_bytes: (256 * 1024) << entropy.below(3),
+            flush_bytes: (16 * 1024) << entropy.below(5),
         })
     }
 
@@ -86,7 +86,7 @@ impl Machine {
         let tasks = Tasks::simulated(tokio::runtime::Handle::current(), Entropy::seeded(self.entropy.next_u64()));
         let clock = Clock::anchored(self.wall());
         let log = LogOptions {
-            cache_bytes: 64 * 1024 << self.entropy.below(4),
+            cache_bytes: (64 * 1024) << self.entropy.below(4),
             ..LogOptions::tiny(DATA, self.segment_bytes)
         };
         let options = StoreOptions { log, fold_flush_log_bytes: self.flush_bytes, ..StoreOptions::default() };

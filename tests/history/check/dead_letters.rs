@@ -1,7 +1,7 @@
 //! When and how often a message becomes a dead letter.
 
 use super::Violation;
-use super::view::{Kind, Outcome, View};
+use super::view::{Kind, Outcome, Settle, View};
 
 /// A message that became a dead letter did so once per stored copy, and one that was forwarded with OK did.
 pub fn dead_letters_are_stored_once(view: &View<'_>) -> Result<(), Violation> {
@@ -65,10 +65,15 @@ pub fn dead_letters_come_after_the_last_attempt_or_a_forward(view: &View<'_>) ->
                         .map(|&index| &view.deliveries[index]);
                     again.filter(|again| again.got.at_us < at_us).any(|again| again.earliest() > delivered.latest())
                 };
-                acked |= delivered
-                    .settles
-                    .iter()
-                    .any(|settle| settle.kind == Kind::Ack && settle.ok() && !superseded(settle.call.begin_us));
+                // A delivery that its client had given back before is somebody else's, too.
+                let given_back = |at_us: u64| {
+                    let earlier = |settle: &&Settle<'_>| settle.call.begin_us < at_us && settle.maybe();
+                    delivered.settles.iter().filter(earlier).any(|settle| matches!(settle.kind, Kind::Change { .. }))
+                };
+                acked |= delivered.settles.iter().any(|settle| {
+                    let begin_us = settle.call.begin_us;
+                    settle.kind == Kind::Ack && settle.ok() && !superseded(begin_us) && !given_back(begin_us)
+                });
             }
             if forwarded {
                 continue;

@@ -9,6 +9,9 @@ use super::super::{
 /// One stored copy of a message as its consumers name it.
 pub type CopyKey<'a> = (&'a str, i32, i64);
 
+/// Group, copy, and attempt id with attempt number of a delivery.
+type Family<'a> = (&'a str, CopyKey<'a>, Option<(&'a str, u32)>);
+
 pub struct View<'a> {
     pub history: &'a History,
     pub deliveries: Vec<Delivered<'a>>,
@@ -164,7 +167,7 @@ impl<'a> View<'a> {
 
     fn collect_settles(&mut self) {
         // A family is one delivery, given once or again and again for its attempt id: what is done to one is done to all.
-        let mut families: BTreeMap<(&str, CopyKey<'_>, Option<(&str, u32)>), usize> = BTreeMap::new();
+        let mut families: BTreeMap<Family<'_>, usize> = BTreeMap::new();
         let mut members: Vec<Vec<usize>> = Vec::new();
         let mut handles: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, delivered) in self.deliveries.iter().enumerate() {
