@@ -139,7 +139,7 @@ fn terms(run: &str) -> Terms {
         };
         (format!("{run}-{group}"), terms)
     });
-    Terms { groups: groups.collect(), session_us: 10_000_000, drained: false }
+    Terms { groups: groups.collect(), session_us: 10_000_000, drained: false, forgets: false }
 }
 
 async fn create_catalogue(server: &Server, run: &str) -> Result<()> {

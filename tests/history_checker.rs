@@ -46,7 +46,7 @@ impl Model {
             max_attempts: MAX_ATTEMPTS,
         };
         let groups = [("all".to_owned(), group(&[])), ("some".to_owned(), group(&["A"]))].into();
-        let terms = Terms { groups, session_us: 10_000_000, drained: false };
+        let terms = Terms { groups, session_us: 10_000_000, drained: false, forgets: false };
         Self {
             entropy: Entropy::seeded(seed),
             history: History { terms, ..History::default() },

@@ -13,6 +13,8 @@ use std::time::Instant;
 
 mod history;
 
+#[path = "sim/direct.rs"]
+mod direct;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/process.rs"]
@@ -100,6 +102,7 @@ struct Totals {
     calls: AtomicU64,
     deliveries: AtomicU64,
     ends: AtomicU64,
+    trimmed: AtomicU64,
 }
 
 impl Totals {
@@ -111,17 +114,20 @@ impl Totals {
         self.calls.fetch_add(history.calls.len() as u64, Ordering::Relaxed);
         self.deliveries.fetch_add(deliveries as u64, Ordering::Relaxed);
         self.ends.fetch_add(ends as u64, Ordering::Relaxed);
+        let trimmed = history.events.iter().any(|(_, event)| *event == history::Event::Note(world::TRIMMED.to_owned()));
+        self.trimmed.fetch_add(u64::from(trimmed), Ordering::Relaxed);
     }
 
     fn line(&self, seeds: u64, begin: Instant) -> String {
         let of = |total: &AtomicU64| total.load(Ordering::Relaxed);
         format!(
-            "sim: {}/{seeds} seeds, {:.0} s, {} calls, {} deliveries, {} ends of the process",
+            "sim: {}/{seeds} seeds, {:.0} s, {} calls, {} deliveries, {} ends of the process, {} trimmed logs",
             of(&self.seeds),
             begin.elapsed().as_secs_f64(),
             of(&self.calls),
             of(&self.deliveries),
-            of(&self.ends)
+            of(&self.ends),
+            of(&self.trimmed)
         )
     }
 }

@@ -35,6 +35,8 @@ pub struct Terms {
     pub session_us: u64,
     /// Whether the history ends with a drain of every group and every dead-letter topic.
     pub drained: bool,
+    /// Whether messages may leave by retention before they were consumed.
+    pub forgets: bool,
 }
 
 /// A group and the one topic it reads.

@@ -42,6 +42,7 @@ pub struct Machine {
     pub skew_ms: i64,
     segment_bytes: u64,
     flush_bytes: u64,
+    pub flavour: Flavour,
 }
 
 pub struct Process {
@@ -51,6 +52,17 @@ pub struct Process {
     serving: JoinHandle<()>,
     files: Arc<dyn Files>,
     life: u64,
+}
+
+/// What kind of life a machine leads; some promises hold only in some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// Everything may happen, nothing leaves the log.
+    Full,
+    /// Processes are killed, but power stays and disks work: even a topic that promises `written` loses nothing.
+    KillsOnly,
+    /// A short log on a small disk: messages leave before they were consumed.
+    Forgetful,
 }
 
 /// How a process ends.
@@ -64,6 +76,12 @@ pub enum End {
 impl Machine {
     pub fn new(seed: u64, entropy: &Entropy) -> Result<Self, String> {
         let own = || Entropy::seeded(entropy.next_u64());
+        let flavour = match entropy.below(5) {
+            0 => Flavour::KillsOnly,
+            1 => Flavour::Forgetful,
+            _ => Flavour::Full,
+        };
+        let smallest = if flavour == Flavour::Forgetful { 48 * 1024 } else { 256 * 1024 };
         Ok(Self {
             files: MemoryFiles::new(seed ^ 0x5eed),
             fold: FoldEnv::memory().map_err(|error| error.to_string())?,
@@ -71,8 +89,9 @@ impl Machine {
             entropy: own(),
             begin: Instant::now(),
             skew_ms: 0,
-            segment_bytes: (256 * 1024) << entropy.below(3),
+            segment_bytes: smallest << entropy.below(3),
             flush_bytes: (16 * 1024) << entropy.below(5),
+            flavour,
         })
     }
 
@@ -89,7 +108,11 @@ impl Machine {
             cache_bytes: (64 * 1024) << self.entropy.below(4),
             ..LogOptions::tiny(DATA, self.segment_bytes)
         };
-        let options = StoreOptions { log, fold_flush_log_bytes: self.flush_bytes, ..StoreOptions::default() };
+        let mut options = StoreOptions { log, fold_flush_log_bytes: self.flush_bytes, ..StoreOptions::default() };
+        if self.flavour == Flavour::Forgetful {
+            options.retention.bytes = Some(self.segment_bytes * 3);
+            options.checkpoint_log_bytes = self.segment_bytes << self.entropy.below(4);
+        }
         let life = self.files.lives();
         let files = self.files.life();
         let store = Store::open(options, files.clone(), self.fold.clone(), &clock, tasks.clone())
@@ -180,6 +203,11 @@ async fn wait_until_let_go(files: &Arc<dyn Files>) -> Result<(), String> {
 impl Process {
     pub fn skew_by(&self, millis: i64) {
         self.clock.skew_by(millis);
+    }
+
+    /// Where its log begins.
+    pub fn log_start(&self) -> u64 {
+        self.store.log_start().get()
     }
 
     /// Whether the disk has ended this process.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bolide::broker::api::{CatalogError, GroupSpec, TopicSpec};
 use bolide::model::group::Backoff;
 use bolide::model::name::{GroupName, TopicName};
+use bolide::model::topic::Promise;
 use bolide::runtime::entropy::Entropy;
 use bolide::store::files::memory::{Call, Effect, Ending, Fault};
 use tokio::task::JoinHandle;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::history::check::check;
 use crate::history::workload::{Membership, Pace, Stage, consumer, drain, producer};
 use crate::history::{Event, GroupTerms, History, Recorder, Terms};
-use crate::process::{End, Machine, Process};
+use crate::process::{End, Flavour, Machine, Process};
 
 const LEASE_MAX: Duration = Duration::from_secs(6);
 const BACKOFF_MAX: Duration = Duration::from_millis(1_500);
@@ -31,6 +32,9 @@ const GROUPS: [(&str, &str, &[&str], usize); 3] =
     [("all", "one", &[], 2), ("some", "one", &["A", "B"], 1), ("two", "two", &[], 2)];
 const TOPICS: [&str; 2] = ["one", "two"];
 const PRODUCERS: usize = 2;
+
+/// Note of a history whose log lost segments.
+pub const TRIMMED: &str = "segments have left the log";
 
 /// What a seed led to.
 pub struct Outcome {
@@ -61,13 +65,14 @@ fn terms() -> Terms {
         let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
         ((*group).to_owned(), GroupTerms { topic: (*topic).to_owned(), tags, max_attempts: MAX_ATTEMPTS_LEAST })
     });
-    Terms { groups: groups.collect(), session_us: SESSION_CERTAIN_US, drained: false }
+    Terms { groups: groups.collect(), session_us: SESSION_CERTAIN_US, drained: false, forgets: false }
 }
 
 async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), String> {
     let machine = Machine::new(seed, entropy)?;
     let process = machine.start().await?;
     recorder.event(Event::Started);
+    recorder.update_terms(|terms| terms.forgets = machine.flavour == Flavour::Forgetful);
     let mut world = World {
         machine,
         process: Some(process),
@@ -88,7 +93,7 @@ async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), S
             poll: Duration::from_millis(1_500),
             limit: Duration::from_secs(4),
             auto_renew: true,
-            body_bytes: 300,
+            body_bytes: if world.machine.flavour == Flavour::Forgetful { 1_000 } else { 300 },
         },
         run: format!("s{seed}"),
         stop: stop.clone(),
@@ -163,9 +168,10 @@ impl World {
         let broker = self.broker()?;
         let name = TopicName::trusted("", name);
         let queues = 1 + u32::try_from(self.entropy.below(4)).unwrap_or(0);
-        let created =
-            broker.create_topic(name.clone(), TopicSpec { queues: Some(queues), ..TopicSpec::default() }).await;
-        created.map_err(|error| format!("topic {name}: {error}"))?;
+        let written = self.machine.flavour == Flavour::KillsOnly && self.entropy.below(2) == 0;
+        let promise = written.then_some(Promise::Written);
+        let spec = TopicSpec { queues: Some(queues), promise, ..TopicSpec::default() };
+        broker.create_topic(name.clone(), spec).await.map_err(|error| format!("topic {name}: {error}"))?;
         self.topics.push((name, queues));
         Ok(())
     }
@@ -189,7 +195,7 @@ impl World {
             tokio::time::sleep(Duration::from_millis(self.entropy.below(pause))).await;
             match self.entropy.below(20) {
                 0..=3 => self.end_and_restart(End::Kill).await?,
-                4..=6 => self.end_and_restart(End::PowerCut).await?,
+                4..=6 => self.end_and_restart(self.power_cut()).await?,
                 7 => self.end_and_restart(End::Term).await?,
                 8..=10 => self.die_at_some_call().await?,
                 11 | 12 => {
@@ -215,6 +221,17 @@ impl World {
         Ok(())
     }
 
+    /// A power cut, where the power may go.
+    fn power_cut(&self) -> End {
+        if self.machine.flavour == Flavour::KillsOnly { End::Kill } else { End::PowerCut }
+    }
+
+    /// Some end, not of the process's own will.
+    fn some_end(&self) -> (End, Ending) {
+        let how = if self.entropy.below(2) == 0 { End::Kill } else { self.power_cut() };
+        (how, if how == End::Kill { Ending::Kill } else { Ending::PowerCut })
+    }
+
     async fn end_and_restart(&mut self, how: End) -> Result<(), String> {
         let Some(process) = self.process.take() else { return Err("no process".to_owned()) };
         self.recorder.event(Event::Ending(match how {
@@ -232,7 +249,7 @@ impl World {
     async fn start(&mut self) -> Result<(), String> {
         self.machine.files.clear_faults();
         if self.entropy.below(4) == 0 {
-            let ending = if self.entropy.below(2) == 0 { Ending::Kill } else { Ending::PowerCut };
+            let (_, ending) = self.some_end();
             let life = self.machine.files.lives();
             self.machine.files.end_after(self.entropy.below(60), ending);
             let started = self.machine.start().await;
@@ -276,8 +293,7 @@ impl World {
 
     /// The process ends in the middle of some call to the disk.
     async fn die_at_some_call(&mut self) -> Result<(), String> {
-        let how = if self.entropy.below(2) == 0 { End::Kill } else { End::PowerCut };
-        let ending = if how == End::Kill { Ending::Kill } else { Ending::PowerCut };
+        let (how, ending) = self.some_end();
         self.machine.files.end_after(self.entropy.below(40), ending);
         for _ in 0..40 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -304,7 +320,12 @@ impl World {
     }
 
     async fn break_the_disk(&mut self) -> Result<(), String> {
-        let fault = match self.entropy.below(5) {
+        if self.machine.flavour == Flavour::Forgetful && self.entropy.below(2) == 0 {
+            return self.fill_the_disk().await;
+        }
+        let kinds = if self.machine.flavour == Flavour::KillsOnly { 1 } else { 5 };
+        let fault = match self.entropy.below(kinds) {
+            0 if kinds == 1 => Fault::fail(Call::Read),
             0 => Fault::fail(Call::Sync),
             1 => Fault::fail(Call::Write),
             2 => Fault::new(Call::Write, Effect::Short(usize::try_from(self.entropy.below(2_000)).unwrap_or(0))),
@@ -315,6 +336,17 @@ impl World {
         self.machine.files.plan(fault.after(self.entropy.below(20)));
         tokio::time::sleep(Duration::from_millis(self.entropy.below(2_000))).await;
         self.machine.files.clear_faults();
+        Ok(())
+    }
+
+    /// Others take the room on the disk, and give it back.
+    async fn fill_the_disk(&mut self) -> Result<(), String> {
+        let total = 4 * 1024 * 1024;
+        let others = total / 100 * (80 + self.entropy.below(20));
+        self.note(format!("disk: {others} of {total} bytes are others'"));
+        self.machine.files.set_space(total, others);
+        tokio::time::sleep(Duration::from_millis(self.entropy.below(15_000))).await;
+        self.machine.files.set_space(u64::MAX / 4, 0);
         Ok(())
     }
 
@@ -395,6 +427,9 @@ impl World {
             }
         }
         let Some(process) = self.process.take() else { return Ok(()) };
+        if process.log_start() > 0 {
+            self.note(TRIMMED.to_owned());
+        }
         self.machine.end(process, End::Kill).await
     }
 }

@@ -16,7 +16,7 @@ pub fn dead_letters_are_stored_once(view: &View<'_>) -> Result<(), Violation> {
                 return Err(Violation::new(PROMISE, finding, &[id]));
             }
         }
-        if !view.history.terms.drained {
+        if !view.history.terms.drained || view.history.terms.forgets {
             continue;
         }
         for ((_, _), indexes) in view.by_copy.iter().filter(|((of, _), _)| of == group) {

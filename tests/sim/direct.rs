@@ -1,0 +1,149 @@
+//! Defects that seeds have found, each as a few plain steps.
+
+use std::time::Duration;
+
+use bolide::broker::api::TopicSpec;
+use bolide::model::name::TopicName;
+use bolide::runtime::entropy::Entropy;
+use bolide::store::files::memory::{Call, Fault};
+
+use crate::history::client::{Client, Draft, Received, Wish};
+use crate::history::{Answer, Delivery, INVALID_RECEIPT_HANDLE, Lease, OK, Recorder, Terms};
+use crate::process::{End, Machine, Process};
+
+const GROUP: &str = "group";
+const TOPIC: &str = "topic";
+
+struct Stage {
+    machine: Machine,
+    process: Process,
+    client: Client,
+}
+
+async fn stage() -> Stage {
+    let machine = Machine::new(1, &Entropy::seeded(1)).expect("a machine");
+    let process = machine.start().await.expect("an empty disk opens");
+    process.broker.create_topic(TopicName::trusted("", TOPIC), TopicSpec::default()).await.expect("a topic");
+    let recorder = Recorder::new(Terms::default());
+    let client = Client::new("client", machine.net.channel(), &recorder, Duration::from_secs(10));
+    Stage { machine, process, client }
+}
+
+impl Stage {
+    async fn send(&self, id: &str) {
+        let draft = Draft { id: id.to_owned(), tag: String::new(), body: vec![1; 10] };
+        let answer = self.client.send(TOPIC, &[draft]).await;
+        assert!(matches!(&answer, Answer::Sent(results) if results[0].is_ok()), "{answer:?}");
+    }
+
+    async fn receive(&self) -> Option<Delivery> {
+        let wish = Wish {
+            group: GROUP.to_owned(),
+            topic: TOPIC.to_owned(),
+            expression: "*".to_owned(),
+            batch: 1,
+            lease: Lease::Fixed { invisible_us: 60_000_000 },
+            attempt_id: None,
+            deadline: Duration::from_secs(5),
+        };
+        match self.client.receive(&wish).await {
+            Received::Messages(messages) => messages.into_iter().next(),
+            Received::Nothing => None,
+            Received::Refused(code) => panic!("refused: {code}"),
+            Received::Lost(_) => panic!("lost"),
+        }
+    }
+
+    async fn ack(&self, delivery: &Delivery) -> Answer {
+        self.client.ack(GROUP, TOPIC, std::slice::from_ref(&delivery.handle)).await
+    }
+
+    /// Gives the message back and receives it again.
+    async fn redelivered(&self, delivery: &Delivery) -> Delivery {
+        let answer = self.client.change(GROUP, TOPIC, &delivery.handle, Duration::ZERO).await;
+        assert!(matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
+        let again = self.receive().await.expect("it comes back");
+        assert_eq!((again.offset, again.attempt), (delivery.offset, delivery.attempt + 1));
+        again
+    }
+}
+
+fn in_a_simulation<F: Future>(steps: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(steps)
+}
+
+/// Seed 1 of the first simulation: the second round of a waiting receive locked the broker against itself.
+#[test]
+fn a_receive_that_was_woken_for_nothing_waits_on_and_holds_up_nobody() {
+    in_a_simulation(async {
+        let stage = stage().await;
+        let both = async { tokio::join!(stage.receive(), stage.receive()) };
+        let send = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            stage.send("a").await;
+        };
+        let ((one, other), ()) = tokio::join!(both, send);
+        assert_eq!(usize::from(one.is_some()) + usize::from(other.is_some()), 1);
+        stage.send("b").await;
+        assert!(stage.receive().await.is_some());
+    });
+}
+
+/// Seed 1: the first ack failed with the log, the second was told OK because the first had been decided in memory.
+#[test]
+fn a_repeated_ack_on_a_failed_log_is_not_ok() {
+    in_a_simulation(async {
+        let stage = stage().await;
+        stage.send("a").await;
+        let delivery = stage.receive().await.expect("a message");
+        stage.machine.files.plan(Fault::fail(Call::Sync));
+        for _ in 0..3 {
+            let answer = stage.ack(&delivery).await;
+            let ok = matches!(&answer, Answer::Acked(codes) if codes.contains(&OK));
+            assert!(!ok, "an ack that no disk holds: {answer:?}");
+        }
+        let answer = stage.client.forward(GROUP, TOPIC, &delivery).await;
+        assert!(!matches!(answer, Answer::Forwarded(OK)), "{answer:?}");
+    });
+}
+
+/// Seeds 3 and 5: a forward with the handle of an earlier delivery was told OK once the message was acked.
+#[test]
+fn a_superseded_handle_is_refused_also_when_its_message_is_done() {
+    in_a_simulation(async {
+        let stage = stage().await;
+        stage.send("a").await;
+        let first = stage.receive().await.expect("a message");
+        let second = stage.redelivered(&first).await;
+        assert!(matches!(stage.ack(&second).await, Answer::Acked(codes) if codes == [OK]));
+        let forwarded = stage.client.forward(GROUP, TOPIC, &first).await;
+        assert!(matches!(forwarded, Answer::Forwarded(INVALID_RECEIPT_HANDLE)), "{forwarded:?}");
+        assert!(matches!(stage.ack(&first).await, Answer::Acked(codes) if codes == [INVALID_RECEIPT_HANDLE]));
+
+        stage.send("b").await;
+        let first = stage.receive().await.expect("a message");
+        let second = stage.redelivered(&first).await;
+        assert!(matches!(stage.client.forward(GROUP, TOPIC, &second).await, Answer::Forwarded(OK)));
+        assert!(matches!(stage.ack(&first).await, Answer::Acked(codes) if codes == [INVALID_RECEIPT_HANDLE]));
+        // The delivery that did it may repeat its words: the client may have lost the answer.
+        assert!(matches!(stage.client.forward(GROUP, TOPIC, &second).await, Answer::Forwarded(OK)));
+    });
+}
+
+/// What a killed process had acknowledged is there for the next, and an ack is not forgotten.
+#[test]
+fn the_next_process_knows_what_the_killed_one_acknowledged() {
+    in_a_simulation(async {
+        let mut stage = stage().await;
+        stage.send("a").await;
+        stage.send("b").await;
+        let acked = stage.receive().await.expect("a message");
+        assert!(matches!(stage.ack(&acked).await, Answer::Acked(codes) if codes == [OK]));
+        stage.machine.end(stage.process, End::PowerCut).await.expect("an end");
+        stage.process = stage.machine.start().await.expect("a start");
+        let left = stage.receive().await.expect("the other message");
+        assert_ne!(left.id, acked.id);
+        assert!(stage.receive().await.is_none());
+    });
+}
