@@ -202,10 +202,10 @@ fn one_seed(seed: u64) {
 fn lies_about_real_histories_are_seen() {
     watch_for_panics();
     let mut told = std::collections::BTreeSet::new();
-    for seed in 1_001..1_009 {
+    for seed in 1_001..1_012 {
         let outcome = run_watched(seed);
-        if outcome.problem.is_some() {
-            // The other test says so.
+        // A problem is the other test's business; and where messages may leave, some lies could be true.
+        if outcome.problem.is_some() || outcome.history.terms.forgets {
             continue;
         }
         for mutant in &MUTANTS {
