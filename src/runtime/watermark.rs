@@ -117,7 +117,10 @@ impl Watermarks {
 
     fn wake_all(&self) {
         for lane in &self.inner.lanes {
-            lane.changed.notify_one();
+            // A lane where nobody waits is left asleep. Whoever enters after this look reads the raised mark itself.
+            if !lane.waiters.lock().is_empty() {
+                lane.changed.notify_one();
+            }
         }
     }
 }

@@ -26,6 +26,9 @@ use crate::store::log::Frame;
 
 /// Bytes of frames in one batch, unless a single frame is larger.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long frames come together before they are folded, unless so many bytes wait already.
+const GATHER: Duration = Duration::from_millis(4);
+const GATHER_BYTES: u64 = 1024 * 1024;
 /// How long a batch waits after the disk was full.
 const NO_SPACE_RETRY: Duration = Duration::from_secs(1);
 
@@ -252,6 +255,7 @@ impl Fold {
         while let Some(frames) = self.take() {
             let Some(last) = frames.last() else {
                 self.arrived.notified().await;
+                self.gather(clock).await;
                 continue;
             };
             // Made once, written as often as it takes: the dispatcher has moved on.
@@ -270,8 +274,18 @@ impl Fold {
                 tracing::info!("the fold goes on: there is room on the disk again");
             }
             tasks.pause().await;
+            self.gather(clock).await;
         }
         Ok(())
+    }
+
+    /// Lets a few frames come together before the next batch. Nobody waits for the fold: what it has not reached is in memory.
+    /// Waking it for every group commit would cost the senders more than its own work does.
+    async fn gather(&self, clock: &Clock) {
+        let is_ending = self.queue.lock().ending.is_some();
+        if !is_ending && self.waiting_bytes.load(Ordering::Relaxed) < GATHER_BYTES {
+            clock.sleep(GATHER).await;
+        }
     }
 
     /// Frames of the next batch, none when nothing waits; `None` at the end.
