@@ -12,6 +12,7 @@ use bolide::proxy::Proxy;
 use bolide::proxy::options::ProxyOptions;
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
+use bolide::runtime::shutdown::Shutdown;
 use bolide::runtime::tasks::Tasks;
 use bolide::store::FoldEnv;
 use bolide::store::files::Files;
@@ -19,10 +20,11 @@ use bolide::store::files::memory::MemoryFiles;
 use bolide::store::kv::handle::Remains;
 use bolide::store::log::LogOptions;
 use bolide::store::{LogHealth, Store, StoreOptions};
-use tokio::task::JoinHandle;
+use futures::{StreamExt, stream};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::net::Net;
+use crate::net::{Incoming, Net};
 
 /// Absolute, because RocksDB in memory knows no working directory.
 const DATA: &str = "/data";
@@ -137,11 +139,7 @@ impl Machine {
         };
         let proxy =
             Proxy::new(options, broker.clone(), clock.clone(), tasks, meters).map_err(|error| error.to_string())?;
-        let incoming = self.net.listen();
-        let serving = tokio::spawn(async move {
-            // Its end is the end of the process, which the world brings about.
-            let _ = proxy.serve(incoming).await;
-        });
+        let serving = tokio::spawn(serve(proxy, broker.shutdown().clone(), self.net.listen()));
         Ok(Process { broker, store, clock, serving, files, life })
     }
 
@@ -185,6 +183,25 @@ impl Machine {
     fn fold_path(&self) -> std::path::PathBuf {
         Path::new(DATA).join("shard-0").join("fold")
     }
+}
+
+/// Serves each connection by itself. One server for all would tell them of its end in an order that no seed decides.
+async fn serve(proxy: Proxy, shutdown: Shutdown, mut incoming: Incoming) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.draining() => None,
+            accepted = incoming.next() => accepted,
+        };
+        let Some(stream) = accepted else { break };
+        let proxy = proxy.clone();
+        connections.spawn(async move {
+            // The stream of connections must not end: its end would be that of the one that came.
+            let _ = proxy.serve(stream::iter([stream]).chain(stream::pending())).await;
+        });
+    }
+    while connections.join_next().await.is_some() {}
 }
 
 /// Requests that were under way end when they see that their connection is gone. Whoever still holds the files of the ended
