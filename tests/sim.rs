@@ -3,7 +3,7 @@
 //! saw is held against the promises.
 //!
 //! `BOLIDE_SIM_SEEDS` (200): how many seeds. `BOLIDE_SIM_FROM` (1): the first. `BOLIDE_SIM_SEED`: this one alone, with its
-//! whole history. A seed repeats exactly; every hundredth is run twice to prove it.
+//! whole history. A seed repeats exactly; every twenty-fifth is run twice to prove it.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -27,7 +27,7 @@ use history::mutants::MUTANTS;
 use world::{Outcome, run};
 
 /// Seeds whose run is repeated, to see that it repeats.
-const REPEATED_EVERY: u64 = 100;
+const REPEATED_EVERY: u64 = 25;
 /// Problems after which no further seed is begun.
 const PROBLEMS_SHOWN: usize = 3;
 
