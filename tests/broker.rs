@@ -468,3 +468,49 @@ fn a_waiting_receive_ends_empty_when_the_broker_drains() {
         assert!(began.elapsed() < Duration::from_millis(100));
     });
 }
+
+#[test]
+fn a_receive_that_waits_hears_at_once_that_its_group_was_deleted_or_switched_off() {
+    in_one_life(async |broker| {
+        create(&broker).await;
+        for disable in [false, true] {
+            broker.create_group(group(), GroupSpec::default()).await.unwrap();
+            let waiting = tokio::spawn({
+                let broker = broker.clone();
+                async move { broker.receive(wish("*", 1, 20)).await.map(|delivery| delivery.len()) }
+            });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if disable {
+                let off = GroupSpec { enabled: Some(false), ..GroupSpec::default() };
+                broker.update_group(&group(), off).await.unwrap();
+                assert_eq!(waiting.await.unwrap(), Err(ReceiveError::GroupDisabled(group())));
+            } else {
+                broker.delete_group(&group()).await.unwrap();
+                assert_eq!(waiting.await.unwrap(), Err(ReceiveError::GroupNotFound(group())));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_group_whose_queues_came_later_and_were_trimmed_reads_on_after_a_restart() {
+    let mut world = World::new();
+    let short = || TopicSpec { retention: Some(Some(Duration::from_secs(60))), ..TopicSpec::default() };
+    world.life(async |broker| {
+        create(&broker).await;
+        assert!(receive(&broker, 1, 0).await.is_empty());
+        broker.update_topic(&topic(), TopicSpec { queues: Some(4), ..short() }).await.unwrap();
+        for id in 0..20 {
+            publish(&broker, &[format!("old-{id}").as_str()]).await;
+        }
+        // Retention of the topic takes them all before the group looks.
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert!(broker.queue_spans(&topic()).unwrap().iter().all(|span| span.first == span.next));
+    });
+    world.life(async |broker| {
+        for id in 0..8 {
+            publish(&broker, &[format!("new-{id}").as_str()]).await;
+        }
+        assert_eq!(receive(&broker, 32, 1).await.len(), 8);
+    });
+}

@@ -42,6 +42,13 @@ impl Broker {
     /// # Errors
     /// See [`CatalogError`].
     pub async fn update_topic(&self, name: &TopicName, spec: TopicSpec) -> Result<Arc<Topic>, CatalogError> {
+        // On a task of its own: a caller that goes away must not leave log and memory with different settings.
+        let (broker, name) = (self.clone(), name.clone());
+        let updated = self.inner.tasks.spawn_background(async move { broker.update_topic_now(&name, spec).await });
+        updated.await.unwrap_or(Err(CatalogError::ShardFailed))
+    }
+
+    async fn update_topic_now(&self, name: &TopicName, spec: TopicSpec) -> Result<Arc<Topic>, CatalogError> {
         let _ids = self.inner.catalog_change.lock().await;
         let topic = self.topic(name).ok_or_else(|| CatalogError::NotFound(format!("topic {name}")))?;
         let changed = Arc::new(changed_topic(&topic, &spec, true)?);
@@ -99,6 +106,13 @@ impl Broker {
     /// # Errors
     /// See [`CatalogError`].
     pub async fn update_group(&self, name: &GroupName, spec: GroupSpec) -> Result<Arc<Group>, CatalogError> {
+        // On a task of its own: a caller that goes away must not leave log and memory with different settings.
+        let (broker, name) = (self.clone(), name.clone());
+        let updated = self.inner.tasks.spawn_background(async move { broker.update_group_now(&name, spec).await });
+        updated.await.unwrap_or(Err(CatalogError::ShardFailed))
+    }
+
+    async fn update_group_now(&self, name: &GroupName, spec: GroupSpec) -> Result<Arc<Group>, CatalogError> {
         let _ids = self.inner.catalog_change.lock().await;
         let group = self.group(name).ok_or_else(|| CatalogError::NotFound(format!("consumer group {name}")))?;
         let changed = Arc::new(changed_group(&group, &spec, true)?);

@@ -10,6 +10,7 @@ use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::name::TopicName;
 use crate::model::position::{GrantId, QueueId, RecordAt};
+use crate::model::time::Timestamp;
 use crate::model::topic::{Promise, Topic};
 use crate::store::ReadError;
 use crate::store::record::{DeadLetterOrigin, MessageRecord, Record, SettleReason, Unit};
@@ -26,7 +27,7 @@ impl Broker {
         &self,
         which: Condemned,
         reason: &str,
-        by: Option<GrantId>,
+        by: Option<(GrantId, Timestamp)>,
     ) -> Result<(), SettleError> {
         let Some((at, attempts, topic, group)) = self.condemned(&which) else {
             return self.inner.settled_durably().await.map_err(|_| SettleError::ShardFailed);

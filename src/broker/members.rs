@@ -84,9 +84,23 @@ impl Members {
         LiveGuard { inner: self.inner.clone(), holder }
     }
 
-    /// A client said good-bye.
+    /// A client said good-bye. While a call of its is still open it stays known, so that what that call is given comes back.
     pub fn terminated(&self, holder: HolderId) {
-        self.inner.members.lock().remove(&holder);
+        let mut members = self.inner.members.lock();
+        match members.get_mut(&holder) {
+            Some(member) if member.open > 0 => member.seen = Timestamp(0),
+            _ => drop(members.remove(&holder)),
+        }
+    }
+
+    /// Clients that hold something and are not known begin a session now, so that it ends when they stay silent.
+    pub fn adopt(&self, holders: &[HolderId], now: Timestamp) {
+        for &holder in holders {
+            let is_known = self.inner.members.lock().contains_key(&holder);
+            if !is_known {
+                self.seen(holder, true, now);
+            }
+        }
     }
 
     /// Takes out everyone whose session has ended; in a fixed order.
@@ -146,6 +160,16 @@ mod tests {
         drop(stream);
         assert_eq!(members.take_gone(Timestamp(1_014_000)), vec![]);
         assert_eq!(members.take_gone(Timestamp(1_015_000)), vec![HolderId(1)]);
+    }
+
+    #[test]
+    fn a_client_that_left_with_an_open_call_is_gone_when_the_call_ends() {
+        let members = members();
+        let call = members.open(HolderId(1), Timestamp(1_000));
+        members.terminated(HolderId(1));
+        assert_eq!(members.take_gone(Timestamp(20_000)), vec![]);
+        drop(call);
+        assert_eq!(members.take_gone(Timestamp(20_000)), vec![HolderId(1)]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
 use crate::model::group::{Group, StartPosition};
 use crate::model::name::TopicName;
-use crate::model::position::{GroupId, QueueId, QueueOffset, RecordAt, TopicId};
+use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
@@ -121,6 +121,9 @@ impl Drop for Parked<'_> {
     }
 }
 
+/// Even a receive that does not want to wait may look so long for something to deliver.
+const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
+
 enum Step {
     Granted(Delivery),
     ReadAhead(QueueId, QueueOffset),
@@ -135,9 +138,17 @@ impl Broker {
     /// # Errors
     /// See [`ReceiveError`]; nothing was delivered.
     pub async fn receive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
-        let (topic, group) = self.check_receive(&receive).await?;
         let holder = holder_of(&receive.client);
-        let _live = self.inner.members.open(holder, self.inner.clock.now());
+        let live = self.inner.members.open(holder, self.inner.clock.now());
+        let received = self.receive_while_alive(receive).await;
+        drop(live);
+        // The session of a client that did nothing but wait begins when the wait ends.
+        self.inner.members.seen(holder, false, self.inner.clock.now());
+        received
+    }
+
+    async fn receive_while_alive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
+        let (topic, group) = self.check_receive(&receive).await?;
         let _share = self.inner.pollers.try_take(1).ok_or(ReceiveError::Overloaded)?;
         self.subscribe(&topic, &group).await?;
         let attempt_key = attempt_key(&receive.client, receive.attempt_id.as_deref());
@@ -145,18 +156,23 @@ impl Broker {
             return Ok(again);
         }
         let started = self.inner.clock.mark();
+        let looks_for = receive.wait.max(LOOKS_AT_LEAST);
         let notify = Arc::new(Notify::new());
         let mut parked: Option<Parked<'_>> = None;
         loop {
-            if self.topic(&topic.name).is_none_or(|current| current.id != topic.id) {
-                return Err(ReceiveError::TopicNotFound(receive.topic));
-            }
+            self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
                 Step::Granted(mut delivery) => {
                     self.fill(&mut delivery, &receive.filter).await?;
                     if !delivery.is_empty() {
                         return Ok(delivery);
                     }
+                }
+                // A long way through messages that nobody here wants must not outlast the client's patience.
+                Step::ReadAhead(..) | Step::LookAgain
+                    if started.elapsed() > looks_for || self.inner.shutdown.is_draining() =>
+                {
+                    return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
                 Step::ReadAhead(queue, offset) => self.read_ahead(&topic, &group, queue, offset).await?,
                 Step::LookAgain => tokio::task::yield_now().await,
@@ -186,6 +202,18 @@ impl Broker {
             return Err(ReceiveError::NotImplemented("ordered delivery"));
         }
         Ok((topic, group))
+    }
+
+    /// Topic and group may be deleted, and the group switched off, while a receive waits.
+    fn check_still_there(&self, topic: &Topic, group: &Group) -> Result<(), ReceiveError> {
+        if self.topic(&topic.name).is_none_or(|current| current.id != topic.id) {
+            return Err(ReceiveError::TopicNotFound(topic.name.clone()));
+        }
+        match self.group(&group.name) {
+            Some(current) if current.id == group.id && current.enabled => Ok(()),
+            Some(current) if current.id == group.id => Err(ReceiveError::GroupDisabled(group.name.clone())),
+            _ => Err(ReceiveError::GroupNotFound(group.name.clone())),
+        }
     }
 
     /// One look under the lock. When nothing is there, the receive is in the wait list before the lock is released, so that no
@@ -265,6 +293,9 @@ impl Broker {
 
     /// True when there may be something now; false when time is up or the broker drains.
     async fn wait(&self, left: Duration, notify: &Notify) -> bool {
+        if left.is_zero() {
+            return false;
+        }
         tokio::select! {
             biased;
             () = notify.notified() => true,
@@ -295,9 +326,10 @@ impl Broker {
         // The messages stay in the guard while they are read: dropped here, they return.
         let records = self.inner.store.read_messages(&places).await;
         let mut index = 0;
+        let mut unreadable = None;
         for record in records {
             let Some((queue, grant, _)) = delivery.held.get(index) else { break };
-            let (queue, offset) = (*queue, grant.entry.offset);
+            let (queue, offset, grant) = (*queue, grant.entry.offset, grant.terms.grant);
             match record {
                 Ok(record) if filter.matches(&record.message.tag) => {
                     delivery.held[index].2 = Some(Box::new(record));
@@ -305,24 +337,42 @@ impl Broker {
                 }
                 Ok(_) => {
                     delivery.held.remove(index);
-                    self.settle_silently(delivery, queue, offset, SettleReason::Skipped);
+                    self.settle_silently(delivery, queue, offset, grant, SettleReason::Skipped);
                 }
                 Err(ReadError::Gone { .. }) => {
                     delivery.held.remove(index);
-                    self.settle_silently(delivery, queue, offset, SettleReason::Expired);
+                    self.settle_silently(delivery, queue, offset, grant, SettleReason::Expired);
                 }
-                Err(error) => return Err(ReceiveError::ShardFailed(error.to_string())),
+                Err(error) => {
+                    // Stays leased: one unreadable record must not hold up the others by coming back first each time.
+                    tracing::error!(%error, topic = %delivery.topic.name, %queue, %offset, "a message cannot be read");
+                    delivery.held.remove(index);
+                    unreadable = Some(error);
+                }
             }
         }
-        Ok(())
+        match unreadable {
+            Some(error) if delivery.held.is_empty() => Err(ReceiveError::ShardFailed(error.to_string())),
+            _ => Ok(()),
+        }
     }
 
-    fn settle_silently(&self, delivery: &Delivery, queue: QueueId, offset: QueueOffset, reason: SettleReason) {
+    fn settle_silently(
+        &self,
+        delivery: &Delivery,
+        queue: QueueId,
+        offset: QueueOffset,
+        grant: GrantId,
+        reason: SettleReason,
+    ) {
+        let (topic, group) = (delivery.topic.id, delivery.group.id);
         let mut unit = Unit::state();
         let mut core = self.inner.core.lock();
-        core.settle(delivery.topic.id, delivery.group.id, queue, offset);
-        Core::record_settled(delivery.topic.id, delivery.group.id, reason, vec![(queue, offset)], &mut unit);
-        if let Err(error) = self.inner.append_state(unit) {
+        // Only while it is ours: the lease may have ended while the disk was read.
+        if core.settle_granted(topic, group, queue, offset, grant) {
+            Core::record_settled(topic, group, reason, vec![(queue, offset)], &mut unit);
+        }
+        if let Err(error) = self.inner.append_settlement(unit) {
             tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }
     }
@@ -365,6 +415,11 @@ impl Broker {
         if core.is_subscribed(topic.id, group.id) {
             return Ok(());
         }
+        // Read again under the lock: a group that was deleted meanwhile must not come to life here.
+        let group = match self.group(&group.name) {
+            Some(current) if current.id == group.id => current,
+            _ => return Err(ReceiveError::GroupNotFound(group.name.clone())),
+        };
         let Some(state) = core.topic(topic.id) else {
             return Err(ReceiveError::TopicNotFound(topic.name.clone()));
         };

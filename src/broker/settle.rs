@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::broker::api::{AckOutcome, ChangeOutcome, SettleError};
 use crate::broker::dead_letter::FORWARDED;
 use crate::broker::delivery::core::{Condemned, Core};
-use crate::broker::delivery::lease::{LeaseTerms, Standing};
+use crate::broker::delivery::lease::{LeaseTerms, NOBODY, Standing};
 use crate::broker::delivery::settlement::Acked;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
@@ -44,6 +44,7 @@ impl Broker {
                 repeated |= acked == Acked::Before;
                 outcomes.push(if acked == Acked::Stale { AckOutcome::InvalidHandle } else { AckOutcome::Done });
             }
+            core.wake_if_deliverable(topic.id, group.id);
             let mut unit = Unit::state();
             Core::record_settled(topic.id, group.id, SettleReason::Acked, settled, &mut unit);
             inner.append_settlement(unit).map_err(|error| refused(&error))?
@@ -88,8 +89,8 @@ impl Broker {
             if until <= now || exhausted {
                 core.nack(&receipt, attempt, until, now, &mut unit);
             } else {
-                // From here on the client does not renew it; its death must not shorten the back-off.
-                let terms = LeaseTerms { auto_renew: false, ..terms };
+                // Its client's death must not shorten the back-off, nor a second nack: it stays a renewed delivery of nobody.
+                let terms = LeaseTerms { holder: NOBODY, ..terms };
                 core.extend(&receipt, attempt, terms, until, &mut unit);
             }
             (inner.append_state(unit).map_err(|error| refused(&error))?, until)
@@ -134,10 +135,15 @@ impl Broker {
         }
         // On a task of its own: a client that goes away now must not leave the message condemned and unmoved.
         let mover = self.clone();
-        let moved = self
-            .inner
-            .tasks
-            .spawn_background(async move { mover.move_to_dead_letter(which, FORWARDED, Some(receipt.grant)).await });
+        let moved = self.inner.tasks.spawn_background(async move {
+            let by = Some((receipt.grant, receipt.lease_end));
+            let moved = mover.move_to_dead_letter(which, FORWARDED, by).await;
+            if moved.is_err() {
+                // Nobody else would come for it: it is condemned and has no deadline any more.
+                mover.inner.core.lock().condemn_later(which);
+            }
+            moved
+        });
         match moved.await {
             Ok(Ok(())) => Ok(AckOutcome::Done),
             Ok(Err(error)) => Err(error),

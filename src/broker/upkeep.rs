@@ -1,11 +1,11 @@
 //! The broker's own tasks: leases that fall due, dead letters to move, clients that went silent, messages out of retention.
 //! Each is one background task; none holds the lock across an await.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::broker::api::SettleError;
 use crate::broker::dead_letter::EXHAUSTED;
-use crate::broker::delivery::core::Condemned;
 use crate::broker::verbs::{Broker, Inner};
 use crate::model::position::{HolderId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
@@ -14,6 +14,8 @@ use crate::store::record::{Record, Unit};
 
 /// How often silent clients are looked for.
 const SESSION_SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Sweeps between two looks for holders that no session is known of.
+const ADOPT_EVERY_SWEEPS: u32 = 30;
 /// How often retention is looked at.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// Pause after a dead letter could not be moved.
@@ -52,10 +54,9 @@ async fn fall_due(broker: Broker) {
 
 async fn move_condemned(broker: Broker) {
     let inner = &broker.inner;
-    let mut retry: Option<Condemned> = None;
     loop {
         let added = inner.condemned_added.notified();
-        let next = retry.take().or_else(|| inner.core.lock().pop_condemned());
+        let next = inner.core.lock().pop_condemned();
         let Some(which) = next else {
             added.await;
             continue;
@@ -64,8 +65,8 @@ async fn move_condemned(broker: Broker) {
             Ok(()) => {}
             Err(SettleError::ShardFailed) if inner.store.marks().has_failed() => return,
             Err(error) => {
-                tracing::warn!(%error, "a dead letter could not be moved; trying again");
-                retry = Some(which);
+                tracing::warn!(%error, "a dead letter could not be moved; trying again after the others");
+                inner.core.lock().condemn_later(which);
                 inner.clock.sleep(MOVE_RETRY_AFTER).await;
             }
         }
@@ -74,9 +75,16 @@ async fn move_condemned(broker: Broker) {
 
 async fn sweep_sessions(broker: Broker) {
     let inner = &broker.inner;
+    let mut sweeps = 0u32;
     loop {
         inner.clock.sleep(SESSION_SWEEP_EVERY).await;
-        let gone = inner.members.take_gone(inner.clock.now());
+        let now = inner.clock.now();
+        sweeps = sweeps.wrapping_add(1);
+        if sweeps.is_multiple_of(ADOPT_EVERY_SWEEPS) {
+            let holders = inner.core.lock().holders();
+            inner.members.adopt(&holders, now);
+        }
+        let gone = inner.members.take_gone(now);
         if !gone.is_empty() {
             inner.release_holders(&gone);
         }
@@ -86,9 +94,10 @@ async fn sweep_sessions(broker: Broker) {
 impl Inner {
     /// Gives back what clients hold by auto-renewal.
     pub(super) fn release_holders(&self, gone: &[HolderId]) {
+        let gone: BTreeSet<HolderId> = gone.iter().copied().collect();
         let mut unit = Unit::state();
         let mut core = self.core.lock();
-        let released: usize = gone.iter().map(|holder| core.release_holder(*holder, &mut unit)).sum();
+        let released = core.release_holders(&gone, &mut unit);
         if let Err(error) = self.append_state(unit) {
             tracing::debug!(%error, "messages of a silent client are not recorded as returned");
         }
@@ -186,7 +195,7 @@ async fn write_trims(
         if let Some(start) = start {
             unit.push(&Record::LogTrimmed { start });
         }
-        inner.append_state(unit).map_err(|error| TrimError::Log(error.to_string()))?
+        inner.append_settlement(unit).map_err(|error| TrimError::Log(error.to_string()))?
     };
     if let Some(seq) = appended {
         inner.durable(seq).await.map_err(|error| TrimError::Log(error.to_string()))?;

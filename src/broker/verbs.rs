@@ -21,6 +21,7 @@ use crate::broker::upkeep;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GrantId, GroupId, QueueOffset, ShardId, TopicId, UnitSeq};
+use crate::model::time::Timestamp;
 use crate::model::topic::{Promise, Topic};
 use crate::observe::meters::Meters;
 use crate::runtime::budget::Budget;
@@ -95,13 +96,14 @@ impl Broker {
         let condemned_added = Arc::new(Notify::new());
         let reader = store.clone();
         let core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
-        let restored = tasks.blocking(move || restore(&reader, core)).await?;
+        let now = clock.now();
+        let restored = tasks.blocking(move || restore(&reader, core, now)).await?;
         let any_written = restored.topics.iter().any(|topic| topic.promise == Promise::Written);
         let members = Members::new(options.members_max, options.session_timeout, options.slow_session_timeout);
         let now = clock.now();
         for holder in restored.core.holders() {
             // Clients had no chance to be heard of yet: their session begins now.
-            members.seen(holder, false, now);
+            members.seen(holder, true, now);
         }
         let inner = Arc::new(Inner {
             shard: store.shard(),
@@ -266,7 +268,7 @@ struct Restored {
     next_ids: NextIds,
 }
 
-fn restore(store: &Store, mut core: Core) -> Result<Restored, FoldError> {
+fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, FoldError> {
     let topics = store.topics()?;
     let groups = store.groups()?;
     for topic in &topics {
@@ -286,7 +288,9 @@ fn restore(store: &Store, mut core: Core) -> Result<Restored, FoldError> {
         let Some(count) = core.topic(topic).map(|state| state.tails.len()) else { continue };
         let mut queues = queues;
         let states = (0..count as u32).map(|queue| queues.remove(&queue).unwrap_or_default()).collect();
-        core.put_subscription(topic, Subscription::new(group.clone(), states));
+        let mut subscription = Subscription::new(group.clone(), states);
+        subscription.expect_unknown_filters(now);
+        core.put_subscription(topic, subscription);
     }
     let (topic, group) = store.next_ids();
     Ok(Restored { core, topics, groups, next_ids: NextIds { topic, group } })

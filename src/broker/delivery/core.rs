@@ -2,8 +2,7 @@
 //! nothing here waits. Records go into the unit that the caller appends under the same lock, so that the order of decisions
 //! is the order of the log.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -64,7 +63,7 @@ pub struct Selection {
 #[derive(Debug)]
 pub struct Core {
     pub(super) topics: BTreeMap<TopicId, TopicState>,
-    pub(super) timer: BinaryHeap<Reverse<(Timestamp, TopicId, GroupId, QueueId)>>,
+    pub(super) timer: BTreeSet<(Timestamp, TopicId, GroupId, QueueId)>,
     pub(super) condemned: VecDeque<Condemned>,
     recent_order: VecDeque<(TopicId, QueueId)>,
     recent_max: usize,
@@ -82,7 +81,7 @@ impl Core {
     pub fn new(recent_max: usize, timer_changed: Arc<Notify>, condemned_added: Arc<Notify>) -> Self {
         Self {
             topics: BTreeMap::new(),
-            timer: BinaryHeap::new(),
+            timer: BTreeSet::new(),
             condemned: VecDeque::new(),
             recent_order: VecDeque::new(),
             recent_max,
@@ -252,6 +251,10 @@ impl Core {
                 let settled = look.unwanted.iter().map(|offset| (queue, *offset)).collect();
                 Self::record_settled(wish.topic, wish.group, SettleReason::Skipped, settled, unit);
             }
+            if !look.set_aside.is_empty() {
+                // Those it was set aside for may have looked just before, and found nothing.
+                subscription.waiters.wake_one_per_filter();
+            }
             if !look.grants.is_empty() || !look.set_aside.is_empty() {
                 touched.push(queue);
             }
@@ -323,7 +326,7 @@ impl Core {
         let Some(subscription) = state.subscriptions.get_mut(&group) else { return };
         let was_woken = subscription.waiters.leave(id);
         if !subscription.waiters.is_empty() && (was_woken || subscription.has_deliverable(&state.tails)) {
-            subscription.waiters.wake_one();
+            subscription.waiters.wake_one_per_filter();
         }
     }
 
@@ -333,9 +336,12 @@ impl Core {
         if state.scheduled.is_some_and(|scheduled| scheduled <= due) {
             return;
         }
-        state.scheduled = Some(due);
-        let is_earliest = self.timer.peek().is_none_or(|Reverse((at, ..))| due < *at);
-        self.timer.push(Reverse((due, topic, group, queue)));
+        let before = state.scheduled.replace(due);
+        if let Some(before) = before {
+            self.timer.remove(&(before, topic, group, queue));
+        }
+        let is_earliest = self.timer.first().is_none_or(|(at, ..)| due < *at);
+        self.timer.insert((due, topic, group, queue));
         if is_earliest {
             self.timer_changed.notify_one();
         }

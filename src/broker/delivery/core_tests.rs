@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::delivery::lease::Standing;
 use crate::broker::delivery::settlement::Acked;
+use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::testing::{entry, tagged, terms};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, ShardId};
@@ -221,8 +222,40 @@ fn a_client_that_is_gone_loses_what_was_renewed_for_it_and_keeps_nothing() {
     core.select(&wish, Timestamp(0), &mut Unit::state());
     assert_eq!(core.holders(), vec![terms.holder]);
     let mut unit = Unit::state();
-    assert_eq!(core.release_holder(terms.holder, &mut unit), 1);
+    assert_eq!(core.release_holders(&std::collections::BTreeSet::from([terms.holder]), &mut unit), 1);
     assert_eq!(unit.records(), 1);
     assert_eq!(core.standing(&receipt(0, 1, 1_000), Timestamp(10)), Standing::Stale);
     assert_eq!(select(&mut core, "*", 2, 10), vec![(0, 2)]);
+}
+
+#[test]
+fn a_queue_that_was_trimmed_before_the_group_saw_it_is_read_from_its_first_message() {
+    let mut core = core();
+    let topic = core.topic(TOPIC).unwrap().topic.clone();
+    core.remove_topic(TOPIC);
+    core.put_topic(topic, Some(vec![QueueTail::restored(QueueOffset(5), QueueOffset(8))]));
+    let group = Arc::new(Group::with_defaults(GROUP, GroupName::trusted("", "g")));
+    core.put_subscription(TOPIC, Subscription::new(group, vec![QueueState::default()]));
+    let filter = TagFilter::All;
+    let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 10, terms: terms(1, 100) };
+    let selection = core.select(&wish, Timestamp(0), &mut Unit::state());
+    assert_eq!(selection.missing, Some((QueueId(0), QueueOffset(5))));
+    core.read_ahead(TOPIC, GROUP, QueueId(0), (5..8).map(entry).collect());
+    assert_eq!(select(&mut core, "*", 2, 0), vec![(5, 1), (6, 1), (7, 1)]);
+}
+
+#[test]
+fn what_was_set_aside_before_a_restart_waits_for_members_whose_filters_nobody_remembers() {
+    let mut core = core();
+    let mut queue = QueueState::default();
+    let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
+    queue.leases.restore(tagged(0, tag_hash("A")), 0, lease);
+    queue.leases.advance(QueueOffset(1));
+    let group = Arc::new(Group::with_defaults(GROUP, GroupName::trusted("", "g")));
+    let mut subscription = Subscription::new(group, vec![queue]);
+    subscription.expect_unknown_filters(Timestamp(1_000));
+    core.put_subscription(TOPIC, subscription);
+    core.fall_due(Timestamp(1_000));
+    assert!(select(&mut core, "B", 1, 1_000).is_empty());
+    assert_eq!(select(&mut core, "A", 2, 2_000), vec![(0, 1)]);
 }

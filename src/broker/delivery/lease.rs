@@ -13,6 +13,9 @@ use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
 use crate::store::record::LeaseState;
 
+/// Holder of a lease that its client has put back for a while: it ends at its time, whatever becomes of the client.
+pub const NOBODY: HolderId = HolderId(0);
+
 /// A lease as it is granted: the same for all messages of one receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTerms {
@@ -194,6 +197,12 @@ impl QueueLeases {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Whether a message was set aside, or given back, without ever being delivered.
+    #[must_use]
+    pub fn has_undelivered(&self) -> bool {
+        self.slots.values().any(|slot| slot.attempt == 0)
+    }
+
     /// Whether something is deliverable again.
     #[must_use]
     pub fn has_ready(&self) -> bool {
@@ -219,13 +228,16 @@ impl QueueLeases {
         due
     }
 
-    /// Ends every auto-renewed lease of a client that is gone. Returns what became of them, with attempts for the records.
-    pub fn release_holder(&mut self, holder: HolderId, max_attempts: u32) -> (Due, Vec<(QueueOffset, u32)>) {
+    /// Ends every auto-renewed lease of clients that are gone. Returns what became of them, with attempts for the records.
+    pub fn release_holders(&mut self, gone: &BTreeSet<HolderId>, max_attempts: u32) -> (Due, Vec<(QueueOffset, u32)>) {
+        if self.leased == 0 {
+            return (Due::default(), Vec::new());
+        }
         let held: Vec<QueueOffset> = self
             .slots
             .iter()
             .filter(
-                |(_, slot)| matches!(slot.state, State::Leased(terms) if terms.auto_renew && terms.holder == holder),
+                |(_, slot)| matches!(slot.state, State::Leased(terms) if terms.auto_renew && gone.contains(&terms.holder)),
             )
             .map(|(offset, _)| *offset)
             .collect();
@@ -246,7 +258,7 @@ impl QueueLeases {
     /// Every client that holds an auto-renewed lease here.
     pub fn holders(&self) -> impl Iterator<Item = HolderId> + '_ {
         self.slots.values().filter_map(|slot| match slot.state {
-            State::Leased(terms) if terms.auto_renew => Some(terms.holder),
+            State::Leased(terms) if terms.auto_renew && terms.holder != NOBODY => Some(terms.holder),
             _ => None,
         })
     }
@@ -350,11 +362,12 @@ impl QueueLeases {
         self.take(offset).is_some()
     }
 
-    /// The client of a current delivery keeps it until `deadline`.
+    /// The client of a current delivery keeps it until `deadline`; from here on its life does not matter.
     pub fn extend(&mut self, offset: QueueOffset, deadline: Timestamp) {
         if let Some(mut slot) = self.take(offset) {
             if let State::Leased(terms) = &mut slot.state {
                 terms.deadline = deadline;
+                terms.holder = NOBODY;
             }
             self.put(offset, slot);
         }

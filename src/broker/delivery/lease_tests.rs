@@ -70,9 +70,21 @@ fn only_renewed_leases_end_with_their_client() {
     offered(&mut leases, 0, 1, 100);
     let mut out = Offered::default();
     leases.offer(entry(1), true, false, LeaseTerms { auto_renew: true, ..terms(2, 100) }, &mut out);
-    let (due, released) = leases.release_holder(HolderId(1), 17);
+    let (due, released) = leases.release_holders(&BTreeSet::from([HolderId(1)]), 17);
     assert_eq!((due.ready.len(), released), (1, vec![(QueueOffset(1), 1)]));
     assert!(matches!(leases.standing(QueueOffset(0), GrantId(1), Timestamp(0)), Standing::Current { .. }));
+}
+
+#[test]
+fn the_death_of_its_client_does_not_shorten_the_back_off_of_a_nacked_message() {
+    let mut leases = QueueLeases::default();
+    let mut out = Offered::default();
+    leases.offer(entry(0), true, false, LeaseTerms { auto_renew: true, ..terms(1, 1_000) }, &mut out);
+    leases.extend(QueueOffset(0), Timestamp(500));
+    assert_eq!(leases.holders().count(), 0);
+    let (due, released) = leases.release_holders(&BTreeSet::from([HolderId(1)]), 17);
+    assert!(due.ready.is_empty() && released.is_empty());
+    assert_eq!(leases.fall_due(Timestamp(500), 17).ready.len(), 1);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! What happens to a delivery after it was granted: acknowledged, kept longer, put back, condemned, expired. The second half
 //! of [`Core`], under the same lock.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::delivery::core::{Condemned, Core};
 use crate::broker::delivery::lease::{Changed, Due, Grant, LeaseTerms, Standing};
@@ -28,11 +27,12 @@ impl Core {
     pub fn ack(&mut self, receipt: &Receipt, now: Timestamp, settled: &mut Vec<(QueueId, QueueOffset)>) -> Acked {
         let standing = self.standing(receipt, now);
         match standing {
-            Standing::Current { .. } => {
+            Standing::Current { terms, .. } => {
                 if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue) {
                     state.leases.settle(receipt.offset);
                 }
-                self.acks.remember(receipt.topic, receipt.group, receipt.queue, receipt.offset, Some(receipt.grant));
+                let by = Some((receipt.grant, terms.deadline));
+                self.acks.remember(receipt.topic, receipt.group, receipt.queue, receipt.offset, by);
                 settled.push((receipt.queue, receipt.offset));
                 Acked::Now
             }
@@ -45,7 +45,7 @@ impl Core {
     #[must_use]
     pub fn settled_by(&self, receipt: &Receipt, now: Timestamp) -> bool {
         let Receipt { topic, group, queue, offset, grant, lease_end, .. } = *receipt;
-        now < lease_end && self.acks.may_be_ack_of(topic, group, queue, offset, grant)
+        self.acks.ack_counts_until(topic, group, queue, offset, grant, lease_end).is_some_and(|end| now < end)
     }
 
     /// What a receipt names.
@@ -126,8 +126,21 @@ impl Core {
         self.queue_mut(topic, group, queue).is_some_and(|state| state.leases.settle(offset))
     }
 
+    /// The same, only if `grant` still holds it.
+    pub fn settle_granted(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        queue: QueueId,
+        offset: QueueOffset,
+        grant: GrantId,
+    ) -> bool {
+        let Some(state) = self.queue_mut(topic, group, queue) else { return false };
+        state.leases.repeat(offset, grant, Timestamp(0)).is_some() && state.leases.settle(offset)
+    }
+
     /// A message was moved to the dead letters, by the wish of a delivery or of none.
-    pub fn bury(&mut self, which: &Condemned, by: Option<GrantId>) {
+    pub fn bury(&mut self, which: &Condemned, by: Option<(GrantId, Timestamp)>) {
         self.settle(which.topic, which.group, which.queue, which.offset);
         self.acks.remember(which.topic, which.group, which.queue, which.offset, by);
     }
@@ -145,6 +158,20 @@ impl Core {
         self.subscription(which.topic, which.group)?.queues.get(which.queue.get() as usize)?.leases.dying(which.offset)
     }
 
+    /// A condemned message could not be moved now; it comes up again after the others.
+    pub fn condemn_later(&mut self, which: Condemned) {
+        self.condemned_at(which.topic, which.group, which.queue, [which.offset]);
+    }
+
+    /// Wakes waiting receives if there is something for them: room for more deliveries may have come up.
+    pub fn wake_if_deliverable(&mut self, topic: TopicId, group: GroupId) {
+        let Some(state) = self.topics.get_mut(&topic) else { return };
+        let Some(subscription) = state.subscriptions.get_mut(&group) else { return };
+        if !subscription.waiters.is_empty() && subscription.has_deliverable(&state.tails) {
+            subscription.waiters.wake_one_per_filter();
+        }
+    }
+
     /// The next condemned message.
     pub fn pop_condemned(&mut self) -> Option<Condemned> {
         self.condemned.pop_front()
@@ -152,11 +179,11 @@ impl Core {
 
     /// Moves everything whose time has come and wakes who waits for it. Returns the next instant to come back at.
     pub fn fall_due(&mut self, now: Timestamp) -> Option<Timestamp> {
-        while let Some(Reverse((at, topic, group, queue))) = self.timer.peek().copied() {
+        while let Some((at, topic, group, queue)) = self.timer.first().copied() {
             if at > now {
                 return Some(at);
             }
-            self.timer.pop();
+            self.timer.pop_first();
             let Some(subscription) = self.subscription_mut(topic, group) else { continue };
             let max_attempts = subscription.group.max_attempts;
             let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
@@ -170,8 +197,8 @@ impl Core {
         None
     }
 
-    /// Ends every auto-renewed lease of a client that is gone.
-    pub fn release_holder(&mut self, holder: HolderId, unit: &mut Unit) -> usize {
+    /// Ends every auto-renewed lease of clients that are gone.
+    pub fn release_holders(&mut self, gone: &BTreeSet<HolderId>, unit: &mut Unit) -> usize {
         let places: Vec<(TopicId, GroupId)> = self
             .topics
             .iter()
@@ -184,7 +211,7 @@ impl Core {
             for index in 0..self.subscription(topic, group).map_or(0, |subscription| subscription.queues.len()) {
                 let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
                 let Some(state) = self.queue_mut(topic, group, queue) else { continue };
-                let (due, released) = state.leases.release_holder(holder, max_attempts);
+                let (due, released) = state.leases.release_holders(gone, max_attempts);
                 count += released.len();
                 for (offset, attempt) in released {
                     let lease = LeaseState::Waiting { visible_at: Timestamp(0) };

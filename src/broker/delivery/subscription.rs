@@ -50,6 +50,9 @@ pub struct Subscription {
     pub waiters: WaitList,
     turn: usize,
     filters: Vec<(TagFilter, Timestamp)>,
+    /// Until then members with filters that are not known any more may come back for what was set aside for them.
+    unknown_filters_until: Timestamp,
+    attempts_max: usize,
     attempts: HashMap<u64, Vec<(QueueId, QueueOffset, GrantId)>>,
 }
 
@@ -95,7 +98,23 @@ impl Subscription {
                 attempts.entry(key).or_default().push((QueueId(queue), offset, grant));
             }
         }
-        Self { group, queues, waiters: WaitList::default(), turn: 0, filters: Vec::new(), attempts }
+        Self {
+            group,
+            queues,
+            waiters: WaitList::default(),
+            turn: 0,
+            filters: Vec::new(),
+            unknown_filters_until: Timestamp(0),
+            attempts_max: ATTEMPTS_MAX,
+            attempts,
+        }
+    }
+
+    /// After a restart: what was set aside is kept for a while, although nobody knows any more for which filters.
+    pub fn expect_unknown_filters(&mut self, now: Timestamp) {
+        if self.queues.iter().any(|queue| queue.leases.has_undelivered()) {
+            self.unknown_filters_until = now.plus(FILTER_MEMORY);
+        }
     }
 
     /// Queue ids in the order in which this receive should look, a different first one each time.
@@ -123,23 +142,27 @@ impl Subscription {
     /// Whether a message with this tag hash is wanted by a member with another filter.
     #[must_use]
     pub fn wanted_elsewhere(&self, own: &TagFilter, tag_hash: u32, now: Timestamp) -> bool {
-        self.filters
-            .iter()
-            .any(|(filter, seen)| filter != own && now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash))
+        now < self.unknown_filters_until
+            || self
+                .filters
+                .iter()
+                .any(|(filter, seen)| filter != own && now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash))
     }
 
     /// Looks at one queue for at most `max` messages.
     pub fn look(&mut self, queue: usize, tail: &QueueTail, wish: &Wish<'_>, max: usize, now: Timestamp) -> Look {
         let Wish { filter, outstanding_max, terms, .. } = *wish;
         let mut found = Look { grants: self.queues[queue].leases.grant_ready(filter, max, terms), ..Look::default() };
-        if found.grants.is_empty() && self.queues[queue].leases.has_ready() {
+        if found.grants.is_empty() && now >= self.unknown_filters_until && self.queues[queue].leases.has_ready() {
             // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
             let filters = &self.filters;
             let in_use =
                 |hash| filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash));
             found.unwanted = self.queues[queue].leases.drop_unwanted(in_use);
         }
-        let several_filters = self.filters.iter().any(|(known, _)| known != filter);
+        let several_filters = now < self.unknown_filters_until || self.filters.iter().any(|(known, _)| known != filter);
+        // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
+        self.queues[queue].leases.advance(tail.first());
         let mut offered = Offered::default();
         let mut considered = 0;
         while found.grants.len() + offered.grants.len() < max {
@@ -187,7 +210,7 @@ impl Subscription {
 
     /// Remembers which messages an attempt id got.
     pub fn note_attempt(&mut self, key: u64, given: Vec<(QueueId, QueueOffset, GrantId)>, now: Timestamp) {
-        if self.attempts.len() >= ATTEMPTS_MAX {
+        if self.attempts.len() >= self.attempts_max {
             let queues = &self.queues;
             self.attempts.retain(|_, messages| {
                 messages.iter().any(|(queue, offset, grant)| {
@@ -196,6 +219,8 @@ impl Subscription {
                         .is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
                 })
             });
+            // Swept again only when it has doubled, so that many live attempts do not make every receive look at all of them.
+            self.attempts_max = ATTEMPTS_MAX.max(self.attempts.len() * 2);
         }
         self.attempts.insert(key, given);
     }

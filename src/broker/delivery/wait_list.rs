@@ -60,9 +60,19 @@ impl WaitList {
         self.wake_first(|filter| filter.may_match(tag_hash))
     }
 
-    /// Wakes the longest-waiting receive that is not awake yet.
-    pub fn wake_one(&mut self) -> bool {
-        self.wake_first(|_| true)
+    /// Wakes the longest-waiting receive of every filter that nobody is awake for: what is there may be for any of them.
+    pub fn wake_one_per_filter(&mut self) {
+        let mut awake: Vec<TagFilter> = Vec::new();
+        for waiter in &mut self.waiters {
+            if awake.contains(&waiter.filter) {
+                continue;
+            }
+            if !waiter.woken {
+                waiter.woken = true;
+                waiter.notify.notify_one();
+            }
+            awake.push(waiter.filter.clone());
+        }
     }
 
     /// Wakes everyone, for a change that may concern all.
@@ -106,11 +116,18 @@ mod tests {
     }
 
     #[test]
+    fn one_receive_of_every_filter_is_woken_when_it_is_unclear_who_wants_what() {
+        let mut list = list(&["A", "A", "B"]);
+        list.wake_one_per_filter();
+        assert!(list.leave(WaiterId(0)) && !list.leave(WaiterId(1)) && list.leave(WaiterId(2)));
+    }
+
+    #[test]
     fn a_receive_woken_in_vain_can_be_woken_again() {
         let mut list = list(&["*"]);
-        assert!(list.wake_one());
-        assert!(!list.wake_one());
+        assert!(list.wake_for(7));
+        assert!(!list.wake_for(7));
         list.enter(WaiterId(0), &TagFilter::All, &Arc::new(Notify::new()));
-        assert!(list.wake_one());
+        assert!(list.wake_for(7));
     }
 }
