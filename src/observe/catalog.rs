@@ -14,6 +14,8 @@ pub enum MetricKind {
     Histogram,
     /// Sampled at each scrape.
     Gauge,
+    /// Sampled at each scrape, and only grows.
+    SampledCounter,
 }
 
 /// Definition of one metric.
@@ -251,8 +253,14 @@ pub const IN_FLIGHT_BYTES: MetricDef =
 pub const RESIDENT_BYTES: MetricDef =
     gauge("bolide_process_resident_bytes", "By", &[], "Resident memory of the process.");
 /// CPU time.
-pub const CPU_SECONDS: MetricDef =
-    gauge("bolide_process_cpu_seconds", "s", &[], "User and system time that the process has used.");
+pub const CPU_SECONDS: MetricDef = MetricDef {
+    name: "bolide_process_cpu_seconds_total",
+    kind: MetricKind::SampledCounter,
+    unit: "s",
+    labels: &[],
+    help: "User and system time that the process has used.",
+    buckets: &[],
+};
 /// Time since start.
 pub const UPTIME_SECONDS: MetricDef = gauge("bolide_uptime_seconds", "s", &[], "Time since the process was ready.");
 /// Version.

@@ -1,11 +1,11 @@
-//! Gauges that are looked at only when someone scrapes.
+//! Values that are looked at only when someone scrapes: gauges, and totals that somebody else counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::Meter;
+use opentelemetry::metrics::{AsyncInstrument, Meter};
 use parking_lot::{Mutex, RwLock};
 
 use crate::observe::catalog::{self, MetricDef, MetricKind};
@@ -28,10 +28,10 @@ impl Sampler {
         Self { values: BTreeMap::new(), limit }
     }
 
-    /// The value of a gauge; `labels` in the order of the definition. The same labels twice: the sum. Series past the bound
-    /// are summed under `other`.
+    /// The value of a gauge or of a sampled counter; `labels` in the order of the definition. The same labels twice: the sum.
+    /// Series past the bound are summed under `other`.
     pub fn gauge(&mut self, def: &'static MetricDef, labels: &[&str], value: f64) {
-        debug_assert_eq!(def.kind, MetricKind::Gauge, "{} is not sampled", def.name);
+        debug_assert!(is_sampled(def), "{} is not sampled", def.name);
         debug_assert_eq!(def.labels.len(), labels.len(), "labels of {}", def.name);
         let series = self.values.entry(def.name).or_default();
         let mut key: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
@@ -73,33 +73,40 @@ impl Board {
         *self.latest.lock() = sampler.values;
     }
 
-    /// Makes one observable instrument per gauge of the catalogue. Each reader runs the callbacks in the order of their
+    /// Makes one observable instrument per sampled metric of the catalogue. Each reader runs the callbacks in the order of their
     /// registration, so the first of them samples for all.
     pub(super) fn register(self: &Arc<Self>, meter: &Meter) {
         let mut first = true;
-        for def in catalog::ALL.iter().filter(|def| def.kind == MetricKind::Gauge) {
+        for def in catalog::ALL.iter().filter(|def| is_sampled(def)) {
             let board = self.clone();
             let samples = std::mem::take(&mut first);
-            let gauge = meter.f64_observable_gauge(def.name).with_description(def.help).with_unit(def.unit);
-            let _ = gauge
-                .with_callback(move |observe| {
-                    if samples {
-                        board.sample();
-                    }
-                    let latest = board.latest.lock();
-                    for (labels, value) in latest.get(def.name).into_iter().flatten() {
-                        let pairs: Vec<KeyValue> = def
-                            .labels
-                            .iter()
-                            .zip(labels)
-                            .map(|(&label, value)| KeyValue::new(label, value.clone()))
-                            .collect();
-                        observe.observe(*value, &pairs);
-                    }
-                })
-                .build();
+            let tell = move |observe: &dyn AsyncInstrument<f64>| {
+                if samples {
+                    board.sample();
+                }
+                board.tell(def, observe);
+            };
+            if def.kind == MetricKind::Gauge {
+                let gauge = meter.f64_observable_gauge(def.name).with_description(def.help).with_unit(def.unit);
+                let _ = gauge.with_callback(tell).build();
+            } else {
+                let counter = meter.f64_observable_counter(def.name).with_description(def.help).with_unit(def.unit);
+                let _ = counter.with_callback(tell).build();
+            }
         }
     }
+
+    fn tell(&self, def: &MetricDef, observe: &dyn AsyncInstrument<f64>) {
+        let latest = self.latest.lock();
+        for (labels, value) in latest.get(def.name).into_iter().flatten() {
+            let pairs = def.labels.iter().zip(labels).map(|(&label, value)| KeyValue::new(label, value.clone()));
+            observe.observe(*value, &pairs.collect::<Vec<_>>());
+        }
+    }
+}
+
+fn is_sampled(def: &MetricDef) -> bool {
+    matches!(def.kind, MetricKind::Gauge | MetricKind::SampledCounter)
 }
 
 #[cfg(test)]
