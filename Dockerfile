@@ -17,6 +17,6 @@ VOLUME /data
 # 8081 clients, 8088 health and metrics. The internal port stays on the container's loopback: use `docker exec ... bolide admin`.
 EXPOSE 8081 8088
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["bolide", "admin", "status"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["bolide", "health"]
 ENTRYPOINT ["bolide"]
 CMD ["standalone", "--data", "/data", "--listen", "0.0.0.0:8081", "--http", "0.0.0.0:8088"]

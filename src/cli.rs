@@ -7,6 +7,7 @@ pub mod connect;
 pub mod failure;
 pub mod health;
 pub mod inspect;
+pub mod print;
 pub mod standalone;
 pub mod table;
 
@@ -36,7 +37,7 @@ enum Command {
     Config(config::ConfigArgs),
     /// Read a data directory offline: log, frames, queues, groups
     Inspect(inspect::InspectArgs),
-    /// Ask a running broker whether it takes messages; exit code 0 if it does
+    /// Ask a running broker whether clients should come to it; exit code 0 if so
     Health(health::HealthArgs),
 }
 

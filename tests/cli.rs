@@ -104,6 +104,9 @@ fn a_group_keeps_every_setting_it_was_given() -> Result<()> {
     let (code, said) = admin(&server, &["group", "create", "billing", "--max-attempts", "4"])?;
     assert_eq!(code, 4, "{said}");
     assert!(said.contains("attempts"), "{said}");
+    let (code, said) = admin(&server, &["group", "create", "billing", "--ordered"])?;
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("ordered is false, not true"), "{said}");
     server.admin(&["group", "create", "plain"])?;
     assert_eq!(json(&server, &["group", "show", "plain"])?["ordered"], Value::Null);
     assert_eq!(json(&server, &["group", "list"])?.as_array().map(Vec::len), Some(2));
@@ -155,6 +158,60 @@ fn nobody_there_is_told_from_a_refusal() {
     let output = bolide(&["admin", "status", "--address", "127.0.0.1:1"], &[]);
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("127.0.0.1:1"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_port_that_is_not_the_internal_one_is_named_as_such() -> Result<()> {
+    let server = Server::start()?;
+    let addresses = server.addresses();
+    for wrong in [addresses.grpc, addresses.http] {
+        let output = bolide(&["admin", "--address", &wrong.to_string(), "topic", "list"], &[]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(said.contains(&wrong.to_string()) && said.contains("no internal address"), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_no_host_and_port_is_a_usage_error() {
+    for wrong in ["foo", "http://127.0.0.1:8082", "127.0.0.1:port", ":8082"] {
+        let output = bolide(&["admin", "status", "--address", wrong], &[]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {}", text(&output.stderr));
+        let output = bolide(&["health", "--http", wrong], &[]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {}", text(&output.stderr));
+    }
+    let output = bolide(&["health", "--http", "127.0.0.1:1"], &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("--http") && !said.contains("--address"), "{said}");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_quietly() -> Result<()> {
+    let mut child = Command::new(binary())
+        .args(["config", "keys"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    // Closed before anything is read.
+    drop(child.stdout.take());
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    Ok(())
+}
+
+#[test]
+fn the_help_of_an_update_shows_no_defaults() {
+    for kind in ["topic", "group"] {
+        let update = text(&bolide(&["admin", kind, "update", "--help"], &[]).stdout);
+        for default in ["[default: normal]", "[default: 8]", "[default: 17]", "[default: auto]", "[default: 3h]"] {
+            assert!(!update.contains(default), "{kind}: {update}");
+        }
+        let create = text(&bolide(&["admin", kind, "create", "--help"], &[]).stdout);
+        assert!(create.contains("Settings not given"), "{kind}: {create}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use common::{Server, Stop, binary};
+use common::{Server, ServerOptions, Stop, binary};
 
 /// Status and body of a GET.
 fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
@@ -56,6 +56,58 @@ fn health_and_readiness_are_good_while_the_process_serves() -> Result<()> {
 }
 
 #[test]
+fn a_silent_connection_is_closed() -> Result<()> {
+    let server = Server::start()?;
+    let mut silent = TcpStream::connect(server.addresses().http)?;
+    // The server's limit is 5 s.
+    silent.set_read_timeout(Some(Duration::from_secs(15)))?;
+    silent.read_to_end(&mut Vec::new()).context("still open")?;
+    Ok(())
+}
+
+#[test]
+fn connections_beyond_the_bound_are_closed_and_the_places_come_back() -> Result<()> {
+    const BOUND: usize = 256;
+    let server = Server::start()?;
+    let http = server.addresses().http;
+    let held: Vec<TcpStream> = (0..BOUND).map(|_| TcpStream::connect(http)).collect::<std::io::Result<_>>()?;
+    // Accepted in the order of arrival, so all places are taken when it is this one's turn.
+    let mut beyond = TcpStream::connect(http)?;
+    beyond.set_read_timeout(Some(Duration::from_secs(3)))?;
+    assert_eq!(beyond.read(&mut [0]).context("the connection beyond the bound stays open")?, 0);
+    drop(held);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while get(http, "/healthz").map_or(0, |(code, _)| code) != 200 {
+        ensure!(Instant::now() < deadline, "no place came back");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_leaves_the_node_ready_and_says_that_sends_are_refused() -> Result<()> {
+    // Any disk counts as full: used above 6 %, or less than 1 TiB free.
+    let server = ServerOptions::default()
+        .env("BOLIDE_STORAGE_DISK_LOW_WATERMARK", "0.05")
+        .env("BOLIDE_STORAGE_DISK_HIGH_WATERMARK", "0.06")
+        .env("BOLIDE_STORAGE_DISK_RESERVE", "1TiB")
+        .start()?;
+    let http = server.addresses().http;
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let body = loop {
+        let (code, body) = get(http, "/readyz")?;
+        assert_eq!(code, 200, "{body}");
+        if body != "ready\n" {
+            break body;
+        }
+        ensure!(Instant::now() < deadline, "the full disk is not noticed");
+    };
+    assert!(body.starts_with("ready, but not accepting sends: "), "{body}");
+    let said = server.admin(&["status"])?;
+    assert!(said.contains("not accepting sends"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn metrics_count_what_went_in_and_what_came_out() -> Result<()> {
     let server = Server::start()?;
     let http = server.addresses().http;
@@ -80,6 +132,8 @@ fn metrics_count_what_went_in_and_what_came_out() -> Result<()> {
     assert_eq!(metric(&page, "rocketmq_messages_out_total", &[bench_topic, group]), 200.0, "{page}");
     assert_eq!(metric(&page, "rocketmq_consumer_lag_messages", &[bench_topic, group]), 0.0, "{page}");
     assert_eq!(metric(&page, "rocketmq_topic_number", &[]), 1.0);
+    assert!(page.contains("# TYPE bolide_process_cpu_seconds_total counter"), "{page}");
+    assert!(metric(&page, "bolide_process_cpu_seconds_total", &[]) > 0.0, "{page}");
     assert_eq!(metric(&page, "rocketmq_consumer_group_number", &[]), 1.0);
     Ok(())
 }

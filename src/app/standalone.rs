@@ -106,14 +106,13 @@ pub fn run(config: Config, notes: &[String], ready: impl FnOnce(&Ready)) -> Resu
         let http_address = http.local_addr()?;
         let readiness = Readiness::starting("opening the data");
         let ended = Shutdown::new();
-        let console = Console { readiness: readiness.clone(), exporters: exporters.clone(), tasks: tasks.clone() };
-        let http_ended = ended.clone();
-        drop(tasks.spawn_background(async move {
-            let stopped = async move { http_ended.stopping().await };
-            if let Err(error) = console.serve(http, stopped).await {
-                tracing::error!(%error, "the HTTP port failed");
-            }
-        }));
+        let console = Console {
+            readiness: readiness.clone(),
+            exporters: exporters.clone(),
+            tasks: tasks.clone(),
+            clock: Clock::system(),
+        };
+        drop(tasks.spawn_background(console.serve(http, ended.clone())));
         let opening = Standalone::open(config, tasks.clone(), exporters.clone(), http_address, ended.clone());
         let standalone = tokio::select! {
             biased;

@@ -305,9 +305,9 @@ impl QueueLag {
 /// State of the broker in numbers, for status page and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BrokerStatus {
-    /// Whether sends are accepted now.
+    /// Whether clients should come here. True also on a full disk, where only sends are refused.
     pub ready: bool,
-    /// Why not, in words; empty when ready.
+    /// Why not, or why sends are refused although ready, in words; empty when all is well.
     pub reason: String,
     /// Topics.
     pub topics: usize,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::broker::api::{CatalogError, GroupSpec, TopicSpec};
-use crate::model::group::{Backoff, Group};
+use crate::model::group::{Backoff, Group, StartPosition};
 use crate::model::limits::{QUEUES_DEFAULT, QUEUES_MAX};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GroupId, TopicId};
-use crate::model::topic::{Topic, TopicType};
+use crate::model::topic::{Permission, Promise, Topic, TopicType};
 
 /// Most attempts a group may allow.
 const ATTEMPTS_MAX: u32 = 1_000;
@@ -115,8 +115,8 @@ pub fn new_topic(id: TopicId, name: TopicName, spec: &TopicSpec) -> Result<Topic
         name,
         topic_type: TopicType::Normal,
         queues: QUEUES_DEFAULT,
-        permission: crate::model::topic::Permission::default(),
-        promise: crate::model::topic::Promise::default(),
+        permission: Permission::default(),
+        promise: Promise::default(),
         retention: None,
     };
     changed_topic(&plain, spec, false)
@@ -169,11 +169,13 @@ pub fn topic_differences(topic: &Topic, spec: &TopicSpec) -> String {
             differing.push(format!("{name} is {has}, not {wanted}"));
         }
     };
-    compare("type", format!("{:?}", topic.topic_type), spec.topic_type.map(|value| format!("{value:?}")));
+    compare("type", type_word(topic.topic_type).to_owned(), spec.topic_type.map(|value| type_word(value).to_owned()));
     compare("queues", topic.queues.to_string(), spec.queues.map(|value| value.to_string()));
-    compare("permission", format!("{:?}", topic.permission), spec.permission.map(|value| format!("{value:?}")));
-    compare("promise", format!("{:?}", topic.promise), spec.promise.map(|value| format!("{value:?}")));
-    compare("retention", format!("{:?}", topic.retention), spec.retention.map(|value| format!("{value:?}")));
+    let permission = |value| permission_word(value).to_owned();
+    compare("permission", permission(topic.permission), spec.permission.map(permission));
+    let promise = |value| promise_word(value).to_owned();
+    compare("promise", promise(topic.promise), spec.promise.map(promise));
+    compare("retention", retention_words(topic.retention), spec.retention.map(retention_words));
     differing.join(", ")
 }
 
@@ -245,17 +247,81 @@ pub fn group_differences(group: &Group, spec: &GroupSpec) -> String {
             differing.push(format!("{name} is {has}, not {wanted}"));
         }
     };
-    compare("ordered", format!("{:?}", group.ordered), spec.ordered.map(|value| format!("{value:?}")));
-    compare("start", format!("{:?}", group.start), spec.start.map(|value| format!("{value:?}")));
+    compare("ordered", ordered_words(group.ordered), spec.ordered.map(ordered_words));
+    compare("start", start_words(group.start), spec.start.map(start_words));
     compare("max attempts", group.max_attempts.to_string(), spec.max_attempts.map(|value| value.to_string()));
-    compare("back-off", format!("{:?}", group.backoff), spec.backoff.as_ref().map(|value| format!("{value:?}")));
-    compare(
-        "consume timeout",
-        format!("{:?}", group.consume_timeout),
-        spec.consume_timeout.map(|value| format!("{value:?}")),
-    );
+    compare("back-off", backoff_words(&group.backoff), spec.backoff.as_ref().map(backoff_words));
+    compare("consume timeout", duration_words(group.consume_timeout), spec.consume_timeout.map(duration_words));
     compare("enabled", group.enabled.to_string(), spec.enabled.map(|value| value.to_string()));
     differing.join(", ")
+}
+
+// Settings in the words in which an operator writes them (`bolide admin`), so that what differs can be typed.
+
+const fn type_word(topic_type: TopicType) -> &'static str {
+    match topic_type {
+        TopicType::Normal => "normal",
+        TopicType::Fifo => "fifo",
+        TopicType::Delay => "delay",
+        TopicType::Transaction => "transaction",
+        TopicType::Priority => "priority",
+        TopicType::Lite => "lite",
+        TopicType::Mixed => "mixed",
+    }
+}
+
+const fn permission_word(permission: Permission) -> &'static str {
+    match (permission.readable, permission.writable) {
+        (true, true) => "rw",
+        (true, false) => "r",
+        (false, true) => "w",
+        (false, false) => "none",
+    }
+}
+
+const fn promise_word(promise: Promise) -> &'static str {
+    match promise {
+        Promise::Written => "written",
+        Promise::Durable => "durable",
+    }
+}
+
+fn retention_words(retention: Option<Duration>) -> String {
+    retention.map_or_else(|| "default".to_owned(), duration_words)
+}
+
+fn ordered_words(ordered: Option<bool>) -> String {
+    ordered.map_or_else(|| "auto".to_owned(), |ordered| ordered.to_string())
+}
+
+fn start_words(start: StartPosition) -> String {
+    match start {
+        StartPosition::Earliest => "earliest".to_owned(),
+        StartPosition::Latest => "latest".to_owned(),
+        StartPosition::At(at) => at.millis().to_string(),
+    }
+}
+
+fn backoff_words(backoff: &Backoff) -> String {
+    match backoff {
+        Backoff::Customized(steps) => steps.iter().map(|step| duration_words(*step)).collect::<Vec<_>>().join(","),
+        Backoff::Exponential { initial, max, multiplier } => {
+            format!("exponential:{},{},{multiplier}", duration_words(*initial), duration_words(*max))
+        }
+    }
+}
+
+fn duration_words(duration: Duration) -> String {
+    const UNITS: [(&str, u128); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let mut millis = duration.as_millis();
+    let mut text = String::new();
+    for (unit, factor) in UNITS {
+        if millis >= factor {
+            text += &format!("{}{unit}", millis / factor);
+            millis %= factor;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// Ids for what is created next.
@@ -293,6 +359,23 @@ mod tests {
     fn only_settings_that_were_asked_for_can_differ() {
         assert_eq!(topic_differences(&topic(), &TopicSpec::default()), "");
         let spec = TopicSpec { topic_type: Some(TopicType::Fifo), queues: Some(8), ..TopicSpec::default() };
-        assert_eq!(topic_differences(&topic(), &spec), "type is Normal, not Fifo");
+        assert_eq!(topic_differences(&topic(), &spec), "type is normal, not fifo");
+    }
+
+    #[test]
+    fn what_differs_is_said_as_an_operator_would_type_it() {
+        let spec = TopicSpec { retention: Some(Some(Duration::from_secs(86_400))), ..TopicSpec::default() };
+        assert_eq!(topic_differences(&topic(), &spec), "retention is default, not 24h");
+        let group = Group::with_defaults(GroupId(1), GroupName::trusted("", "g"));
+        let spec = GroupSpec {
+            ordered: Some(Some(true)),
+            start: Some(StartPosition::Latest),
+            consume_timeout: Some(Duration::from_millis(5_400_500)),
+            ..GroupSpec::default()
+        };
+        assert_eq!(
+            group_differences(&group, &spec),
+            "ordered is auto, not true, start is earliest, not latest, consume timeout is 3h, not 1h30m500ms"
+        );
     }
 }

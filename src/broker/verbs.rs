@@ -185,14 +185,16 @@ impl Broker {
     /// State in numbers.
     #[must_use]
     pub fn status(&self) -> BrokerStatus {
-        let reason = match self.inner.store.health() {
-            _ if self.inner.shutdown.is_draining() => "the broker is shutting down".to_owned(),
-            LogHealth::Ready => String::new(),
-            LogHealth::DiskFull { text } | LogHealth::Failed { text } => text,
+        let (ready, reason) = match self.inner.store.health() {
+            _ if self.inner.shutdown.is_draining() => (false, "the broker is shutting down".to_owned()),
+            LogHealth::Ready => (true, String::new()),
+            // Receives and acks go on, and they are what frees the disk: traffic must keep coming.
+            LogHealth::DiskFull { text } => (true, text),
+            LogHealth::Failed { text } => (false, text),
         };
         let in_flight = self.group_counts().iter().map(|counts| counts.in_flight).sum();
         BrokerStatus {
-            ready: reason.is_empty(),
+            ready,
             reason,
             topics: self.topics().len(),
             groups: self.groups().len(),

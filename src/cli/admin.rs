@@ -22,7 +22,9 @@ Examples:
 
 Exit codes:
   0 done    1 failed    2 wrong command line or value    3 no such topic or group
-  4 exists with other settings, or forbidden by the present state    5 no broker answered";
+  4 exists with other settings, or forbidden by the present state    5 no broker answered
+  `status` ends with 0 whenever a broker answered, ready or not; for probes there is `bolide health`.
+  A failure is a line of text on stderr and nothing on stdout, with --output json too.";
 
 /// Arguments of `bolide admin`.
 #[derive(Args, Debug)]
@@ -64,7 +66,7 @@ enum What {
     /// Create, change, list, show and delete consumer groups, and see how far they are
     #[command(subcommand)]
     Group(group::GroupCommand),
-    /// Version, readiness, disk, log positions
+    /// Version, readiness, disk, log positions; succeeds whenever the broker answers
     Status,
 }
 

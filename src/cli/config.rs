@@ -4,6 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
+use crate::cli::print;
 use crate::cli::standalone::SettingArgs;
 use crate::cli::table::Table;
 use crate::config::Setting;
@@ -58,18 +59,23 @@ pub fn run(args: ConfigArgs) -> Result<(), Failure> {
             let mut shown = settings.load()?.settings;
             shown.retain(|setting| !changed || setting.value != setting.default);
             match output {
-                Output::Table => println!("{}", table(&shown)),
+                Output::Table => print::line(table(&shown)),
                 Output::Json => {
                     let views: Vec<SettingView<'_>> = shown.iter().map(view).collect();
-                    println!("{}", serde_json::to_string_pretty(&views).unwrap_or_default());
+                    print::line(serde_json::to_string_pretty(&views).unwrap_or_default());
                 }
             }
         }
         What::Keys => {
             let defaults = crate::config::load(&crate::config::Sources::default());
             for setting in defaults.map_err(|error| Failure::Failed(error.to_string()))?.settings {
-                println!("{}\n    {}", setting.key, setting.help);
-                println!("    default {}; {}\n    {}\n", setting.default, setting.bounds, variable(setting.key));
+                print::line(format_args!("{}\n    {}", setting.key, setting.help));
+                print::line(format_args!(
+                    "    default {}; {}\n    {}\n",
+                    setting.default,
+                    setting.bounds,
+                    variable(setting.key)
+                ));
             }
         }
     }

@@ -19,16 +19,32 @@ pub enum Failure {
     #[error("{0}")]
     Conflict(String),
     /// No server answered; exit code 5.
-    #[error(
-        "no answer from {address}: {reason}. Is the broker running? Its internal address goes into --address or BOLIDE_ADDRESS"
-    )]
+    #[error("no answer from {address}: {reason}. Is the broker running? {hint}")]
     Unreachable {
+        /// Where.
+        address: String,
+        /// In words.
+        reason: String,
+        /// Which option names the address.
+        hint: &'static str,
+    },
+    /// A server answered that does not know the operators' service; exit code 5 too.
+    #[error(
+        "{address} answers, but as no internal address of a bolide broker does (its default is 127.0.0.1:8082): {reason}. {INTERNAL_HINT}"
+    )]
+    NotInternal {
         /// Where.
         address: String,
         /// In words.
         reason: String,
     },
 }
+
+/// How the address of the operators' service is given.
+pub const INTERNAL_HINT: &str = "Its internal address goes into --address or BOLIDE_ADDRESS";
+
+/// Stands for the address until [`Failure::at`] names it.
+const SOMEWHERE: &str = "the broker";
 
 impl Failure {
     /// For the process.
@@ -39,7 +55,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::Conflict(_) => 4,
-            Self::Unreachable { .. } => 5,
+            Self::Unreachable { .. } | Self::NotInternal { .. } => 5,
         }
     }
 }
@@ -49,7 +65,8 @@ impl Failure {
     #[must_use]
     pub fn at(self, address: &str) -> Self {
         match self {
-            Self::Unreachable { reason, .. } => Self::Unreachable { address: address.to_owned(), reason },
+            Self::Unreachable { reason, hint, .. } => Self::Unreachable { address: address.to_owned(), reason, hint },
+            Self::NotInternal { reason, .. } => Self::NotInternal { address: address.to_owned(), reason },
             other => other,
         }
     }
@@ -63,7 +80,12 @@ impl From<tonic::Status> for Failure {
             Code::NotFound => Self::NotFound(text),
             Code::AlreadyExists | Code::FailedPrecondition => Self::Conflict(text),
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-                Self::Unreachable { address: "the broker".to_owned(), reason: text }
+                Self::Unreachable { address: SOMEWHERE.to_owned(), reason: text, hint: INTERNAL_HINT }
+            }
+            // The broker itself answers neither; its public port and foreign servers do.
+            Code::Unimplemented | Code::Unknown => {
+                let reason = if text.is_empty() { "it has no such service".to_owned() } else { text };
+                Self::NotInternal { address: SOMEWHERE.to_owned(), reason }
             }
             _ => Self::Failed(text),
         }

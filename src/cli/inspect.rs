@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::cli::failure::Failure;
+use crate::cli::print;
 use crate::cli::table::Table;
 use crate::config::units::size_rounded;
 use crate::model::name::{GroupName, TopicName};
@@ -124,12 +125,15 @@ fn log(inspection: &Inspection) -> Result<(), Failure> {
             state,
         ]);
     }
-    println!("{}", table.text());
+    print::line(table.text());
     match inspection.folded() {
-        Ok(meta) => {
-            println!("folded up to {}, last term {}, log begins at {}", meta.position, meta.term, meta.log_start)
-        }
-        Err(error) => println!("the folded state cannot be read: {error}; the next start rebuilds it from the log"),
+        Ok(meta) => print::line(format_args!(
+            "folded up to {}, last term {}, log begins at {}",
+            meta.position, meta.term, meta.log_start
+        )),
+        Err(error) => print::line(format_args!(
+            "the folded state cannot be read: {error}; the next start rebuilds it from the log"
+        )),
     }
     match damaged {
         Some(path) => Err(Failure::Failed(format!("{path} is damaged; restore the data directory from a copy"))),
@@ -140,7 +144,7 @@ fn log(inspection: &Inspection) -> Result<(), Failure> {
 fn frame(inspection: &Inspection, position: LogPosition) -> Result<(), Failure> {
     let report = inspection.frame(position)?;
     let header = &report.header;
-    println!(
+    print::line(format_args!(
         "frame {} at {}: shard {}, term {}, {:?}, built {}, {} bytes of records",
         header.index,
         header.position,
@@ -149,11 +153,15 @@ fn frame(inspection: &Inspection, position: LogPosition) -> Result<(), Failure> 
         header.kind,
         time(Some(header.stored_at)),
         header.payload_bytes
-    );
+    ));
     for record in &report.records {
         match &record.record {
-            Ok(known) => println!("  {} +{}  {}", record.at.position, record.at.length, describe(known)),
-            Err(error) => println!("  {} +{}  unreadable: {error}", record.at.position, record.at.length),
+            Ok(known) => {
+                print::line(format_args!("  {} +{}  {}", record.at.position, record.at.length, describe(known)))
+            }
+            Err(error) => {
+                print::line(format_args!("  {} +{}  unreadable: {error}", record.at.position, record.at.length))
+            }
         }
     }
     Ok(())
@@ -167,10 +175,10 @@ fn queue_rows(
     max: usize,
 ) -> Result<(), Failure> {
     let report = inspection.queue(topic, queue, from, max)?;
-    println!(
+    print::line(format_args!(
         "topic {} ({} queues), queue {}: first offset {}, next {}",
         report.topic.name, report.topic.queues, report.queue, report.bounds.first, report.bounds.next
-    );
+    ));
     let mut table = Table::new(&["OFFSET", "STORED", "BYTES", "TAG", "MESSAGE ID", "LOG POSITION"]);
     for row in &report.rows {
         let (tag, id) = match &row.message {
@@ -186,13 +194,16 @@ fn queue_rows(
             row.entry.at.position.to_string(),
         ]);
     }
-    println!("{}", table.text());
+    print::line(table.text());
     Ok(())
 }
 
 fn group(inspection: &Inspection, name: &GroupName) -> Result<(), Failure> {
     let report = inspection.group(name)?;
-    println!("group {}: {} attempts, outstanding messages by queue", report.group.name, report.group.max_attempts);
+    print::line(format_args!(
+        "group {}: {} attempts, outstanding messages by queue",
+        report.group.name, report.group.max_attempts
+    ));
     let mut table = Table::new(&["TOPIC", "QUEUE", "FIRST", "NEXT", "END", "OUTSTANDING"]);
     for place in &report.places {
         table.row(vec![
@@ -204,16 +215,16 @@ fn group(inspection: &Inspection, name: &GroupName) -> Result<(), Failure> {
             place.leases.len().to_string(),
         ]);
     }
-    println!("{}", table.text());
+    print::line(table.text());
     for place in &report.places {
         for (offset, held) in &place.leases {
-            println!(
+            print::line(format_args!(
                 "  {} {} offset {offset}, attempt {}: {}",
                 place.topic,
                 place.queue,
                 held.attempt,
                 describe_lease(&held.lease)
-            );
+            ));
         }
     }
     Ok(())

@@ -12,6 +12,15 @@ pub struct Readiness {
     stage: Arc<ArcSwap<Stage>>,
 }
 
+/// Whether to send traffic to this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether to.
+    pub ready: bool,
+    /// Why not, or what is refused all the same; empty when all is well.
+    pub reason: String,
+}
+
 #[derive(Debug)]
 enum Stage {
     Starting(&'static str),
@@ -35,14 +44,14 @@ impl Readiness {
         self.stage.store(Arc::new(Stage::Running(broker)));
     }
 
-    /// Why the process is not ready, in words; `None` when it is.
+    /// Whether to send traffic here, now.
     #[must_use]
-    pub fn obstacle(&self) -> Option<String> {
+    pub fn verdict(&self) -> Verdict {
         match &**self.stage.load() {
-            Stage::Starting(doing) => Some(format!("starting: {doing}")),
+            Stage::Starting(doing) => Verdict { ready: false, reason: format!("starting: {doing}") },
             Stage::Running(broker) => {
                 let status = broker.status();
-                (!status.ready).then_some(status.reason)
+                Verdict { ready: status.ready, reason: status.reason }
             }
         }
     }

@@ -15,15 +15,19 @@ use crate::config::units::parse_duration;
 use crate::wire::admin;
 use crate::wire::admin::admin_client::AdminClient;
 
+const CREATE_HELP: &str = "\
+Settings not given: ordered auto, 17 attempts, start earliest, consume timeout 3h, enabled, and pauses from 1s to 2h.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum GroupCommand {
     /// Create a consumer group; one that exists with the same settings is fine
+    #[command(after_help = CREATE_HELP)]
     Create {
         name: String,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Change the given settings
+    /// Change the given settings; the others stay as they are
     Update {
         name: String,
         #[command(flatten)]
@@ -46,22 +50,22 @@ pub(super) enum GroupCommand {
 
 #[derive(Args, Debug)]
 pub(super) struct Settings {
-    /// Deliver in order: true, false, or auto (ordered exactly on FIFO topics) [default: auto]
+    /// Deliver in order: true, false, or auto (ordered exactly on FIFO topics)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = words::ordered)]
     ordered: Option<Ordered>,
-    /// Deliveries, the first included, before a message goes to the dead-letter queue [default: 17]
+    /// Deliveries, the first included, before a message goes to the dead-letter queue
     #[arg(long)]
     max_attempts: Option<u32>,
-    /// Where a topic is begun: earliest, latest, 2026-01-31T12:00:00Z or milliseconds since 1970 [default: earliest]
+    /// Where a topic is begun: earliest, latest, 2026-01-31T12:00:00Z or milliseconds since 1970
     #[arg(long, value_parser = words::start)]
     start: Option<admin::StartPosition>,
     /// Pauses between attempts: 1s,5s,30s (the last repeats), or exponential:1s,2h,2 (initial, longest, multiplier)
     #[arg(long, value_parser = words::backoff)]
     backoff: Option<words::Backoff>,
-    /// Longest time a delivery stays with a live push consumer [default: 3h]
+    /// Longest time a delivery stays with a live push consumer
     #[arg(long, value_parser = parse_duration)]
     consume_timeout: Option<Duration>,
-    /// Whether its members may receive: true or false [default: true]
+    /// Whether its members may receive: true or false
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = words::flag)]
     enabled: Option<bool>,
 }

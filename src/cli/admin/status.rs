@@ -80,7 +80,11 @@ fn shard(wire: admin::ShardStatus) -> ShardView {
 
 fn text(view: &StatusView) -> String {
     let uptime = duration_text(std::time::Duration::from_secs(view.uptime_seconds));
-    let state = if view.ready { "ready".to_owned() } else { format!("not ready: {}", view.reason) };
+    let state = match (view.ready, view.reason.as_str()) {
+        (true, "") => "ready".to_owned(),
+        (true, reason) => format!("ready, but not accepting sends: {reason}"),
+        (false, reason) => format!("not ready: {reason}"),
+    };
     let mut lines = vec![
         format!("bolide {}, up {uptime}, {state}", view.version),
         format!(

@@ -13,15 +13,19 @@ use crate::cli::table::Table;
 use crate::wire::admin;
 use crate::wire::admin::admin_client::AdminClient;
 
+const CREATE_HELP: &str =
+    "Settings not given: type normal, 8 queues, permission rw, promise durable, retention default.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum TopicCommand {
     /// Create a topic; one that exists with the same settings is fine
+    #[command(after_help = CREATE_HELP)]
     Create {
         name: String,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Change the given settings
+    /// Change the given settings; the others stay as they are
     Update {
         name: String,
         #[command(flatten)]
@@ -41,16 +45,16 @@ pub(super) enum TopicCommand {
 
 #[derive(Args, Debug)]
 pub(super) struct Settings {
-    /// Kind of messages: normal, fifo, delay, transaction, priority, lite, mixed [default: normal]
+    /// Kind of messages: normal, fifo, delay, transaction, priority, lite, mixed
     #[arg(long = "type", value_parser = words::topic_type, value_name = "TYPE")]
     topic_type: Option<admin::TopicType>,
-    /// Queues, 1 to 1024; they can grow later, not shrink [default: 8]
+    /// Queues, 1 to 1024; they can grow later, not shrink
     #[arg(long)]
     queues: Option<u32>,
-    /// What clients may do: rw, r, w, none [default: rw]
+    /// What clients may do: rw, r, w, none
     #[arg(long, value_parser = words::permission)]
     permission: Option<admin::Permission>,
-    /// What an OK means: durable (on disk) or written (in the page cache) [default: durable]
+    /// What an OK means: durable (on disk) or written (in the page cache)
     #[arg(long, value_parser = words::promise)]
     promise: Option<admin::Promise>,
     /// How long messages stay, as 24h or 7d; `default` for the broker's own retention

@@ -6,6 +6,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::cli::print;
+
 /// Longest latency that is told apart, in microseconds.
 const LATENCY_MICROS_MAX: u64 = 120_000_000;
 
@@ -119,9 +121,9 @@ impl Report {
     /// Prints it, as JSON or as text.
     pub fn print(&self, json: bool) {
         if json {
-            println!("{}", serde_json::to_string_pretty(self).unwrap_or_default());
+            print::line(serde_json::to_string_pretty(self).unwrap_or_default());
         } else {
-            print!("{}", self.text());
+            print::text(self.text());
         }
     }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::bench::client::{Identity, Target, expect_ok, resource};
 use crate::cli::connect;
+use crate::cli::failure::Failure;
 use crate::wire::admin;
 use crate::wire::rocketmq::{Code, QueryRouteRequest};
 
@@ -38,6 +39,6 @@ async fn create(topic: &str, address: &str) -> Result<()> {
     let topic = admin::Topic { name: topic.to_owned(), ..admin::Topic::default() };
     match client.create_topic(admin::CreateTopicRequest { topic: Some(topic) }).await {
         Ok(_) => Ok(()),
-        Err(status) => bail!("{}", status.message()),
+        Err(status) => bail!("{}", Failure::from(status).at(address)),
     }
 }
