@@ -98,7 +98,7 @@ impl Members {
         for &holder in holders {
             let is_known = self.inner.members.lock().contains_key(&holder);
             if !is_known {
-                self.seen(holder, true, now);
+                self.seen(holder, false, now);
             }
         }
     }

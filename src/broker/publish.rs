@@ -100,7 +100,7 @@ impl Broker {
             unit.place(*slot, queue, offset, now);
             published.push(Published { queue, offset });
         }
-        // Offsets count as given out only when the log has taken the unit: a refusal must leave no gap.
+        // I-3: offsets count as given out only when the log has taken the unit; a refusal must leave no gap.
         let seq = self.inner.store.append(unit).map_err(|error| match error {
             AppendError::Full { .. } => PublishError::Overloaded,
             AppendError::DiskFull(_) => PublishError::DiskFull,

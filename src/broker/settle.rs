@@ -52,7 +52,7 @@ impl Broker {
         if let Some(seq) = awaited {
             inner.durable(seq).await.map_err(|_| SettleError::ShardFailed)?;
         } else if repeated {
-            // A repeated ack is news about an earlier record: it waits for the youngest of those.
+            // I-2: a repeated ack is news about an earlier record; it waits for the youngest of those.
             inner.settled_durably().await.map_err(|_| SettleError::ShardFailed)?;
         }
         Ok(outcomes)

@@ -103,7 +103,7 @@ impl Broker {
         let now = clock.now();
         for holder in restored.core.holders() {
             // Clients had no chance to be heard of yet: their session begins now.
-            members.seen(holder, true, now);
+            members.seen(holder, false, now);
         }
         let inner = Arc::new(Inner {
             shard: store.shard(),

@@ -211,7 +211,7 @@ impl Core {
         }
     }
 
-    /// Forgets the oldest entries beyond the bound; those above `folded` cannot be found elsewhere yet and stay.
+    /// Forgets the oldest entries beyond the bound. I-5: those above `folded` cannot be found elsewhere yet and stay.
     pub fn forget_recent(&mut self, folded: LogPosition) {
         while self.recent_order.len() > self.recent_max {
             let Some(&(topic, queue)) = self.recent_order.front() else { return };
@@ -360,7 +360,7 @@ impl Core {
     }
 }
 
-/// Writes what a look decided. Whenever a slot comes into being, `next` is recorded in the same unit: a restart must never
+/// Writes what a look decided. I-4: whenever a slot comes into being, `next` is recorded in the same unit: a restart must never
 /// find a slot at or above `next`, or it would offer that message a second time as a new one.
 fn record_look(
     state: &mut QueueState,
