@@ -51,6 +51,8 @@ pub struct SegmentReport {
     pub last_at: Option<Timestamp>,
     /// Position behind the last whole frame.
     pub end: LogPosition,
+    /// Position behind the last frame of records, its own first one when there is none.
+    pub records_end: LogPosition,
     /// How its frames end.
     pub ending: SegmentEnd,
 }
@@ -120,6 +122,18 @@ impl Segments {
 
     pub(super) fn all(&self) -> Result<Vec<SegmentReport>, InspectError> {
         self.bases()?.into_iter().map(|(base, path)| Ok(self.open(base, path)?.report())).collect()
+    }
+
+    /// Where the records end, looking only at segments that reach beyond `from`; `from` when none goes further.
+    pub(super) fn records_end(&self, from: LogPosition) -> Result<LogPosition, InspectError> {
+        let mut end = from;
+        for (base, path) in self.bases()? {
+            let segment = self.open(base, path)?;
+            if base.plus(segment.bytes) > from {
+                end = end.max(segment.report().records_end);
+            }
+        }
+        Ok(end)
     }
 
     pub(super) fn frame(&self, position: LogPosition) -> Result<FrameReport, InspectError> {
@@ -207,6 +221,7 @@ impl Segment {
             first_at: None,
             last_at: None,
             end: self.base,
+            records_end: self.base,
             ending: SegmentEnd::Open,
         };
         if let Err(reason) = self.check_header() {
@@ -224,6 +239,7 @@ impl Segment {
                         break SegmentEnd::Sealed;
                     }
                     report.frames += 1;
+                    report.records_end = self.base.plus(at);
                     report.records += u64::from(header.records);
                     report.first_at = report.first_at.or(Some(header.stored_at));
                     report.last_at = Some(header.stored_at);
