@@ -232,7 +232,7 @@ fn group(inspection: &Inspection, name: &GroupName) -> Result<(), Failure> {
                 place.topic,
                 place.queue,
                 held.attempt,
-                describe_lease(&held.lease)
+                describe_lease(&held.lease, |at| time(Some(at)))
             );
         }
     }

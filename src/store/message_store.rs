@@ -335,7 +335,7 @@ impl Store {
         if let Some(start) = start.filter(|_| start != in_time) {
             tracing::warn!(
                 segments = segments.iter().filter(|segment| segment.base < start && Some(segment.base) >= in_time).count(),
-                messages_up_to = %start,
+                log_begins_at = %start,
                 used_ratio_allowed = policy.disk_used_ratio_max,
                 "the disk is fuller than storage.retention_disk_used: messages leave before their time, delivered or not"
             );

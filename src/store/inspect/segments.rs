@@ -51,8 +51,8 @@ pub struct SegmentReport {
     pub last_at: Option<Timestamp>,
     /// Position behind the last whole frame.
     pub end: LogPosition,
-    /// Position behind the last frame of records, its own first one when there is none.
-    pub records_end: LogPosition,
+    /// Position behind its last frame of records, if it has one.
+    pub records_end: Option<LogPosition>,
     /// How its frames end.
     pub ending: SegmentEnd,
 }
@@ -130,7 +130,8 @@ impl Segments {
         for (base, path) in self.bases()? {
             let segment = self.open(base, path)?;
             if base.plus(segment.bytes) > from {
-                end = end.max(segment.report().records_end);
+                // A segment made ready ahead of the tail has no records yet.
+                end = end.max(segment.report().records_end.unwrap_or(from));
             }
         }
         Ok(end)
@@ -221,7 +222,7 @@ impl Segment {
             first_at: None,
             last_at: None,
             end: self.base,
-            records_end: self.base,
+            records_end: None,
             ending: SegmentEnd::Open,
         };
         if let Err(reason) = self.check_header() {
@@ -239,7 +240,7 @@ impl Segment {
                         break SegmentEnd::Sealed;
                     }
                     report.frames += 1;
-                    report.records_end = self.base.plus(at);
+                    report.records_end = Some(self.base.plus(at));
                     report.records += u64::from(header.records);
                     report.first_at = report.first_at.or(Some(header.stored_at));
                     report.last_at = Some(header.stored_at);
