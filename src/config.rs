@@ -11,7 +11,7 @@ mod origin;
 pub mod units;
 mod value;
 
-pub use origin::{ConfigError, Loaded, Origin, Setting, Sources};
+pub use origin::{ConfigError, Ignored, Loaded, Origin, Setting, Sources};
 
 use crate::broker::options::BrokerOptions;
 use crate::console::options::ConsoleOptions;

@@ -267,3 +267,65 @@ fn a_setting_from_the_environment_reaches_the_server() -> Result<()> {
     assert_eq!(code, 4, "{said}");
     Ok(())
 }
+
+#[test]
+fn config_print_names_a_variable_that_is_not_obeyed() {
+    let output = bolide(&["config", "print", "--changed"], &[("BOLIDE_LISTEN", "127.0.0.1:1")]);
+    assert!(output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("BOLIDE_LISTEN") && said.contains("BOLIDE_SERVER_LISTEN"), "{said}");
+}
+
+#[test]
+fn a_topic_cannot_keep_messages_longer_than_the_broker() -> Result<()> {
+    let server = ServerOptions::default().env("BOLIDE_STORAGE_RETENTION_AGE", "1h").start()?;
+    let (code, said) = admin(&server, &["topic", "create", "long", "--retention", "7d"])?;
+    assert_ne!(code, 0, "{said}");
+    assert!(said.contains("storage.retention_age"), "{said}");
+    server.admin(&["topic", "create", "short", "--retention", "1h"])?;
+    let (code, said) = admin(&server, &["topic", "update", "short", "--retention", "2h"])?;
+    assert_ne!(code, 0, "{said}");
+    Ok(())
+}
+
+#[test]
+fn inspect_changes_nothing_and_tells_what_it_cannot_know() -> Result<()> {
+    let mut server = Server::start()?;
+    server.admin(&["topic", "create", "orders", "--queues", "2"])?;
+    let data = server.data_dir();
+    let inspect = |arguments: &[&str]| {
+        let output = bolide(&[&["inspect", "--data", data.to_str().unwrap()], arguments].concat(), &[]);
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    server.kill9()?;
+    let lock = std::fs::read(data.join("LOCK"))?;
+    // Known to the log only: not there is not what may be said.
+    let (code, _, said) = inspect(&["queue", "orders", "0"]);
+    assert_eq!(code, Some(1), "{said}");
+    let unfolded = said.split_once("goes on ").and_then(|(_, rest)| rest.split_once(" bytes beyond the folded state"));
+    let unfolded: u64 = unfolded.context("no word of what is not folded")?.0.parse()?;
+    assert!((1..100_000).contains(&unfolded), "segments made ready are counted: {said}");
+    assert_eq!(std::fs::read(data.join("LOCK"))?, lock);
+
+    server.start_again()?;
+    server.sigterm()?;
+    let (code, said, _) = inspect(&["queue", "orders", "0"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("beyond the folded state"), "{said}");
+    let (code, _, said) = inspect(&["queue", "orders", "2"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("queues 0 to 1"), "{said}");
+    let (code, _, said) = inspect(&["group", "nobody"]);
+    assert_eq!(code, Some(3), "{said}");
+    Ok(())
+}
+
+#[test]
+fn inspect_says_when_a_directory_is_none_of_ours() -> Result<()> {
+    let empty = tempfile::tempdir()?;
+    let output = bolide(&["inspect", "log", "--data", empty.path().to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("no data directory of bolide"), "{said}");
+    Ok(())
+}

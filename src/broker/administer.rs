@@ -30,6 +30,7 @@ impl Broker {
         if self.topics().len() >= self.inner.options.topics_max {
             return Err(CatalogError::TooMany(format!("there are {} topics already", self.inner.options.topics_max)));
         }
+        self.check_retention(&spec)?;
         let topic = Arc::new(new_topic(ids.topic, name, &spec)?);
         self.write(&Record::TopicPut(Topic::clone(&topic))).await?;
         ids.topic = ids.topic.next();
@@ -51,6 +52,7 @@ impl Broker {
     async fn update_topic_now(&self, name: &TopicName, spec: TopicSpec) -> Result<Arc<Topic>, CatalogError> {
         let _ids = self.inner.catalog_change.lock().await;
         let topic = self.topic(name).ok_or_else(|| CatalogError::NotFound(format!("topic {name}")))?;
+        self.check_retention(&spec)?;
         let changed = Arc::new(changed_topic(&topic, &spec, true)?);
         if changed != topic {
             self.write(&Record::TopicPut(Topic::clone(&changed))).await?;
@@ -150,6 +152,19 @@ impl Broker {
             CatalogError::TooMany(_) | CatalogError::Overloaded => ReceiveError::Overloaded,
             other => ReceiveError::ShardFailed(other.to_string()),
         })
+    }
+
+    /// Whole segments leave the log by the broker's age, so a topic can shorten it and never lengthen it.
+    fn check_retention(&self, spec: &TopicSpec) -> Result<(), CatalogError> {
+        let bound = self.inner.store.retention_age();
+        match spec.retention.flatten() {
+            Some(wish) if wish > bound => Err(CatalogError::Invalid(format!(
+                "a retention of {} s is longer than storage.retention_age of the broker, {} s: raise that one first",
+                wish.as_secs(),
+                bound.as_secs()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn show_topic(&self, topic: &Arc<Topic>) {

@@ -56,7 +56,11 @@ struct SettingView<'a> {
 pub fn run(args: ConfigArgs) -> Result<(), Failure> {
     match args.what {
         What::Print { settings, changed, output } => {
-            let mut shown = settings.load()?.settings;
+            let loaded = settings.load()?;
+            for ignored in &loaded.ignored {
+                eprintln!("note: {ignored}");
+            }
+            let mut shown = loaded.settings;
             shown.retain(|setting| !changed || setting.value != setting.default);
             match output {
                 Output::Table => print::line(table(&shown)),

@@ -20,8 +20,8 @@ Examples:
   bolide inspect queue orders 3 --from 100  messages of queue 3 of topic orders
   bolide inspect group billing              where a group is, and what it holds
 
-Nothing is changed, replayed or repaired. Queues and groups are shown as the folded state was last flushed; after a crash it
-may be behind the log, and the next start replays the rest. Beside a running broker the picture may change while it is read.";
+Nothing is changed, replayed or repaired. Queues and groups are shown as the folded state was last flushed; after a crash and
+beside a running broker it is behind the log, which is said above the answer, and the next start replays the rest. Beside a running broker the picture may change while it is read.";
 
 /// Arguments of `bolide inspect`.
 #[derive(Args, Debug)]
@@ -61,9 +61,10 @@ enum What {
 impl From<InspectError> for Failure {
     fn from(error: InspectError) -> Self {
         match error {
-            InspectError::Unknown { .. } | InspectError::NoFrame { .. } | InspectError::NoSegment(_) => {
-                Self::NotFound(error.to_string())
-            }
+            InspectError::Unknown { .. }
+            | InspectError::NoQueue { .. }
+            | InspectError::NoFrame { .. }
+            | InspectError::NoSegment(_) => Self::NotFound(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -83,10 +84,29 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         What::Frame { position } => frame(&inspection, LogPosition(*position)),
         What::Queue { topic, queue, from, max } => {
             let topic = TopicName::trusted(&args.namespace, topic);
-            queue_rows(&inspection, &topic, QueueId(*queue), QueueOffset(*from), *max)
+            of_folded(&inspection, || queue_rows(&inspection, &topic, QueueId(*queue), QueueOffset(*from), *max))
         }
-        What::Group { name } => group(&inspection, &GroupName::trusted(&args.namespace, name)),
+        What::Group { name } => {
+            let name = GroupName::trusted(&args.namespace, name);
+            of_folded(&inspection, || group(&inspection, &name))
+        }
     }
+}
+
+/// Shows something of the folded state, and says so when the log knows more. What is missing then may be there after all.
+fn of_folded(inspection: &Inspection, show: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let unfolded = inspection.unfolded_bytes()?;
+    if unfolded == 0 {
+        return show();
+    }
+    let note = format!(
+        "the log goes on {unfolded} bytes beyond the folded state, which are not shown; the next start replays them"
+    );
+    println!("note: {note}");
+    show().map_err(|failure| match failure {
+        Failure::NotFound(text) => Failure::Failed(format!("{text}, but {note}")),
+        other => other,
+    })
 }
 
 fn time(at: Option<Timestamp>) -> String {
@@ -223,7 +243,7 @@ fn group(inspection: &Inspection, name: &GroupName) -> Result<(), Failure> {
                 place.topic,
                 place.queue,
                 held.attempt,
-                describe_lease(&held.lease)
+                describe_lease(&held.lease, |at| time(Some(at)))
             ));
         }
     }

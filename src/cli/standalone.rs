@@ -83,8 +83,7 @@ impl SettingArgs {
 /// The settings are wrong, or the server cannot start.
 pub fn run(args: StandaloneArgs) -> Result<(), Failure> {
     let loaded = args.settings.load()?;
-    let notes: Vec<String> =
-        loaded.ignored.iter().map(|name| format!("{name} in the environment is no setting of bolide")).collect();
+    let notes: Vec<String> = loaded.ignored.iter().map(ToString::to_string).collect();
     standalone::run(loaded.config, &notes, announce).map_err(|error| Failure::Failed(error.to_string()))
 }
 

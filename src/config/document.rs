@@ -7,7 +7,7 @@ use config::{File, FileFormat, Value, ValueKind};
 
 use crate::config::environment::{self, Meaning};
 use crate::config::keys::{self, Key};
-use crate::config::{Config, ConfigError, Loaded, Origin, Setting, Sources};
+use crate::config::{Config, ConfigError, Ignored, Loaded, Origin, Setting, Sources};
 
 /// Values by key (unit suffix included), a later source on top of an earlier one.
 type Given = BTreeMap<String, (String, Origin)>;
@@ -66,7 +66,7 @@ fn from_flags(sources: &Sources) -> Given {
     flags.map(|(key, value, flag)| ((*key).to_owned(), (value.clone(), Origin::Flag(flag)))).collect()
 }
 
-fn from_environment(sources: &Sources, problems: &mut Vec<String>, ignored: &mut Vec<String>) -> Given {
+fn from_environment(sources: &Sources, problems: &mut Vec<String>, ignored: &mut Vec<Ignored>) -> Given {
     let mut given = Given::new();
     let mut suggested = Given::new();
     for (variable, value) in &sources.environment {
@@ -77,13 +77,14 @@ fn from_environment(sources: &Sources, problems: &mut Vec<String>, ignored: &mut
                 suggested.insert(key.to_owned(), (value.clone(), origin));
             }
             Meaning::Unknown => {
-                let nearest =
-                    nearest(variable, keys::all().flat_map(environment::names).map(|name| keys::variable(&name)));
+                let nearest = environment::nearest(variable);
                 problems.push(format!(
                     "unknown setting in the environment: {variable}; the nearest known one is {nearest}"
                 ));
             }
-            Meaning::Foreign => ignored.push(variable.clone()),
+            Meaning::Foreign => {
+                ignored.push(Ignored { variable: variable.clone(), nearest: environment::nearest(variable) })
+            }
             Meaning::Suggests(_) | Meaning::Unrelated => {}
         }
     }

@@ -54,6 +54,19 @@ pub(super) fn meaning(variable: &str) -> Meaning {
     if in_a_section || likeness >= ALIKE { Meaning::Unknown } else { Meaning::Foreign }
 }
 
+/// The variable of a key that is most like `variable`, which may name only the last part of the key: `BOLIDE_LISTEN` is most
+/// like `BOLIDE_SERVER_LISTEN`.
+pub(super) fn nearest(variable: &str) -> String {
+    let short = variable.strip_prefix("BOLIDE_").unwrap_or(variable);
+    let likeness = |name: &str| {
+        let last = name.rsplit('.').next().unwrap_or(name).to_ascii_uppercase();
+        strsim::jaro_winkler(variable, &keys::variable(name)).max(strsim::jaro_winkler(short, &last))
+    };
+    let scored = keys::all().flat_map(names).map(|name| (likeness(&name), name));
+    let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    best.map(|(_, name)| keys::variable(&name)).unwrap_or_default()
+}
+
 /// What Kubernetes puts into every pod about a service whose name begins with `bolide`.
 fn is_service_link(variable: &str) -> bool {
     let port =
@@ -76,6 +89,18 @@ pub(super) fn names(key: &Key) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_variable_is_found_by_the_last_part_of_its_key_too() {
+        for (given, nearest_one) in [
+            ("BOLIDE_LISTEN", "BOLIDE_SERVER_LISTEN"),
+            ("BOLIDE_DATA", "BOLIDE_SERVER_DATA"),
+            ("BOLIDE_RETENTION_AGE", "BOLIDE_STORAGE_RETENTION_AGE"),
+            ("BOLIDE_STORAGE_RETENTION_AG", "BOLIDE_STORAGE_RETENTION_AGE"),
+        ] {
+            assert_eq!(nearest(given), nearest_one, "{given}");
+        }
+    }
 
     #[test]
     fn a_mistyped_variable_is_told_from_a_foreign_one() {

@@ -74,5 +74,15 @@ pub struct Loaded {
     /// Every key in the order of the documentation.
     pub settings: Vec<Setting>,
     /// `BOLIDE_…` variables that are none of ours and look like none.
-    pub ignored: Vec<String>,
+    pub ignored: Vec<Ignored>,
+}
+
+/// A `BOLIDE_…` variable that is not obeyed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{variable} in the environment is no setting of bolide; the nearest known one is {nearest}")]
+pub struct Ignored {
+    /// Its name.
+    pub variable: String,
+    /// The variable that may have been meant.
+    pub nearest: String,
 }

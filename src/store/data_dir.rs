@@ -41,6 +41,9 @@ pub enum DataDirError {
         /// What this program writes.
         known: u32,
     },
+    /// Not there, or never used by this program.
+    #[error("{0} is no data directory of bolide: there is no file `format` in it")]
+    NotOurs(PathBuf),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -121,7 +124,10 @@ impl DataDir {
     /// It is unknown, or cannot be read.
     pub fn check_format(&self, files: &dyn Files) -> Result<(), DataDirError> {
         let path = self.format();
-        let text = read_small(files, &path).map_err(|source| DataDirError::Io { path: path.clone(), source })?;
+        let text = read_small(files, &path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => DataDirError::NotOurs(self.root.clone()),
+            _ => DataDirError::Io { path: path.clone(), source },
+        })?;
         if number_after(FORMAT_WORDS, &text) == Some(u64::from(DATA_FORMAT)) {
             return Ok(());
         }

@@ -96,6 +96,8 @@ pub trait Files: Send + Sync + Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Locks `path` for this process until the result is dropped or the process ends; `holder` is shown to others who try.
     fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Held>, LockError>;
+    /// Who has locked `path`, by its own words. Writes nothing.
+    fn holder(&self, path: &Path) -> Option<String>;
     /// Room on the file system of `dir`.
     fn space(&self, dir: &Path) -> io::Result<Space>;
 }
@@ -200,6 +202,13 @@ struct RealLock(#[expect(dead_code, reason = "held, not used")] fs::File);
 
 impl Held for RealLock {}
 
+/// What the holder of a lock file wrote about itself.
+fn holder_named_in(file: fs::File) -> String {
+    let mut text = String::new();
+    let _ = file.take(1024).read_to_string(&mut text);
+    if text.trim().is_empty() { "another process".to_owned() } else { text.trim().to_owned() }
+}
+
 /// The empty path means the working directory.
 fn or_here(dir: &Path) -> &Path {
     if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
@@ -253,16 +262,19 @@ impl Files for RealFiles {
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let _ = file.take(1024).read_to_string(&mut text);
-                let holder = if text.trim().is_empty() { "another process".to_owned() } else { text.trim().to_owned() };
-                return Err(LockError::Held { holder, path: path.to_owned() });
+                return Err(LockError::Held { holder: holder_named_in(file), path: path.to_owned() });
             }
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
         file.set_len(0).map_err(failed)?;
         file.write_all(holder.as_bytes()).map_err(failed)?;
         Ok(Box::new(RealLock(file)))
+    }
+
+    fn holder(&self, path: &Path) -> Option<String> {
+        let file = fs::File::open(path).ok()?;
+        // A shared lock, let go of at once: several that look do not see each other.
+        matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)).then(|| holder_named_in(file))
     }
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
@@ -348,6 +360,20 @@ mod tests {
         assert!(matches!(&refused, LockError::Held { holder, .. } if holder == "process 4711"), "{refused}");
         drop(held);
         files.lock(&path, "process 4712").unwrap();
+    }
+
+    #[test]
+    fn asking_for_the_holder_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let files = real();
+        assert_eq!(files.holder(&path), None);
+        assert!(!files.exists(&path));
+        let held = files.lock(&path, "process 4711").unwrap();
+        assert_eq!(files.holder(&path).as_deref(), Some("process 4711"));
+        drop(held);
+        assert_eq!(files.holder(&path), None);
+        assert_eq!(read_small(files.as_ref(), &path).unwrap(), &b"process 4711"[..]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{LogPosition, QueueId, QueueOffset, ShardId, TopicId};
 use crate::model::topic::Topic;
 use crate::store::data_dir::{DataDir, DataDirError};
-use crate::store::files::{Files, LockError};
+use crate::store::files::Files;
 use crate::store::kv::lease::{LeaseKey, LeaseValue};
 use crate::store::kv::meta::Meta;
 use crate::store::kv::queue_entry::QueueEntry;
@@ -70,6 +70,14 @@ pub enum InspectError {
         kind: &'static str,
         /// As asked for.
         name: String,
+    },
+    /// The topic has fewer queues.
+    #[error("topic {topic} has queues 0 to {last}")]
+    NoQueue {
+        /// Its name.
+        topic: TopicName,
+        /// Its highest queue.
+        last: u32,
     },
 }
 
@@ -136,10 +144,7 @@ impl Inspection {
     pub fn open(root: &Path, shard: ShardId, files: Arc<dyn Files>, env: FoldEnv) -> Result<Self, InspectError> {
         let dir = DataDir::new(root, shard);
         dir.check_format(files.as_ref())?;
-        let holder = match files.lock(&root.join("LOCK"), "bolide inspect") {
-            Err(LockError::Held { holder, .. }) => Some(holder),
-            _ => None,
-        };
+        let holder = files.holder(&root.join("LOCK"));
         let segments = Segments::new(files, dir.log());
         Ok(Self { dir, env, segments, holder })
     }
@@ -170,6 +175,15 @@ impl Inspection {
         Ok(meta::read(&self.fold()?)?)
     }
 
+    /// Bytes of log behind what is folded, which the next start replays; 0 when queues and groups are shown up to date.
+    ///
+    /// # Errors
+    /// The fold or the log cannot be read.
+    pub fn unfolded_bytes(&self) -> Result<u64, InspectError> {
+        let folded = self.folded()?.position;
+        Ok(self.segments.records_end(folded)?.since(folded))
+    }
+
     /// Every segment, with its frames counted and checked. Reads the whole log.
     ///
     /// # Errors
@@ -189,7 +203,7 @@ impl Inspection {
     /// At most `max` messages of a queue from `from` on.
     ///
     /// # Errors
-    /// The topic is unknown, or the fold cannot be read.
+    /// The topic or queue is unknown, or the fold cannot be read.
     pub fn queue(
         &self,
         name: &TopicName,
@@ -202,6 +216,9 @@ impl Inspection {
             .into_iter()
             .find(|topic| topic.name == *name)
             .ok_or_else(|| InspectError::Unknown { kind: "topic", name: name.to_string() })?;
+        if queue.0 >= topic.queues {
+            return Err(InspectError::NoQueue { topic: topic.name, last: topic.queues.saturating_sub(1) });
+        }
         let bounds = queue_tail::get(&kv, topic.id, queue)?;
         let read = |entry: QueueEntry| QueueRow { entry, message: self.message(&entry) };
         let rows = queue_entry::from(&kv, topic.id, queue, from, max)?.into_iter().map(read).collect();

@@ -327,8 +327,26 @@ impl Store {
     /// Where the log could begin now by age, size and room on the disk; `None` when nothing may leave. May block on the disk.
     #[must_use]
     pub fn retention_cut(&self, now: Timestamp) -> Option<LogPosition> {
+        let (policy, folded) = (&self.inner.options.retention, self.folded());
         let space = self.inner.files.space(&self.inner.dir.log()).ok();
-        retention::cut(&self.inner.log.segments(), &self.inner.options.retention, space, self.folded(), now)
+        let segments = self.inner.log.segments();
+        let start = retention::cut(&segments, policy, space, folded, now);
+        let in_time = retention::cut(&segments, policy, None, folded, now);
+        if let Some(start) = start.filter(|_| start != in_time) {
+            tracing::warn!(
+                segments = segments.iter().filter(|segment| segment.base < start && Some(segment.base) >= in_time).count(),
+                log_begins_at = %start,
+                used_ratio_allowed = policy.disk_used_ratio_max,
+                "the disk is fuller than storage.retention_disk_used: messages leave before their time, delivered or not"
+            );
+        }
+        start
+    }
+
+    /// Age at which messages leave the log, whatever a topic says.
+    #[must_use]
+    pub fn retention_age(&self) -> Duration {
+        self.inner.options.retention.age
     }
 
     /// Lets the log begin at `start`, a result of [`Store::retention_cut`], once the unit that says so (its `Trimmed` records

@@ -34,7 +34,7 @@ impl Default for StoreOptions {
             retention: RetentionPolicy {
                 age: Duration::from_secs(72 * 60 * 60),
                 bytes: None,
-                disk_used_ratio_max: 0.85,
+                disk_used_ratio_max: 1.0,
             },
             kv: KvOptions::default(),
             fold_flush_log_bytes: 128 * MIB,

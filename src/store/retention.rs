@@ -1,7 +1,8 @@
 //! Which segments may leave the log: pure, from facts about segments and the disk.
 //!
 //! Whole segments go, oldest first. A segment goes when its last frame is older than the age, when the log is larger than
-//! its bound without it, or when the disk is too full; never the one being written, and never one that is not folded yet.
+//! its bound without it, or when the disk is fuller than the operator allows (off by default: it takes undelivered messages too);
+//! never the one being written, and never one that is not folded yet.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ pub struct RetentionPolicy {
     pub age: Duration,
     /// Most bytes of segments; `None`: no bound. Default none.
     pub bytes: Option<u64>,
-    /// Above this used part of the disk the oldest segments go regardless of age. Default 0.85.
+    /// Above this used part of the disk the oldest segments go regardless of age. 1: never.
+    /// Default 1.
     pub disk_used_ratio_max: f64,
 }
 
@@ -131,5 +133,12 @@ mod tests {
         assert_eq!(at(150), None);
         assert_eq!(at(149), Some(LogPosition(100)));
         assert_eq!(at(20), Some(LogPosition(200)));
+    }
+
+    #[test]
+    fn by_default_a_full_disk_takes_no_message_before_its_time() {
+        let policy = crate::store::StoreOptions::default().retention;
+        let full = Some(Space { total_bytes: 1000, free_bytes: 0 });
+        assert_eq!(cut(&segments(), &policy, full, FOLDED, Timestamp(0)), None);
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct Settings {
     /// What an OK means: durable (on disk) or written (in the page cache)
     #[arg(long, value_parser = words::promise)]
     promise: Option<admin::Promise>,
-    /// How long messages stay, as 24h or 7d; `default` for the broker's own retention
+    /// How long messages stay, as 24h; at most the broker's storage.retention_age (72h by default); `default` for that one
     #[arg(long, value_parser = words::retention)]
     retention: Option<Retention>,
 }

@@ -35,7 +35,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "limits.max_request",
-        help: "Largest request. A full batch of the largest messages needs 64 MiB.",
+        help: "Largest request as it arrives. A send also holds no more than 1024 messages and 16 MiB, which is fixed.",
         access: Access::SizeUsize { at: |c| &mut c.proxy.request_bytes_max, min: 5 * MIB, max: 1024 * MIB },
     },
     Key {

@@ -6,17 +6,17 @@ use crate::config::value::Access;
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "storage.retention_age",
-        help: "How long messages stay at least, consumed or not, unless their topic says otherwise. Whole segments go.",
+        help: "Age at which messages leave, consumed or not, whole segments at a time. A topic may have a shorter one.",
         access: Access::Duration { at: |c| &mut c.store.retention.age, min: seconds(60), max: seconds(3660 * 86_400) },
     },
     Key {
         name: "storage.retention_size",
-        help: "Size above which the oldest segments go, whatever their age.",
+        help: "Size above which the oldest segments go, whatever their age, delivered or not.",
         access: Access::OptionalSize { at: |c| &mut c.store.retention.bytes, min: 128 * MIB, max: 1024 * TIB },
     },
     Key {
         name: "storage.retention_disk_used",
-        help: "Used part of the disk above which the oldest segments go, whatever their age.",
+        help: "Used part of the disk above which the oldest segments go before their time, delivered or not; 1: never.",
         access: Access::Ratio { at: |c| &mut c.store.retention.disk_used_ratio_max, min: 0.05, max: 1.0 },
     },
     Key {
@@ -41,7 +41,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "storage.max_frame",
-        help: "Most bytes of records in one frame of the log, and so in one request. Must fit into a segment.",
+        help: "Most bytes of records in one frame of the log. Must fit into a segment, and hold a whole send (16 MiB at most).",
         access: Access::SizeUsize { at: |c| &mut c.store.log.frame_bytes_max, min: 16 * KIB, max: GIB },
     },
     Key {

@@ -215,6 +215,10 @@ impl Files for Life {
         Ok(Box::new(MemoryLock { life: self.clone(), path: path.to_owned() }))
     }
 
+    fn holder(&self, path: &Path) -> Option<String> {
+        self.disk.lock().locks.get(path).cloned()
+    }
+
     fn space(&self, dir: &Path) -> io::Result<Space> {
         self.call(Call::Space, dir, |disk| Ok(disk.space()))
     }
@@ -255,6 +259,10 @@ impl Files for MemoryFiles {
 
     fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Held>, LockError> {
         self.current().lock(path, holder)
+    }
+
+    fn holder(&self, path: &Path) -> Option<String> {
+        self.current().holder(path)
     }
 
     fn space(&self, dir: &Path) -> io::Result<Space> {

@@ -51,6 +51,8 @@ pub struct SegmentReport {
     pub last_at: Option<Timestamp>,
     /// Position behind the last whole frame.
     pub end: LogPosition,
+    /// Position behind its last frame of records, if it has one.
+    pub records_end: Option<LogPosition>,
     /// How its frames end.
     pub ending: SegmentEnd,
 }
@@ -120,6 +122,19 @@ impl Segments {
 
     pub(super) fn all(&self) -> Result<Vec<SegmentReport>, InspectError> {
         self.bases()?.into_iter().map(|(base, path)| Ok(self.open(base, path)?.report())).collect()
+    }
+
+    /// Where the records end, looking only at segments that reach beyond `from`; `from` when none goes further.
+    pub(super) fn records_end(&self, from: LogPosition) -> Result<LogPosition, InspectError> {
+        let mut end = from;
+        for (base, path) in self.bases()? {
+            let segment = self.open(base, path)?;
+            if base.plus(segment.bytes) > from {
+                // A segment made ready ahead of the tail has no records yet.
+                end = end.max(segment.report().records_end.unwrap_or(from));
+            }
+        }
+        Ok(end)
     }
 
     pub(super) fn frame(&self, position: LogPosition) -> Result<FrameReport, InspectError> {
@@ -207,6 +222,7 @@ impl Segment {
             first_at: None,
             last_at: None,
             end: self.base,
+            records_end: None,
             ending: SegmentEnd::Open,
         };
         if let Err(reason) = self.check_header() {
@@ -224,6 +240,7 @@ impl Segment {
                         break SegmentEnd::Sealed;
                     }
                     report.frames += 1;
+                    report.records_end = Some(self.base.plus(at));
                     report.records += u64::from(header.records);
                     report.first_at = report.first_at.or(Some(header.stored_at));
                     report.last_at = Some(header.stored_at);

@@ -1,16 +1,21 @@
 //! Records in one line of words.
 
+use crate::model::time::Timestamp;
 use crate::store::record::{LeaseState, Record};
 
-/// Where an outstanding message is.
+/// Where an outstanding message is; `time` writes an instant.
 #[must_use]
-pub fn describe_lease(state: &LeaseState) -> String {
+pub fn describe_lease(state: &LeaseState, time: fn(Timestamp) -> String) -> String {
     match state {
         LeaseState::Leased { deadline, grant, holder, auto_renew, .. } => {
             let renewed = if *auto_renew { ", renewed while its client lives" } else { "" };
-            format!("with client {holder:x} until {deadline} by grant {grant}{renewed}", holder = holder.get())
+            format!(
+                "with client {holder:x} until {deadline} by grant {grant}{renewed}",
+                holder = holder.get(),
+                deadline = time(*deadline)
+            )
         }
-        LeaseState::Waiting { visible_at } => format!("waiting, deliverable from {visible_at}"),
+        LeaseState::Waiting { visible_at } => format!("waiting, deliverable from {}", time(*visible_at)),
     }
 }
 
@@ -34,11 +39,11 @@ pub fn describe(record: &Record) -> String {
             let offsets = offsets.join(" ");
             format!(
                 "granted: group {group}, topic {topic}, queue {queue}, next {next}, [{offsets}] {}",
-                describe_lease(state)
+                describe_lease(state, |at| at.to_string())
             )
         }
         Record::LeaseChanged { group, topic, queue, offset, attempt, lease: state } => {
-            let state = describe_lease(state);
+            let state = describe_lease(state, |at| at.to_string());
             format!("lease: group {group}, topic {topic}, queue {queue}, offset {offset}, attempt {attempt}, {state}")
         }
         Record::Settled { group, topic, queue, reason, offsets } => {

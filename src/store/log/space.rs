@@ -64,7 +64,7 @@ impl SpaceGuard {
         let is_full = self.bounds.is_full(was_full, space);
         self.full.store(is_full, Ordering::Release);
         if is_full != was_full {
-            let used_percent = space.used_ratio() * 100.0;
+            let used_percent = (space.used_ratio() * 1000.0).round() / 10.0;
             if is_full {
                 tracing::error!(
                     used_percent,
