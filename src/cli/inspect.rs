@@ -102,7 +102,7 @@ fn of_folded(inspection: &Inspection, show: impl FnOnce() -> Result<(), Failure>
     let note = format!(
         "the log goes on {unfolded} bytes beyond the folded state, which are not shown; the next start replays them"
     );
-    println!("note: {note}");
+    print::line(format_args!("note: {note}"));
     show().map_err(|failure| match failure {
         Failure::NotFound(text) => Failure::Failed(format!("{text}, but {note}")),
         other => other,
