@@ -294,6 +294,7 @@ fn a_placed_message_reads_as_if_its_place_had_been_known_from_the_start() {
         rest: Bytes::from_static(b"rest"),
         system_static: Bytes::from_static(b"system"),
         body_bytes: 3,
+        ..NewMessage::default()
     };
     let mut unit = Unit::send(64);
     let first = unit.push_message(TopicId(1), Promise::Durable, 9, &message);
