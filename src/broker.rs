@@ -14,6 +14,9 @@ mod publish;
 mod receive;
 mod report;
 mod settle;
+mod transact;
+mod transaction_checks;
+mod transaction_upkeep;
 mod upkeep;
 mod verbs;
 

@@ -9,4 +9,5 @@ pub mod subscription;
 pub mod tail;
 #[cfg(test)]
 pub mod testing;
+pub mod transactions;
 pub mod wait_list;

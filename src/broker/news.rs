@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::broker::delivery::transactions::HalfKey;
 use crate::broker::verbs::Inner;
 use crate::model::position::RecordAt;
 use crate::model::topic::Promise;
 use crate::runtime::watermark::Rung;
-use crate::store::record::{MessageHead, message_head, walk};
+use crate::store::record::{HalfMark, MessageHead, half_mark, message_head, walk};
 use crate::store::{Frame, FrameListener};
 
 #[derive(Debug)]
@@ -28,10 +29,22 @@ impl FrameListener for News {
     fn reached(&self, rung: Rung, frame: &Frame) {
         let Some(inner) = self.inner.upgrade() else { return };
         let mut shown: Vec<(MessageHead, RecordAt)> = Vec::new();
+        let mut halves: Vec<(HalfKey, RecordAt, bool)> = Vec::new();
         for record in walk(frame.payload.clone(), frame.payload_position) {
             // What this process wrote a moment ago can be read; if not, memory is broken and replay will say so.
             let Ok((at, record)) = record else { break };
-            let Ok(Some(head)) = message_head(&record) else { continue };
+            let Ok(head) = message_head(&record) else { continue };
+            let Some(head) = head else {
+                if rung == Rung::Durable
+                    && let Ok(Some(mark)) = half_mark(&record)
+                {
+                    halves.push(match mark {
+                        HalfMark::Stored(topic, id) => (HalfKey::new(topic, id), at, true),
+                        HalfMark::Ended(topic, id) => (HalfKey::new(topic, id), at, false),
+                    });
+                }
+                continue;
+            };
             if rung == Rung::Durable || head.promise == Promise::Written {
                 shown.push((head, at));
             }
@@ -41,7 +54,15 @@ impl FrameListener for News {
         for (head, at) in &shown {
             core.show(head, *at);
         }
+        for (key, at, is_stored) in &halves {
+            if *is_stored {
+                core.transactions.placed(key, *at);
+            } else {
+                core.transactions.end_placed(key, at.position);
+            }
+        }
         core.forget_recent(folded);
+        core.transactions.forget_ends(folded);
     }
 
     fn wants_written(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::broker::api::SettleError;
 use crate::broker::dead_letter::EXHAUSTED;
+use crate::broker::transaction_upkeep::keep_transactions;
 use crate::broker::verbs::{Broker, Inner};
 use crate::model::position::{HolderId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
@@ -28,6 +29,7 @@ pub fn start(broker: &Broker) {
     drop(tasks.spawn_background(until_stopped(broker.clone(), move_condemned(broker.clone()))));
     drop(tasks.spawn_background(until_stopped(broker.clone(), sweep_sessions(broker.clone()))));
     drop(tasks.spawn_background(until_stopped(broker.clone(), keep_retention(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), keep_transactions(broker.clone()))));
 }
 
 async fn until_stopped(broker: Broker, task: impl Future<Output = ()>) {
@@ -148,6 +150,7 @@ async fn trim_topics(broker: &Broker) -> Result<(), TrimError> {
 
 /// The log begins at `start` from now on: queues forget what lies before, then the segments go.
 async fn trim_log(broker: &Broker, start: LogPosition) -> Result<(), TrimError> {
+    broker.move_halves(start).await?;
     let store = broker.inner.store.clone();
     let topics: Vec<(TopicId, u32)> = broker.topics().iter().map(|topic| (topic.id, topic.queues)).collect();
     let firsts = broker.inner.tasks.blocking(move || {
@@ -165,8 +168,9 @@ async fn trim_log(broker: &Broker, start: LogPosition) -> Result<(), TrimError> 
     Ok(())
 }
 
+/// Why retention could not be kept this time.
 #[derive(Debug, thiserror::Error)]
-enum TrimError {
+pub(super) enum TrimError {
     #[error(transparent)]
     Fold(#[from] FoldError),
     #[error("the log does not take the record: {0}")]

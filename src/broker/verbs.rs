@@ -13,10 +13,12 @@ use crate::broker::catalog::{Catalog, NextIds};
 use crate::broker::delivery::core::Core;
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::transactions::Transactions;
 use crate::broker::handles::Handles;
 use crate::broker::members::{LiveGuard, Members, holder_of};
 use crate::broker::news::News;
 use crate::broker::options::BrokerOptions;
+use crate::broker::transaction_upkeep::{check_policy, restore_transactions};
 use crate::broker::upkeep;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
@@ -95,7 +97,8 @@ impl Broker {
         let timer_changed = Arc::new(Notify::new());
         let condemned_added = Arc::new(Notify::new());
         let reader = store.clone();
-        let core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
+        let mut core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
+        core.transactions = Transactions::new(check_policy(&options.transactions));
         let now = clock.now();
         let restored = tasks.blocking(move || restore(&reader, core, now)).await?;
         let any_written = restored.topics.iter().any(|topic| topic.promise == Promise::Written);
@@ -294,6 +297,7 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
         subscription.expect_unknown_filters(now);
         core.put_subscription(topic, subscription);
     }
+    restore_transactions(store, &mut core, now)?;
     let (topic, group) = store.next_ids();
     Ok(Restored { core, topics, groups, next_ids: NextIds { topic, group } })
 }

@@ -36,6 +36,7 @@ pub struct MetricDef {
 }
 
 const TOPIC_TYPE: &[&str] = &["topic", "message_type", "is_system"];
+const TOPIC: &[&str] = &["topic"];
 const GROUP_TOPIC_RETRY: &[&str] = &["consumer_group", "topic", "is_retry", "is_system"];
 const GROUP_TOPIC: &[&str] = &["consumer_group", "topic", "is_system"];
 
@@ -89,6 +90,14 @@ pub const SEND_TO_DLQ: MetricDef = counter(
     GROUP_TOPIC,
     "Messages moved to the dead-letter topic of their group.",
 );
+/// Half messages.
+pub const HALF_MESSAGES: MetricDef =
+    gauge("rocketmq_half_messages", "", TOPIC, "Messages whose transaction is neither committed nor rolled back.");
+/// Commits.
+pub const COMMIT_MESSAGES: MetricDef = counter("rocketmq_commit_messages_total", "", TOPIC, "Transactions committed.");
+/// Rollbacks.
+pub const ROLLBACK_MESSAGES: MetricDef =
+    counter("rocketmq_rollback_messages_total", "", TOPIC, "Transactions rolled back.");
 /// Latency of every RPC.
 pub const RPC_LATENCY: MetricDef = MetricDef {
     name: "rocketmq_rpc_latency",
@@ -240,6 +249,20 @@ pub const CONNECTIONS_REFUSED: MetricDef = counter(
     &["reason"],
     "Connections closed by the server before they carried a request.",
 );
+/// Checks of transactions.
+pub const TRANSACTION_CHECKS: MetricDef = counter(
+    "bolide_transaction_checks_total",
+    "",
+    TOPIC,
+    "Times that a connected producer was asked what became of a transaction.",
+);
+/// Transactions given up.
+pub const TRANSACTIONS_DISCARDED: MetricDef = counter(
+    "bolide_transactions_discarded_total",
+    "",
+    TOPIC,
+    "Transactions given up after their last check; an operator can still settle them.",
+);
 /// Receives that wait.
 pub const POLLERS: MetricDef = gauge("bolide_pollers", "", &[], "Receives that wait for a message.");
 /// Live clients.
@@ -274,6 +297,9 @@ pub const ALL: &[&MetricDef] = &[
     &MESSAGES_OUT,
     &THROUGHPUT_OUT,
     &SEND_TO_DLQ,
+    &HALF_MESSAGES,
+    &COMMIT_MESSAGES,
+    &ROLLBACK_MESSAGES,
     &RPC_LATENCY,
     &TOPIC_NUMBER,
     &CONSUMER_GROUP_NUMBER,
@@ -296,6 +322,8 @@ pub const ALL: &[&MetricDef] = &[
     &DISK_FREE_BYTES,
     &CONNECTIONS,
     &CONNECTIONS_REFUSED,
+    &TRANSACTION_CHECKS,
+    &TRANSACTIONS_DISCARDED,
     &POLLERS,
     &MEMBERS,
     &IN_FLIGHT,

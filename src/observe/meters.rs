@@ -46,6 +46,7 @@ struct Instruments {
     messages_out: Counter<u64>,
     bytes_out: Counter<u64>,
     dead_letters: Counter<u64>,
+    transactions: [Counter<u64>; 4],
     rpc_latency: Histogram<f64>,
     sync_duration: Histogram<f64>,
     batch_units: Histogram<u64>,
@@ -60,6 +61,7 @@ pub struct TopicMeter {
     instruments: Arc<Instruments>,
     topic: Arc<str>,
     by_type: [OnceLock<InMeter>; 6],
+    transactions: [OnceLock<BoundCounter<u64>>; 4],
 }
 
 #[derive(Debug)]
@@ -106,6 +108,24 @@ impl TopicMeter {
         for _ in 0..messages {
             meter.size.record(bytes / messages);
         }
+    }
+}
+
+/// What happens to transactions; the number is the place of its counter.
+#[derive(Clone, Copy, Debug)]
+enum TransactionEvent {
+    Committed = 0,
+    RolledBack = 1,
+    Checked = 2,
+    Discarded = 3,
+}
+
+impl TopicMeter {
+    fn transaction(&self, event: TransactionEvent) {
+        let index = event as usize;
+        let counter = &self.transactions[index];
+        let bind = || self.instruments.transactions[index].bind(&[KeyValue::new("topic", self.topic.clone())]);
+        counter.get_or_init(bind).add(1);
     }
 }
 
@@ -170,6 +190,22 @@ impl Meters {
     /// One message of `topic` went to the dead-letter topic of `group`.
     pub fn dead_lettered(&self, topic: &str, group: &str) {
         self.group_topic(group, topic).dead_lettered();
+    }
+
+    /// A transaction of `topic` was committed or rolled back.
+    pub fn transaction_ended(&self, topic: &str, committed: bool) {
+        let event = if committed { TransactionEvent::Committed } else { TransactionEvent::RolledBack };
+        self.topic(topic).transaction(event);
+    }
+
+    /// A producer was asked about a transaction of `topic`.
+    pub fn transaction_checked(&self, topic: &str) {
+        self.topic(topic).transaction(TransactionEvent::Checked);
+    }
+
+    /// A transaction of `topic` was given up.
+    pub fn transaction_discarded(&self, topic: &str) {
+        self.topic(topic).transaction(TransactionEvent::Discarded);
     }
 
     /// An RPC ended: `method` as in the protocol (`SendMessage`), `code` as in the answer's status (20000).
@@ -243,6 +279,12 @@ impl Instruments {
             messages_out: counter(&catalog::MESSAGES_OUT),
             bytes_out: counter(&catalog::THROUGHPUT_OUT),
             dead_letters: counter(&catalog::SEND_TO_DLQ),
+            transactions: [
+                counter(&catalog::COMMIT_MESSAGES),
+                counter(&catalog::ROLLBACK_MESSAGES),
+                counter(&catalog::TRANSACTION_CHECKS),
+                counter(&catalog::TRANSACTIONS_DISCARDED),
+            ],
             rpc_latency: fine_histogram(&catalog::RPC_LATENCY),
             sync_duration: fine_histogram(&catalog::LOG_SYNC_DURATION),
             batch_units: histogram(&catalog::LOG_BATCH_UNITS),
@@ -305,7 +347,12 @@ impl Instruments {
 }
 
 fn topic_meter(instruments: &Arc<Instruments>, topic: &str) -> TopicMeter {
-    TopicMeter { instruments: instruments.clone(), topic: topic.into(), by_type: Default::default() }
+    TopicMeter {
+        instruments: instruments.clone(),
+        topic: topic.into(),
+        by_type: Default::default(),
+        transactions: Default::default(),
+    }
 }
 
 fn group_topic_meter(instruments: &Arc<Instruments>, group: &str, topic: &str) -> GroupTopicMeter {

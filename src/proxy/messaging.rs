@@ -6,3 +6,4 @@ pub mod receive;
 pub mod route;
 pub mod send;
 pub mod settle;
+pub mod transaction;

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::broker::api::{PublishError, ReceiveError, SettleError};
+use crate::broker::api::{PublishError, ReceiveError, SettleError, TransactionError};
 use crate::model::name::{NameError, TopicName};
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::Code;
@@ -95,6 +95,19 @@ impl From<SettleError> for Refusal {
     }
 }
 
+impl From<TransactionError> for Refusal {
+    fn from(error: TransactionError) -> Self {
+        let code = match &error {
+            TransactionError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            TransactionError::Unknown => Code::InvalidTransactionId,
+            TransactionError::Opposite { .. } | TransactionError::Discarded => Code::PreconditionFailed,
+            TransactionError::Overloaded => Code::TooManyRequests,
+            TransactionError::ShardFailed => Code::InternalServerError,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 /// A status of the protocol. `old_codes_only` is set for clients that die of codes younger than 2023 (rule C26).
 pub fn status(code: Code, text: impl Into<String>, old_codes_only: bool) -> v2::Status {
     let code = if old_codes_only { nearest_old_code(code) } else { code };
@@ -176,6 +189,16 @@ mod tests {
             let refusal = Refusal::from(error.clone());
             assert_eq!(refusal.code as i32, code, "{error:?}");
             assert!(!refusal.text.contains("secret"), "internals must not leak");
+        }
+        let transaction = [
+            (TransactionError::Unknown, 40008),
+            (TransactionError::Opposite { committed: true }, 42800),
+            (TransactionError::Discarded, 42800),
+            (TransactionError::Overloaded, 42900),
+            (TransactionError::ShardFailed, 50001),
+        ];
+        for (error, code) in transaction {
+            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
         }
         let settle = [
             (SettleError::GroupNotFound(group), 40403),

@@ -12,11 +12,12 @@ use thiserror::Error;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::store::codec::RecordError;
 use crate::store::kv::cursor::{self, Cursor};
+use crate::store::kv::half::Checks;
 use crate::store::kv::lease::{self, LeaseKey, LeaseValue};
 use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
-use crate::store::kv::{FoldError, Kv, Rows, group, topic};
+use crate::store::kv::{FoldError, Kv, Rows, group, half, topic};
 use crate::store::record::{LeaseState, MessageHead, Record, decode, message_head, walk};
 
 /// A durable frame holds something that cannot be folded.
@@ -177,6 +178,13 @@ impl Dispatcher {
             Record::GroupDeleted(id) => self.delete_group(id, rows),
             Record::Trimmed { topic, queue, first } => self.trim(topic, queue, first, rows),
             Record::LogTrimmed { start } => self.meta.log_start = self.meta.log_start.max(start),
+            Record::Half(stored) => half::put(rows, &stored, at),
+            Record::HalfChecked { topic, id, checks, next_check } => {
+                half::put_checks(rows, topic, &id, Checks { count: checks, next: next_check });
+            }
+            Record::HalfEnded { topic, id, outcome, at, was_checked } => {
+                half::end(rows, topic, &id, outcome, at, was_checked);
+            }
         }
         Ok(())
     }
@@ -240,6 +248,7 @@ impl Dispatcher {
         queue_tail::delete_topic(rows, id);
         cursor::delete_topic(rows, id);
         lease::delete_topic(rows, id);
+        half::delete_topic(rows, id);
         self.tails.retain(|key, _| key.0 != id);
         self.places.retain(|key, _| key.0 != id);
         self.leases.retain(|key, _| key.topic != id);

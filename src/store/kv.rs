@@ -6,6 +6,7 @@
 pub mod cursor;
 pub mod error;
 pub mod group;
+pub mod half;
 pub mod handle;
 mod key;
 pub mod lease;
@@ -34,12 +35,22 @@ pub enum Family {
     Cursor,
     /// Outstanding messages of each group: see [`lease`].
     Lease,
+    /// Messages of transactions: see [`half`].
+    Half,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Topic, Self::Group, Self::QueueEntry, Self::QueueTail, Self::Cursor, Self::Lease];
+    pub const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Topic,
+        Self::Group,
+        Self::QueueEntry,
+        Self::QueueTail,
+        Self::Cursor,
+        Self::Lease,
+        Self::Half,
+    ];
 
     /// Its name on disk.
     #[must_use]
@@ -52,6 +63,7 @@ impl Family {
             Self::QueueTail => "queue_tail",
             Self::Cursor => "cursor",
             Self::Lease => "lease",
+            Self::Half => "half",
         }
     }
 }

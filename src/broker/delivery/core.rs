@@ -11,6 +11,7 @@ use crate::broker::delivery::ack_memory::AckMemory;
 use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
@@ -68,6 +69,8 @@ pub struct Core {
     recent_order: VecDeque<(TopicId, QueueId)>,
     recent_max: usize,
     pub(super) acks: AckMemory,
+    /// Half messages.
+    pub transactions: Transactions,
     next_waiter: u64,
     /// Told when the earliest due instant moved forward.
     timer_changed: Arc<Notify>,
@@ -86,6 +89,7 @@ impl Core {
             recent_order: VecDeque::new(),
             recent_max,
             acks: AckMemory::default(),
+            transactions: Transactions::new(CheckPolicy::default()),
             next_waiter: 0,
             timer_changed,
             condemned_added,
@@ -114,6 +118,7 @@ impl Core {
 
     /// Takes a topic out. Its waiting receives are woken, to find it gone.
     pub fn remove_topic(&mut self, topic: TopicId) {
+        self.transactions.remove_topic(topic);
         if let Some(mut state) = self.topics.remove(&topic) {
             for subscription in state.subscriptions.values_mut() {
                 subscription.waiters.wake_all();

@@ -146,7 +146,12 @@ fn encode(caller: &Caller, message: &v2::Message, system: &v2::SystemProperties,
     encode_rest(message, &mut out);
     let rest = out.split().freeze();
     encode_system(caller, message, system, kind, now, &mut out);
+    let producer = match caller.client() {
+        Some(client) if kind == MessageType::Transaction => client.0.clone(),
+        _ => "".into(),
+    };
     NewMessage {
+        producer,
         message_type: kind,
         message_id: system.message_id.clone(),
         tag: system.tag().to_owned(),

@@ -13,9 +13,10 @@ use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GrantId, HolderId, ShardId, Term};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
+use crate::store::kv::half::{HeldHalf, Trace};
 use crate::store::kv::handle::{FlushWait, FoldEnv, KvOptions};
 use crate::store::kv::{Family, queue_entry};
-use crate::store::record::{SettleReason, Unit};
+use crate::store::record::{HalfOutcome, SettleReason, Unit};
 
 /// State as the words of the record documentation describe it, without any thought for speed.
 #[derive(Debug, Default, PartialEq)]
@@ -26,6 +27,8 @@ struct Model {
     tails: BTreeMap<(TopicId, QueueId), QueueBounds>,
     cursors: BTreeMap<PlaceKey, QueueOffset>,
     leases: BTreeMap<LeaseKey, LeaseValue>,
+    halves: BTreeMap<(TopicId, String), HeldHalf>,
+    traces: BTreeMap<(TopicId, String), Trace>,
 }
 
 impl Model {
@@ -61,6 +64,36 @@ impl Model {
             Record::Advanced { group, topic, queue, next } => {
                 self.cursors.insert((topic, queue, group), next);
             }
+            Record::Half(half) => {
+                let key = (half.message.topic, half.message.message.message_id);
+                let before = self.halves.get(&key);
+                let held = HeldHalf {
+                    topic: key.0,
+                    id: key.1.clone(),
+                    at,
+                    stored_at: half.message.message.stored_at,
+                    first_check_after: half.first_check_after,
+                    body_bytes: half.message.body_bytes,
+                    producer: half.producer,
+                    checks: before.and_then(|half| half.checks),
+                    discarded_at: before.and_then(|half| half.discarded_at),
+                };
+                self.halves.insert(key, held);
+            }
+            Record::HalfChecked { topic, id, checks, next_check } => {
+                if let Some(half) = self.halves.get_mut(&(topic, id)) {
+                    half.checks = Some(Checks { count: checks, next: next_check });
+                }
+            }
+            Record::HalfEnded { topic, id, outcome, at, .. } => match outcome {
+                HalfOutcome::Committed | HalfOutcome::RolledBack => {
+                    self.halves.remove(&(topic, id.clone()));
+                    self.traces.insert((topic, id), Trace { outcome, at });
+                }
+                HalfOutcome::Discarded => self.halves.get_mut(&(topic, id)).unwrap().discarded_at = Some(at),
+                HalfOutcome::Forgotten => drop(self.traces.remove(&(topic, id))),
+                HalfOutcome::Expired => drop(self.halves.remove(&(topic, id))),
+            },
             Record::TopicPut(topic) => {
                 self.topics.insert(topic.id, topic);
             }
@@ -70,6 +103,8 @@ impl Model {
                 self.tails.retain(|key, _| key.0 != id);
                 self.cursors.retain(|key, _| key.0 != id);
                 self.leases.retain(|key, _| key.topic != id);
+                self.halves.retain(|key, _| key.0 != id);
+                self.traces.retain(|key, _| key.0 != id);
             }
             Record::GroupPut(group) => {
                 self.groups.insert(group.id, group);
@@ -118,6 +153,16 @@ impl Model {
             model.cursors.insert((cursor.topic, cursor.queue, cursor.group), cursor.next);
         }
         model.leases.extend(lease::all(kv).unwrap());
+        for half in half::held_after(kv, None, usize::MAX).unwrap() {
+            model.halves.insert((half.topic, half.id.clone()), half);
+        }
+        for topic in (1..=3).map(TopicId) {
+            for id in HALF_IDS {
+                if let Some(trace) = half::trace(kv, topic, id).unwrap() {
+                    model.traces.insert((topic, id.to_owned()), trace);
+                }
+            }
+        }
         model
     }
 }
@@ -136,7 +181,7 @@ struct Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let kind = prop_oneof![6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5)];
+    let kind = prop_oneof![6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5), 8 => Just(12)];
     let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11)];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -165,6 +210,44 @@ fn a_topic(id: TopicId, queues: u32) -> Topic {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+    }
+}
+
+const HALF_IDS: [&str; 3] = ["a", "ab", "b"];
+
+/// What may happen next to a half message, by how it stands in the model.
+fn push_half_step(unit: &mut Unit, step: &Step, model: &Model) {
+    let (topic, id) = (TopicId(step.topic), HALF_IDS[step.queue as usize + usize::from(step.group > 2)]);
+    let key = (topic, id.to_owned());
+    let end = |outcome, at, was_checked| Record::HalfEnded { topic, id: id.to_owned(), outcome, at, was_checked };
+    let at = Timestamp(step.offset);
+    match (model.halves.get(&key), model.traces.get(&key)) {
+        (Some(half), _) => match (step.count, half.discarded_at) {
+            (0, None) => {
+                let checks = half.checks.map_or(0, |checks| checks.count) + 1;
+                unit.push(&Record::HalfChecked { topic, id: id.to_owned(), checks, next_check: at });
+            }
+            (1, None) => unit.push(&end(HalfOutcome::Discarded, at, true)),
+            (2, None) => unit.push(&end(HalfOutcome::RolledBack, at, half.checks.is_some())),
+            (0 | 1, Some(since)) => unit.push(&end(HalfOutcome::Expired, since, true)),
+            (2, Some(since)) => {
+                unit.push(&end(HalfOutcome::Expired, since, true));
+                unit.push(&end(HalfOutcome::Committed, at, true));
+            }
+            _ => {
+                // Moved on.
+                let message = NewMessage { message_id: id.to_owned(), body_bytes: 9, ..NewMessage::default() };
+                let slot = unit.push_half(topic, 0, &message, half.first_check_after);
+                unit.place(slot, QueueId(0), QueueOffset(0), half.stored_at);
+            }
+        },
+        (None, Some(trace)) if step.count < 3 => unit.push(&end(HalfOutcome::Forgotten, trace.at, false)),
+        (None, Some(_)) => {}
+        (None, None) => {
+            let message = NewMessage { message_id: id.to_owned(), producer: "client".into(), ..NewMessage::default() };
+            let slot = unit.push_half(topic, 0, &message, std::time::Duration::from_secs(step.count));
+            unit.place(slot, QueueId(0), QueueOffset(0), at);
+        }
     }
 }
 
@@ -213,6 +296,10 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
         9 => Record::GroupDeleted(group),
         10 => Record::Trimmed { topic, queue, first: offset },
+        12 => {
+            push_half_step(&mut unit, step, model);
+            return unit;
+        }
         _ => Record::Opened { shard: ShardId(0), term: Term(step.offset), at: Timestamp(0) },
     };
     unit.push(&record);

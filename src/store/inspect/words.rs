@@ -60,5 +60,18 @@ pub fn describe(record: &Record) -> String {
         Record::GroupDeleted(id) => format!("group {id} deleted"),
         Record::Trimmed { topic, queue, first } => format!("trimmed: topic {topic}, queue {queue}, first {first}"),
         Record::LogTrimmed { start } => format!("log begins at {start}"),
+        Record::Half(half) => format!(
+            "half message: topic {}, id {}, {} bytes, first check after {} s",
+            half.message.topic,
+            half.message.message.message_id,
+            half.message.body_bytes,
+            half.first_check_after.as_secs()
+        ),
+        Record::HalfChecked { topic, id, checks, next_check } => {
+            format!("half message: topic {topic}, id {id}, checked {checks} times, next at {next_check}")
+        }
+        Record::HalfEnded { topic, id, outcome, at, .. } => {
+            format!("half message: topic {topic}, id {id}, {outcome:?} at {at}")
+        }
     }
 }

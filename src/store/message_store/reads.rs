@@ -4,10 +4,11 @@ use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
+use crate::store::kv::half::{HeldHalf, OldEnd, Trace};
 use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
-use crate::store::kv::{FoldError, Kv, cursor, group, lease, queue_entry, queue_tail, topic};
+use crate::store::kv::{FoldError, Kv, cursor, group, half, lease, queue_entry, queue_tail, topic};
 use crate::store::message_store::Store;
 use crate::store::record::LeaseState;
 
@@ -172,5 +173,43 @@ impl Store {
             rows.push(LeaseRow { group, topic, queue, offset, attempt: value.attempt, lease: value.lease, entry });
         }
         Ok(rows)
+    }
+
+    /// A half message that can still be committed or rolled back.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn half(&self, topic: TopicId, id: &str) -> Result<Option<HeldHalf>, FoldError> {
+        half::held(self.kv(), topic, id)
+    }
+
+    /// How a half message ended, as long as that is remembered.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn half_trace(&self, topic: TopicId, id: &str) -> Result<Option<Trace>, FoldError> {
+        half::trace(self.kv(), topic, id)
+    }
+
+    /// At most `max` held half messages behind `after`, by topic and id.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn halves_after(&self, after: Option<(TopicId, &str)>, max: usize) -> Result<Vec<HeldHalf>, FoldError> {
+        half::held_after(self.kv(), after, max)
+    }
+
+    /// At most `max` ends of half messages in a span of time, oldest first. `discarded`: of those that were given up, instead of
+    /// those that were committed or rolled back.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn old_half_ends(
+        &self,
+        discarded: bool,
+        span: (Timestamp, Timestamp),
+        max: usize,
+    ) -> Result<Vec<OldEnd>, FoldError> {
+        half::old_ends(self.kv(), discarded, span, max)
     }
 }

@@ -1,5 +1,7 @@
 //! From records to bytes.
 
+use std::time::Duration;
+
 use bytes::{BufMut, BytesMut};
 
 use crate::model::message::MessageType;
@@ -9,9 +11,10 @@ use crate::model::topic::Promise;
 use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
-    FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED,
-    KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
-    MESSAGE_FIXED_BYTES, MessageRecord, RECORD_HEADER_BYTES, Record, SettleReason,
+    FLAG_ORIGIN, HalfOutcome, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF,
+    KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED,
+    KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord,
+    PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, Record, SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
@@ -74,6 +77,9 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::GroupDeleted(_) => KIND_GROUP_DELETED,
         Record::Trimmed { .. } => KIND_TRIMMED,
         Record::LogTrimmed { .. } => KIND_LOG_TRIMMED,
+        Record::Half(_) => KIND_HALF,
+        Record::HalfChecked { .. } => KIND_HALF_CHECKED,
+        Record::HalfEnded { .. } => KIND_HALF_ENDED,
     }
 }
 
@@ -161,7 +167,37 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
             out.put_u64_le(first.get());
         }
         Record::LogTrimmed { start } => out.put_u64_le(start.get()),
+        Record::Half(half) => {
+            encode_message_record(&half.message, out);
+            encode_half(half.first_check_after, half.due, &half.producer, out);
+        }
+        Record::HalfChecked { topic, id, checks, next_check } => {
+            out.put_u32_le(topic.get());
+            put_text(out, id);
+            out.put_u32_le(*checks);
+            out.put_u64_le(next_check.millis());
+        }
+        Record::HalfEnded { topic, id, outcome, at, was_checked } => {
+            out.put_u32_le(topic.get());
+            put_text(out, id);
+            out.put_u8(match outcome {
+                HalfOutcome::Committed => 1,
+                HalfOutcome::RolledBack => 2,
+                HalfOutcome::Discarded => 3,
+                HalfOutcome::Forgotten => 4,
+                HalfOutcome::Expired => 5,
+            });
+            out.put_u64_le(at.millis());
+            out.put_u8(u8::from(*was_checked));
+        }
     }
+}
+
+/// What a half message says behind its message.
+pub(super) fn encode_half(first_check_after: Duration, due: Option<Timestamp>, producer: &str, out: &mut BytesMut) {
+    out.put_u64_le(u64::try_from(first_check_after.as_millis()).unwrap_or(u64::MAX));
+    out.put_u64_le(due.map_or(0, Timestamp::millis));
+    put_text(out, bounded(producer, PRODUCER_BYTES_MAX));
 }
 
 fn encode_message_record(record: &MessageRecord, out: &mut BytesMut) {

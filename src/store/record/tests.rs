@@ -138,7 +138,34 @@ fn record() -> impl Strategy<Value = Record> {
         SettleReason::DeadLettered,
         SettleReason::Expired,
     ]);
+    let outcome = prop::sample::select(vec![
+        HalfOutcome::Committed,
+        HalfOutcome::RolledBack,
+        HalfOutcome::Discarded,
+        HalfOutcome::Forgotten,
+        HalfOutcome::Expired,
+    ]);
     prop_oneof![
+        (message(), any::<u64>(), prop::option::of(1..=u64::MAX), "\\PC{0,60}").prop_map(
+            |(message, first_check_ms, due, producer)| Record::Half(HalfRecord {
+                message,
+                first_check_after: Duration::from_millis(first_check_ms),
+                due: due.map(Timestamp),
+                producer,
+            })
+        ),
+        (any::<u32>(), "\\PC{0,40}", any::<u32>(), any::<u64>()).prop_map(|(topic, id, checks, next)| {
+            Record::HalfChecked { topic: TopicId(topic), id, checks, next_check: Timestamp(next) }
+        }),
+        (any::<u32>(), "\\PC{0,40}", outcome, any::<u64>(), any::<bool>()).prop_map(
+            |(topic, id, outcome, at, was_checked)| Record::HalfEnded {
+                topic: TopicId(topic),
+                id,
+                outcome,
+                at: Timestamp(at),
+                was_checked,
+            }
+        ),
         any::<(u32, u64, u64)>().prop_map(|(shard, term, at)| Record::Opened {
             shard: ShardId(shard),
             term: Term(term),
@@ -197,6 +224,7 @@ fn payload_of(records: &[Record]) -> Bytes {
 fn read_every_way(bytes: &Bytes) {
     let _ = decode(bytes);
     let _ = message_head(bytes);
+    let _ = half_mark(bytes);
     let _ = decode_lease_state(bytes);
     let _ = decode_topic(bytes);
     let _ = decode_group(bytes);
@@ -326,4 +354,35 @@ fn a_record_of_a_newer_program_is_named_and_not_skipped() {
     let unknown_kind = decode(&newer.freeze()).unwrap_err();
     assert_eq!(unknown_kind, RecordError::Unknown { kind: 200, version: RECORD_VERSION });
     assert!(unknown_kind.to_string().contains("newer"));
+}
+
+#[test]
+fn a_placed_half_message_reads_back_whole_and_its_mark_without_its_body() {
+    let message = NewMessage {
+        message_type: MessageType::Transaction,
+        message_id: "id".into(),
+        producer: "p".repeat(300).into(),
+        due: Some(Timestamp(77)),
+        rest: Bytes::from_static(b"rest"),
+        ..NewMessage::default()
+    };
+    let mut unit = Unit::send(64);
+    let slot = unit.push_half(TopicId(1), 9, &message, Duration::from_secs(6));
+    unit.place(slot, QueueId(0), QueueOffset(0), Timestamp(100));
+    unit.push(&Record::HalfEnded {
+        topic: TopicId(1),
+        id: "id".into(),
+        outcome: HalfOutcome::Committed,
+        at: Timestamp(5),
+        was_checked: false,
+    });
+    let records: Vec<Bytes> =
+        walk(Bytes::copy_from_slice(unit.bytes()), LogPosition(0)).map(|found| found.unwrap().1).collect();
+    let Record::Half(half) = decode(&records[0]).unwrap() else { panic!("{:?}", decode(&records[0])) };
+    assert_eq!((half.first_check_after, half.due), (Duration::from_secs(6), Some(Timestamp(77))));
+    assert_eq!((half.producer.len(), half.message.message.stored_at), (255, Timestamp(100)));
+    assert_eq!(half.message.message.rest, message.rest);
+    assert_eq!(message_head(&records[0]).unwrap(), None, "no queue may show it");
+    assert_eq!(half_mark(&records[0]).unwrap(), Some(HalfMark::Stored(TopicId(1), "id")));
+    assert_eq!(half_mark(&records[1]).unwrap(), Some(HalfMark::Ended(TopicId(1), "id")));
 }

@@ -1,5 +1,7 @@
 //! The records and the numbers that stand for them on disk.
 
+use std::time::Duration;
+
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
@@ -15,6 +17,8 @@ pub const LEASE_STATE_BYTES: usize = 34;
 
 pub(super) const MESSAGE_FIXED_BYTES: usize = 48;
 pub(super) const FLAG_ORIGIN: u16 = 1;
+/// Bytes kept of the id of the client that sent a half message: enough to find it again, and a bound.
+pub(super) const PRODUCER_BYTES_MAX: usize = 255;
 
 pub(super) const KIND_OPENED: u8 = 1;
 pub(super) const KIND_MESSAGE: u8 = 2;
@@ -28,6 +32,9 @@ pub(super) const KIND_GROUP_PUT: u8 = 9;
 pub(super) const KIND_GROUP_DELETED: u8 = 10;
 pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
+pub(super) const KIND_HALF: u8 = 15;
+pub(super) const KIND_HALF_CHECKED: u8 = 16;
+pub(super) const KIND_HALF_ENDED: u8 = 17;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +112,43 @@ pub struct MessageRecord {
     pub message: StoredMessage,
     /// Set on dead letters.
     pub origin: Option<DeadLetterOrigin>,
+}
+
+/// A message of a transaction, stored and invisible until the transaction ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HalfRecord {
+    /// The message; queue and offset mean nothing yet.
+    pub message: MessageRecord,
+    /// How long after it was stored its producer is left alone.
+    pub first_check_after: Duration,
+    /// When it may be delivered at the earliest, once committed.
+    pub due: Option<Timestamp>,
+    /// Id of the client that sent it, cut to 255 bytes.
+    pub producer: String,
+}
+
+/// What became of a half message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfOutcome {
+    /// Its copy in a queue is in the same unit.
+    Committed,
+    /// It will never be seen.
+    RolledBack,
+    /// Its producer was asked often enough; it is kept for a while, to be settled by hand.
+    Discarded,
+    /// That it was committed or rolled back is not known any more.
+    Forgotten,
+    /// It had been discarded, and its time to be settled by hand is over.
+    Expired,
+}
+
+/// What the log says of a half message, read without touching its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfMark<'a> {
+    /// It is stored here.
+    Stored(TopicId, &'a str),
+    /// Something became of it.
+    Ended(TopicId, &'a str),
 }
 
 /// One durable change.
@@ -196,6 +240,32 @@ pub enum Record {
     LogTrimmed {
         /// First position that stays.
         start: LogPosition,
+    },
+    /// A half message was stored; also when it was stored once more, because retention takes the place where it was.
+    Half(HalfRecord),
+    /// A producer was asked about a half message.
+    HalfChecked {
+        /// Topic.
+        topic: TopicId,
+        /// Message id.
+        id: String,
+        /// How often by now.
+        checks: u32,
+        /// When it is asked again, or given up.
+        next_check: Timestamp,
+    },
+    /// A half message ended, or a trace of one did.
+    HalfEnded {
+        /// Topic.
+        topic: TopicId,
+        /// Message id.
+        id: String,
+        /// How.
+        outcome: HalfOutcome,
+        /// When; of a trace, when its message ended.
+        at: Timestamp,
+        /// Whether its producer was ever asked.
+        was_checked: bool,
     },
 }
 
