@@ -7,6 +7,7 @@ use bolide::wire::rocketmq as v2;
 use crate::harness::{Ask, Expect, Row, queue, refused, refused_saying, row};
 use crate::history::client::{duration, resource};
 use crate::send::{LITE, NORMAL, PRIORITY, SYSTEM_TOPICS, WRITE_ONLY, message, send};
+use crate::transaction;
 
 /// A topic without messages: an accepted receive answers 40401 from it.
 pub const EMPTY: &str = "limits-empty";
@@ -212,14 +213,6 @@ fn not_there_yet() -> Vec<(&'static str, Ask)> {
     let queue = || Some(v2::MessageQueue { id: 0, ..queue(NORMAL) });
     let pull =
         v2::PullMessageRequest { group: group.clone(), message_queue: queue(), batch_size: 1, ..Default::default() };
-    let resolution = v2::TransactionResolution::Commit as i32;
-    let end = v2::EndTransactionRequest {
-        topic: Some(resource(NORMAL)),
-        message_id: "id".to_owned(),
-        transaction_id: "id".to_owned(),
-        resolution,
-        ..Default::default()
-    };
     let lite =
         v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
     vec![
@@ -230,7 +223,6 @@ fn not_there_yet() -> Vec<(&'static str, Ask)> {
         ),
         ("GetOffset", Ask::GetOffset(v2::GetOffsetRequest { group, message_queue: queue() })),
         ("QueryOffset", Ask::QueryOffset(v2::QueryOffsetRequest { message_queue: queue(), ..Default::default() })),
-        ("EndTransaction", Ask::EndTransaction(end)),
         (
             "RecallMessage",
             Ask::Recall(v2::RecallMessageRequest {
@@ -247,7 +239,8 @@ pub fn other_rpcs() -> Vec<Row> {
     for (name, ask) in not_there_yet() {
         rows.push(refused(format!("{name} says in-band that it comes later"), ask.clone(), 50100));
     }
-    for (name, ask) in one_of_each().into_iter().chain(not_there_yet()) {
+    let end = ("EndTransaction", transaction::end(NORMAL, "id", v2::TransactionResolution::Commit as i32));
+    for (name, ask) in one_of_each().into_iter().chain(not_there_yet()).chain([end]) {
         for blank in ["", "  "] {
             let row = refused(format!("{name} by a client with the id {blank:?}"), ask.clone(), 40017);
             rows.push(Row { client_id: blank.to_owned(), ..row });

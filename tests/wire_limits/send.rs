@@ -2,7 +2,7 @@
 
 use bolide::wire::rocketmq as v2;
 
-use crate::harness::{Ask, Expect, Row, in_millis, refused, refused_saying, row};
+use crate::harness::{Ask, Expect, OK, Row, in_millis, refused, refused_saying, row};
 use crate::history::client::resource;
 
 pub const NORMAL: &str = "limits-normal";
@@ -280,6 +280,8 @@ fn types() -> Vec<Row> {
             let implemented = kind == "normal" || kind == "grouped";
             rows.push(match (topic == own || topic == MIXED, implemented) {
                 (false, _) => refused(name, ask, 40014),
+                // Stored, and not in any queue before its transaction ends.
+                (true, false) if kind == "transactional" => row(name, ask, Expect::Code(OK)),
                 (true, false) => refused(name, ask, 50100),
                 (true, true) => row(name, ask, Expect::Stored(1)),
             });
