@@ -179,6 +179,8 @@ impl Broker {
                 Step::Nothing => {
                     let left = receive.wait.saturating_sub(started.elapsed());
                     if !self.wait(left, &notify).await {
+                        // Nothing shows up on a log that has ended; that is not the same as nothing being there.
+                        self.inner.store.accepts().map_err(|error| refused(&error))?;
                         return Ok(self.delivery(&topic, &group, Vec::new(), false));
                     }
                 }
@@ -249,9 +251,9 @@ impl Broker {
             terms,
         };
         let mut unit = Unit::state();
-        let mut core = inner.core.lock();
+        let mut core = inner.deciding().map_err(|error| refused(&error))?;
         let selection = core.select(&wish, now, &mut unit);
-        // A grant that the log refuses is lost with the log: the shard has failed, and leases end at its restart.
+        // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
         inner.append_state(unit).map_err(|error| refused(&error))?;
         if !selection.grants.is_empty() {
             drop(core);
@@ -454,7 +456,10 @@ impl Broker {
         if key == 0 {
             return Ok(None);
         }
-        let grants = self.inner.core.lock().repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
+        let grants = {
+            let core = self.inner.deciding().map_err(|error| refused(&error))?;
+            core.repeat_attempt(topic.id, group.id, key, self.inner.clock.now())
+        };
         if grants.is_empty() {
             return Ok(None);
         }
