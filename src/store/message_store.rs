@@ -263,6 +263,12 @@ impl Store {
         self.inner.log.accepts()
     }
 
+    /// The last unit accepted.
+    #[must_use]
+    pub fn accepted(&self) -> UnitSeq {
+        self.inner.log.accepted()
+    }
+
     fn fold_works(&self) -> Result<(), AppendError> {
         self.inner.fold.failure().map_or(Ok(()), |cause| Err(AppendError::Failed(cause.to_owned())))
     }

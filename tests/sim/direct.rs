@@ -141,6 +141,30 @@ fn a_grant_that_a_failed_log_refused_is_not_handed_out_at_the_next_try() {
     });
 }
 
+/// The log fails under a message that was put back and taken by another: after a restart it may never have been put back, and
+/// its first handle would work beside the second.
+#[test]
+fn a_message_that_was_put_back_is_not_delivered_before_the_log_holds_that() {
+    for call in [Call::Write, Call::Sync] {
+        in_a_simulation(async {
+            let stage = stage().await;
+            stage.send("a").await;
+            let first = stage.receive().await.expect("a message");
+            let again = wish(None);
+            let waiting = stage.client.receive(&again);
+            let put_back = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stage.machine.files.plan(Fault::fail(call));
+                stage.client.change(GROUP, TOPIC, &first.handle, Duration::ZERO).await
+            };
+            let (received, answer) = tokio::join!(waiting, put_back);
+            assert!(!matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
+            let delivered = got(received);
+            assert!(delivered.is_empty(), "a failed {call:?}, and a delivery that no log holds: {delivered:?}");
+        });
+    }
+}
+
 /// Seeds 3 and 5: a forward with the handle of an earlier delivery was told OK once the message was acked.
 #[test]
 fn a_superseded_handle_is_refused_also_when_its_message_is_done() {

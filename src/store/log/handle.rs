@@ -201,6 +201,12 @@ impl Log {
         self.shared.queue.ended().map_or(Ok(()), Err)
     }
 
+    /// The last unit accepted.
+    #[must_use]
+    pub fn accepted(&self) -> UnitSeq {
+        self.shared.queue.accepted()
+    }
+
     /// The bytes of a record that was written, from memory or from its segment.
     ///
     /// # Errors
