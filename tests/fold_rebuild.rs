@@ -23,7 +23,7 @@ use bolide::store::inspect::{Inspection, RawRow, SegmentEnd, describe, dump_stor
 use bolide::store::kv::handle::Remains;
 use bolide::store::kv::{Family, FoldEnv, Kv, KvOptions, Rows};
 use bolide::store::log::LogOptions;
-use bolide::store::record::{LeaseState, Record, SettleReason, Unit};
+use bolide::store::record::{HalfOutcome, LeaseState, Record, SettleReason, Unit};
 use bolide::store::{AppendError, Frame, FrameListener, LogHealth, OpenStoreError, Store, StoreOptions};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -162,6 +162,30 @@ fn settled(queue: u32, offsets: &[u64]) -> Record {
     Record::Settled { group: GROUP, topic: TOPIC, queue: QueueId(queue), reason: SettleReason::Acked, offsets }
 }
 
+/// A half message that comes, one that is checked and given up, one that ends, and the trace of one that is forgotten.
+fn transactions(offset: u64) -> Unit {
+    let id = |ago: u64| format!("half-{}", offset.saturating_sub(ago));
+    let end = |ago, outcome, at| Record::HalfEnded { topic: TOPIC, id: id(ago), outcome, at, was_checked: true };
+    let message = NewMessage { message_id: id(0), producer: "client".into(), ..NewMessage::default() };
+    let mut unit = Unit::state();
+    let slot = unit.push_half(TOPIC, 5, &message, Duration::from_secs(6));
+    unit.place(slot, QueueId(0), QueueOffset(0), START);
+    if offset > 16 {
+        unit.push(&Record::HalfChecked { topic: TOPIC, id: id(4), checks: 1, next_check: START });
+        let ended = match offset % 8 {
+            3 => HalfOutcome::Committed,
+            _ => HalfOutcome::Discarded,
+        };
+        unit.push(&end(8, ended, Timestamp(offset)));
+        let forgotten = match offset % 8 {
+            3 => HalfOutcome::Forgotten,
+            _ => HalfOutcome::Expired,
+        };
+        unit.push(&end(16, forgotten, Timestamp(offset - 8)));
+    }
+    unit
+}
+
 /// Messages in both queues, most of them delivered, half of those acknowledged.
 async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
     for offset in from..from + count {
@@ -171,6 +195,7 @@ async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
             let first = offset - 3;
             durable(store, unit(&[granted(0, first..offset)])).await;
             durable(store, unit(&[settled(0, &[first, first + 2]), granted(1, first..offset)])).await;
+            durable(store, transactions(offset)).await;
         }
     }
     folded(store).await;

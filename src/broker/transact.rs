@@ -180,7 +180,7 @@ impl Broker {
         half: Option<HalfRecord>,
         (was_checked, discarded_at): (bool, Option<Timestamp>),
     ) -> Result<Option<UnitSeq>, TransactionError> {
-        let mut core = self.inner.core.lock();
+        let mut core = self.inner.deciding().map_err(|error| refused(&error))?;
         let now = self.inner.clock.now();
         let is_as_it_was = match (core.transactions.known(key), discarded_at) {
             (Some(Known::Pending { .. }), None) => true,
@@ -200,6 +200,8 @@ impl Broker {
         }
         let outcome = if half.is_some() { HalfOutcome::Committed } else { HalfOutcome::RolledBack };
         if let Some(half) = half {
+            // A delivery time that has not come at its commit would make this a delayed message instead of a copy: `half.due`.
+            // No such half message is accepted yet, see `check_kinds`.
             let gone = || TransactionError::TopicNotFound(topic.name.clone());
             let group = &half.message.message_group;
             let queue = match group.as_str() {

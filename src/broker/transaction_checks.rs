@@ -60,7 +60,7 @@ impl Broker {
     /// called under the lock, so that no check leaves after the end of its transaction was answered, and must not wait.
     pub fn hand_over_check(&self, check: &Check, hand_over: impl FnOnce() -> bool) -> bool {
         let key = HalfKey { topic: check.topic_id, id: check.transaction_id.clone() };
-        let mut core = self.inner.core.lock();
+        let Ok(mut core) = self.inner.deciding() else { return false };
         if !core.transactions.may_deliver(&key, check.ticket) {
             return false;
         }
