@@ -463,6 +463,32 @@ fn retention_does_not_take_the_body_of_an_open_transaction() {
 }
 
 #[test]
+fn a_commit_before_the_delivery_time_delivers_at_that_time_and_one_after_it_at_once() {
+    let mut world = World::new();
+    let minute = Duration::from_secs(60);
+    world.life(async |broker| {
+        create(&broker).await;
+        let due = START.plus(HOUR);
+        let timed = |id: &str| NewMessage { due: Some(due), ..half(id) };
+        publish(&broker, vec![timed("early"), timed("never"), timed("late")]).await.unwrap();
+        commit(&broker, "early").await.unwrap();
+        rollback(&broker, "never").await.unwrap();
+        tokio::time::sleep(30 * minute).await;
+        assert!(visible(&broker).await.is_empty());
+    });
+    world.life(async |broker| {
+        tokio::time::sleep(29 * minute).await;
+        assert!(visible(&broker).await.is_empty(), "a minute early");
+        assert_eq!(commit(&broker, "early").await, Ok(()), "committed, though not delivered yet");
+        tokio::time::sleep(minute).await;
+        assert_eq!(visible(&broker).await, ["early"]);
+        commit(&broker, "late").await.unwrap();
+        assert_eq!(visible(&broker).await, ["late"]);
+    });
+    world.life(async |broker| assert!(visible(&broker).await.is_empty()));
+}
+
+#[test]
 fn beyond_the_bound_more_half_messages_are_refused_and_other_messages_are_not() {
     let mut world = World::new();
     world.options.pending_max = 2;

@@ -238,6 +238,32 @@ pub enum TransactionError {
     ShardFailed,
 }
 
+/// Why a message was not recalled, or may not have been.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RecallError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// The topic holds no delayed messages.
+    #[error("topic {0} is of a type without delayed messages")]
+    WrongType(TopicName),
+    /// The topic's permission forbids sending, and so recalling.
+    #[error("topic {0} does not allow sending, and so no recalling")]
+    NotWritable(TopicName),
+    /// Not a handle that this broker made.
+    #[error("the recall handle is malformed")]
+    BadHandle,
+    /// The handle is of another topic, or of a message that is not known any more.
+    #[error("the topic has no such delayed message")]
+    NotFound,
+    /// Its time has come: it is delivered.
+    #[error("the delivery time of the message has come; it can be recalled no longer")]
+    TooLate,
+    /// The log failed; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
 /// An undecided transaction whose producer is to be asked.
 #[derive(Clone, Debug)]
 pub struct Check {

@@ -17,6 +17,8 @@ pub struct BrokerOptions {
     pub pollers_per_group_max: usize,
     /// Queue entries kept in memory for consumers near the tail, over all queues. Default 131 072.
     pub entries_in_memory_max: usize,
+    /// Timers of delayed messages kept in memory, the next ones; the others are read from the fold in time. Default 65 536.
+    pub delays_in_memory_max: usize,
     /// Most topics. Default 10 000.
     pub topics_max: usize,
     /// Most consumer groups. Default 10 000.
@@ -74,6 +76,7 @@ impl Default for BrokerOptions {
             pollers_max: 10_000,
             pollers_per_group_max: 1_024,
             entries_in_memory_max: 131_072,
+            delays_in_memory_max: 65_536,
             topics_max: 10_000,
             groups_max: 10_000,
             members_max: 50_000,

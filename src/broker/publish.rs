@@ -1,4 +1,5 @@
-//! Publish: check, encode, give each message its place, append as one unit, wait for the promised rung.
+//! Publish: check, encode, give each message its place, append as one unit, wait for the promised rung. A message whose time
+//! has not come is held back instead: it gets its place when it fires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::model::time::Timestamp;
 use crate::model::topic::{Promise, Topic, TopicType};
 use crate::runtime::watermark::Rung;
 use crate::store::AppendError;
-use crate::store::record::{MessageSlot, Unit};
+use crate::store::record::{HoldKey, MessageSlot, Unit};
 
 /// Bytes of a stored message beyond its slices: record header and fixed fields, rounded up.
 const OVERHEAD_BYTES: usize = 64;
@@ -29,7 +30,7 @@ impl Broker {
     /// Nothing was stored; after [`PublishError::ShardFailed`] alone that is unknown.
     pub async fn publish(&self, publish: Publish) -> Result<Vec<Published>, PublishError> {
         let topic = self.topic_to_publish(&publish.topic).await?;
-        check_kinds(&topic, &publish.messages, self.inner.clock.now())?;
+        check_kinds(&topic, &publish.messages)?;
         let mut bytes = 0;
         for message in &publish.messages {
             bytes += stored_bytes(message);
@@ -37,22 +38,26 @@ impl Broker {
         if bytes > SEND_BATCH_BYTES_MAX {
             return Err(PublishError::TooLarge);
         }
+        let mut is_held;
         let (seq, published) = loop {
             let known = self.known_halves(topic.id, &publish.messages);
             // Encoded before the lock is taken; only queue, offset and time are filled in under it.
             let mut unit = Unit::send(bytes);
+            let now = self.inner.clock.now();
             let prepare = |(index, message)| match known.get(&index) {
                 Some(seq) => Prepared::Known(*seq),
-                None => self.prepare(&topic, message, &mut unit),
+                None => self.prepare(&topic, message, now, &mut unit),
             };
             let prepared: Vec<Prepared> = publish.messages.iter().enumerate().map(prepare).collect();
+            is_held = prepared.iter().any(|one| !matches!(one, Prepared::Queued(_)));
             if let Some(accepted) = self.accept(&topic, &publish.messages, unit, &prepared)? {
                 break accepted;
             }
         };
         let rung = match topic.promise {
-            Promise::Written if !publish.messages.iter().any(is_half) => Rung::Written,
-            _ => Rung::Durable,
+            // What is held back lives from the disk alone.
+            Promise::Written if !is_held => Rung::Written,
+            Promise::Written | Promise::Durable => Rung::Durable,
         };
         self.inner.store.marks().wait(rung, seq).await.map_err(|_| PublishError::ShardFailed)?;
         self.count_in(&topic, &publish.messages);
@@ -113,6 +118,12 @@ impl Broker {
                     awaited = awaited.max(*seq);
                     published.push(Published::default());
                 }
+                Prepared::Delayed(slot, key) => {
+                    core.topic(topic.id).ok_or_else(gone)?;
+                    unit.place(*slot, QueueId(0), QueueOffset(0), now);
+                    let recall_handle = Some(self.recall_handle(topic.id, *key, &message.message_id));
+                    published.push(Published { recall_handle, ..Published::default() });
+                }
             }
         }
         if !core.transactions.has_room(halves.len()) {
@@ -134,7 +145,7 @@ impl Broker {
         Ok(Some((seq.max(awaited), published)))
     }
 
-    fn prepare(&self, topic: &Topic, message: &NewMessage, unit: &mut Unit) -> Prepared {
+    fn prepare(&self, topic: &Topic, message: &NewMessage, now: Timestamp, unit: &mut Unit) -> Prepared {
         let hash = tag_hash(&message.tag);
         if is_half(message) {
             // A client that sets the field to zero has no wish.
@@ -142,7 +153,14 @@ impl Broker {
             let first_check_after = wish.unwrap_or(self.inner.options.transactions.first_check);
             return Prepared::Half(unit.push_half(topic.id, hash, message, first_check_after), first_check_after);
         }
-        Prepared::Queued(unit.push_message(topic.id, topic.promise, hash, message))
+        match message.due {
+            Some(due) if message.message_type == MessageType::Delay && due > now => {
+                let key = HoldKey { due, hold: self.inner.next_hold() };
+                Prepared::Delayed(unit.push_delayed(key, topic.id, topic.promise, hash, message), key)
+            }
+            // A past delivery time delivers at once (rule C20).
+            _ => Prepared::Queued(unit.push_message(topic.id, topic.promise, hash, message)),
+        }
     }
 
     fn count_in(&self, topic: &Topic, messages: &[NewMessage]) {
@@ -157,6 +175,8 @@ impl Broker {
 enum Prepared {
     /// It goes into a queue: place and time are to be filled in.
     Queued(MessageSlot),
+    /// It is held back until its time.
+    Delayed(MessageSlot, HoldKey),
     /// It waits for the end of its transaction: its time is to be filled in. With the time that its producer is left alone.
     Half(MessageSlot, Duration),
     /// It is a half message that is stored already, in this unit: its sender did not hear the answer.
@@ -199,7 +219,7 @@ pub fn takes(topic_type: TopicType, message_type: MessageType) -> bool {
     }
 }
 
-fn check_kinds(topic: &Topic, messages: &[NewMessage], now: Timestamp) -> Result<(), PublishError> {
+fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishError> {
     // Dead letters and retries keep the kind that their origin topic took.
     let takes_all = topic.name.is_dead_letter() || topic.name.name().starts_with(RETRY_PREFIX);
     for (index, message) in messages.iter().enumerate() {
@@ -211,10 +231,7 @@ fn check_kinds(topic: &Topic, messages: &[NewMessage], now: Timestamp) -> Result
     }
     for message in messages {
         match message.message_type {
-            MessageType::Normal | MessageType::Fifo => {}
-            MessageType::Transaction if message.due.is_none_or(|due| due <= now) => {}
-            MessageType::Delay => return Err(PublishError::NotImplemented("delayed messages")),
-            MessageType::Transaction => return Err(PublishError::NotImplemented("delayed transactional messages")),
+            MessageType::Normal | MessageType::Fifo | MessageType::Delay | MessageType::Transaction => {}
             MessageType::Priority => return Err(PublishError::NotImplemented("priority messages")),
             MessageType::Lite => return Err(PublishError::NotImplemented("lite topics")),
         }

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::broker::api::{Resolution, TransactionError};
+use crate::broker::delay::held_back;
 use crate::broker::delivery::transactions::{HalfKey, Known};
 use crate::broker::placing::Placing;
 use crate::broker::publish::{is_half, queue_of_group};
@@ -13,7 +14,7 @@ use crate::model::name::TopicName;
 use crate::model::position::{RecordAt, TopicId, UnitSeq};
 use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
-use crate::store::record::{HalfOutcome, HalfRecord, Record, Unit};
+use crate::store::record::{HalfOutcome, HalfRecord, HoldKey, Record, Unit};
 use crate::store::{AppendError, ReadError};
 
 /// Looks at a half message that changes while it is looked at, before the caller is told to try again.
@@ -200,15 +201,25 @@ impl Broker {
         }
         let outcome = if half.is_some() { HalfOutcome::Committed } else { HalfOutcome::RolledBack };
         if let Some(half) = half {
-            // A delivery time that has not come at its commit would make this a delayed message instead of a copy: `half.due`.
-            // No such half message is accepted yet, see `check_kinds`.
             let gone = || TransactionError::TopicNotFound(topic.name.clone());
-            let group = &half.message.message_group;
-            let queue = match group.as_str() {
-                "" => core.next_queue(topic.id).ok_or_else(gone)?,
-                group => queue_of_group(group, topic.queues),
-            };
-            placing.push_copy(&core, half.message, (topic.id, queue), now, &mut unit).ok_or_else(gone)?;
+            let HalfRecord { message, due, .. } = half;
+            match due.filter(|due| *due > now) {
+                // Its time has not come: from here on it is a delayed message, whoever sees it next.
+                Some(due) => {
+                    core.topic(topic.id).ok_or_else(gone)?;
+                    let key = HoldKey { due, hold: self.inner.next_hold() };
+                    let mut message = message;
+                    message.message.stored_at = now;
+                    unit.push(&held_back(key, message));
+                }
+                None => {
+                    let queue = match message.message_group.as_str() {
+                        "" => core.next_queue(topic.id).ok_or_else(gone)?,
+                        group => queue_of_group(group, topic.queues),
+                    };
+                    placing.push_copy(&core, message, (topic.id, queue), now, &mut unit).ok_or_else(gone)?;
+                }
+            }
         }
         unit.push(&end(outcome, now));
         let seq = self.inner.store.append(unit).map_err(|error| refused(&error))?;

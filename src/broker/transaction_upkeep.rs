@@ -120,7 +120,7 @@ impl Broker {
         };
         tracing::warn!(
             count = given_up.len(),
-            first = &*given_up.first().map_or("", |key| &*key.id),
+            first = given_up.first().map_or("", |key| &*key.id),
             "transactions were given up after their last check; `bolide admin transaction list --state discarded` shows them"
         );
         for key in given_up {

@@ -233,6 +233,21 @@ pub const SHARD_ACCEPTING: MetricDef =
 /// Free disk space.
 pub const DISK_FREE_BYTES: MetricDef =
     gauge("bolide_disk_free_bytes", "By", &[], "Free bytes of the file system that holds the data directory.");
+/// Delayed messages.
+pub const DELAYED_MESSAGES: MetricDef =
+    gauge("bolide_delayed_messages", "", &[], "About how many messages are held back until their delivery time.");
+/// Timers in memory.
+pub const DELAY_TIMERS: MetricDef =
+    gauge("bolide_delay_timers", "", &[], "Timers of delayed messages in memory, the next ones.");
+/// Lateness of delayed messages.
+pub const DELAY_LATENESS: MetricDef = MetricDef {
+    name: "bolide_delay_lateness",
+    kind: MetricKind::Histogram,
+    unit: "ms",
+    labels: &[],
+    help: "Time from the delivery time of a delayed message until it is durable in its queue.",
+    buckets: &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0, 60_000.0],
+};
 /// Connections.
 pub const CONNECTIONS: MetricDef = MetricDef {
     name: "bolide_connections",
@@ -320,6 +335,9 @@ pub const ALL: &[&MetricDef] = &[
     &LOG_POSITION,
     &SHARD_ACCEPTING,
     &DISK_FREE_BYTES,
+    &DELAYED_MESSAGES,
+    &DELAY_TIMERS,
+    &DELAY_LATENESS,
     &CONNECTIONS,
     &CONNECTIONS_REFUSED,
     &TRANSACTION_CHECKS,

@@ -53,6 +53,7 @@ struct Instruments {
     batch_bytes: Histogram<u64>,
     connections: UpDownCounter<i64>,
     connections_refused: Counter<u64>,
+    delay_lateness: Histogram<f64>,
 }
 
 /// What comes into one topic. Series come into being with their first value, so that a scrape shows no empty ones.
@@ -237,6 +238,11 @@ impl Meters {
         meter.batch_bytes.record(bytes as u64);
     }
 
+    /// A delayed message became durable in its queue, so long after its time.
+    pub fn delay_fired(&self, late: Duration) {
+        self.instruments.delay_lateness.record(late.as_secs_f64() * 1e3, &[]);
+    }
+
     /// A connection on the public port was told to be TLS or plaintext.
     pub fn connection_opened(&self, tls: bool) {
         self.connections[usize::from(tls)].add(1);
@@ -295,6 +301,7 @@ impl Instruments {
                 .with_unit(connections.unit)
                 .build(),
             connections_refused: counter(&catalog::CONNECTIONS_REFUSED),
+            delay_lateness: fine_histogram(&catalog::DELAY_LATENESS),
         }
     }
 

@@ -4,6 +4,8 @@
 //! family of one RocksDB database whose own write-ahead log is off: the log of the shard is the write-ahead log.
 
 pub mod cursor;
+pub mod delay;
+pub mod delay_place;
 pub mod error;
 pub mod group;
 pub mod half;
@@ -13,6 +15,7 @@ pub mod lease;
 pub mod meta;
 pub mod queue_entry;
 pub mod queue_tail;
+pub mod recalled;
 pub mod topic;
 
 pub use error::{FoldError, OpenFoldError};
@@ -37,11 +40,17 @@ pub enum Family {
     Lease,
     /// Messages of transactions: see [`half`].
     Half,
+    /// Messages that are held back until their time: see [`delay`].
+    Delay,
+    /// Where in the log their bodies lie: see [`delay_place`].
+    DelayPlace,
+    /// Messages that were recalled: see [`recalled`].
+    Recalled,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -50,6 +59,9 @@ impl Family {
         Self::Cursor,
         Self::Lease,
         Self::Half,
+        Self::Delay,
+        Self::DelayPlace,
+        Self::Recalled,
     ];
 
     /// Its name on disk.
@@ -64,6 +76,9 @@ impl Family {
             Self::Cursor => "cursor",
             Self::Lease => "lease",
             Self::Half => "half",
+            Self::Delay => "delay",
+            Self::DelayPlace => "delay_place",
+            Self::Recalled => "recalled",
         }
     }
 }

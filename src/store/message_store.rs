@@ -485,7 +485,7 @@ impl Inner {
 fn message_of(at: RecordAt, bytes: &Bytes) -> Result<MessageRecord, ReadError> {
     let damaged = |reason: String| ReadError::Damaged { position: at.position, reason };
     match decode(bytes) {
-        Ok(Record::Message(message)) => Ok(message),
+        Ok(Record::Message(message) | Record::Delayed { message, .. }) => Ok(message),
         Ok(Record::Half(half)) => Ok(half.message),
         Ok(_) => Err(damaged("the record that lies here is no message".to_owned())),
         Err(error) => Err(damaged(error.to_string())),

@@ -11,6 +11,7 @@ use crate::broker::delivery::ack_memory::AckMemory;
 use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::group::Group;
@@ -23,6 +24,9 @@ use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 
 /// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
 const ADVANCE_RECORD_EVERY: u64 = 1024;
+
+/// Timers in memory unless the options say otherwise.
+const DELAYS_IN_MEMORY: usize = 65_536;
 
 /// One topic.
 #[derive(Debug)]
@@ -71,6 +75,8 @@ pub struct Core {
     pub(super) acks: AckMemory,
     /// Half messages.
     pub transactions: Transactions,
+    /// Messages that are held back until their time.
+    pub delays: Timers,
     next_waiter: u64,
     /// Told when the earliest due instant moved forward.
     timer_changed: Arc<Notify>,
@@ -90,6 +96,7 @@ impl Core {
             recent_max,
             acks: AckMemory::default(),
             transactions: Transactions::new(CheckPolicy::default()),
+            delays: Timers::new(DELAYS_IN_MEMORY),
             next_waiter: 0,
             timer_changed,
             condemned_added,

@@ -274,7 +274,7 @@ impl World {
                 half.next = self.now + NAIVE_PAUSES[half.checks as usize];
                 half.recorded = Some((half.checks, half.next));
             }
-            assert_eq!(counted, may.then(|| (half.checks, Timestamp(half.next))));
+            assert_eq!(counted, may.then_some((half.checks, Timestamp(half.next))));
         } else {
             self.real.undelivered(&due.key, due.ticket, Timestamp(self.now));
             if may {

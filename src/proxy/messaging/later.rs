@@ -71,15 +71,6 @@ pub fn query_offset(call: &Call, request: &v2::QueryOffsetRequest) -> v2::QueryO
     v2::QueryOffsetResponse { status: Some(call.caller.refused(&refusal(checked, "QueryOffset"))), offset: 0 }
 }
 
-/// RecallMessage.
-pub fn recall(call: &Call, request: &v2::RecallMessageRequest) -> v2::RecallMessageResponse {
-    let checked = client(call).and_then(|()| topic(call, request.topic.as_ref()));
-    v2::RecallMessageResponse {
-        status: Some(call.caller.refused(&refusal(checked, "RecallMessage"))),
-        message_id: String::new(),
-    }
-}
-
 /// SyncLiteSubscription.
 pub fn sync_lite(call: &Call, request: &v2::SyncLiteSubscriptionRequest) -> v2::SyncLiteSubscriptionResponse {
     let checked = client(call)

@@ -9,14 +9,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::group::Group;
 use crate::model::message::NewMessage;
+use crate::model::message::{MessageType, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{GrantId, HolderId, ShardId, Term};
+use crate::model::position::{GrantId, HoldId, HolderId, ShardId, Term};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
 use crate::store::kv::half::{HeldHalf, Trace};
 use crate::store::kv::handle::{FlushWait, FoldEnv, KvOptions};
 use crate::store::kv::{Family, queue_entry};
-use crate::store::record::{HalfOutcome, SettleReason, Unit};
+use crate::store::record::{HalfOutcome, HoldKey, MessageRecord, SettleReason, Unit};
 
 /// State as the words of the record documentation describe it, without any thought for speed.
 #[derive(Debug, Default, PartialEq)]
@@ -29,12 +30,25 @@ struct Model {
     leases: BTreeMap<LeaseKey, LeaseValue>,
     halves: BTreeMap<(TopicId, String), HeldHalf>,
     traces: BTreeMap<(TopicId, String), Trace>,
+    delays: BTreeMap<HoldKey, Held>,
+    recalled: BTreeMap<HoldKey, TopicId>,
 }
 
 impl Model {
     fn apply(&mut self, at: RecordAt, record: &Record) {
         match record.clone() {
             Record::Opened { .. } | Record::LogTrimmed { .. } => {}
+            Record::Delayed { key, message } => {
+                self.delays.insert(key, Held { topic: message.topic, at });
+            }
+            Record::DelayEnded { key, topic, outcome } => match outcome {
+                DelayOutcome::Fired | DelayOutcome::Dropped => drop(self.delays.remove(&key)),
+                DelayOutcome::Recalled => {
+                    self.delays.remove(&key);
+                    self.recalled.insert(key, topic);
+                }
+                DelayOutcome::Forgotten => self.recalled.retain(|&other, _| other > key),
+            },
             Record::Message(message) => {
                 let (topic, queue, offset) = (message.topic, message.queue, message.offset);
                 let entry = QueueEntry {
@@ -163,7 +177,41 @@ impl Model {
                 }
             }
         }
+        model.delays.extend(delay::from(kv, HoldKey::default(), usize::MAX).unwrap());
+        for due in 0..12 {
+            for hold in 0..6 {
+                let key = hold_key(due, hold);
+                if let Some(topic) = recalled::get(kv, key).unwrap() {
+                    model.recalled.insert(key, topic);
+                }
+            }
+        }
         model
+    }
+}
+
+fn hold_key(due: u64, hold: u64) -> HoldKey {
+    HoldKey { due: Timestamp(due), hold: HoldId(hold) }
+}
+
+fn held(topic: TopicId) -> MessageRecord {
+    MessageRecord {
+        topic,
+        queue: QueueId(0),
+        offset: QueueOffset(0),
+        promise: Promise::Durable,
+        message_type: MessageType::Delay,
+        tag_hash: 0,
+        body_bytes: 1,
+        message_group: String::new(),
+        message: StoredMessage {
+            stored_at: Timestamp(0),
+            message_id: "m".into(),
+            tag: String::new(),
+            rest: Bytes::new(),
+            system_static: Bytes::new(),
+        },
+        origin: None,
     }
 }
 
@@ -181,7 +229,10 @@ struct Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let kind = prop_oneof![6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5), 8 => Just(12)];
+    let kind = prop_oneof![
+        6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5), 6 => Just(12), 5 => Just(13),
+        8 => Just(14)
+    ];
     let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11)];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -295,8 +346,15 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         7 => Record::TopicDeleted(topic),
         8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
         9 => Record::GroupDeleted(group),
+        12 => Record::Delayed { key: hold_key(step.offset, step.count), message: held(topic) },
+        13 => {
+            let outcomes =
+                [DelayOutcome::Fired, DelayOutcome::Recalled, DelayOutcome::Dropped, DelayOutcome::Forgotten];
+            let outcome = outcomes[step.group as usize % 4];
+            Record::DelayEnded { key: hold_key(step.offset, step.count), topic, outcome }
+        }
         10 => Record::Trimmed { topic, queue, first: offset },
-        12 => {
+        14 => {
             push_half_step(&mut unit, step, model);
             return unit;
         }
@@ -426,6 +484,25 @@ fn a_lease_of_an_earlier_batch_is_deleted_even_if_it_was_renewed_in_this_one() {
     apply(&mut dispatcher, &mut table, &[granted(1, vec![waiting(0)]), settled(&[0])]);
     dispatcher.finish(LogPosition(200), &mut table);
     assert!(!table.rows.keys().any(|(family, _)| *family == Family::Lease));
+}
+
+#[test]
+fn the_place_of_a_held_body_goes_with_its_part_of_the_log_and_not_before() {
+    let mut dispatcher = Dispatcher::new(Meta::default());
+    let mut table = Table::default();
+    let (key, topic) = (hold_key(5, 1), TopicId(1));
+    let places = |table: &Table| table.rows.keys().filter(|(family, _)| *family == Family::DelayPlace).count();
+    let delayed = Record::Delayed { key, message: held(topic) };
+    apply(&mut dispatcher, &mut table, std::slice::from_ref(&delayed));
+    assert_eq!(places(&table), 1);
+    let mut unit = Unit::state();
+    unit.push(&delayed);
+    dispatcher.apply(&Bytes::copy_from_slice(unit.bytes()), LogPosition(1000), &mut table).unwrap();
+    assert_eq!(places(&table), 2);
+    apply(&mut dispatcher, &mut table, &[Record::LogTrimmed { start: LogPosition(1000) }]);
+    assert_eq!(places(&table), 1, "the body that was stored again is still needed");
+    apply(&mut dispatcher, &mut table, &[Record::LogTrimmed { start: LogPosition(1001) }]);
+    assert_eq!(places(&table), 0);
 }
 
 #[test]

@@ -73,5 +73,16 @@ pub fn describe(record: &Record) -> String {
         Record::HalfEnded { topic, id, outcome, at, .. } => {
             format!("half message: topic {topic}, id {id}, {outcome:?} at {at}")
         }
+        Record::Delayed { key, message } => format!(
+            "delayed: hold {:x} until {}, topic {}, id {}, {} bytes",
+            key.hold.get(),
+            key.due,
+            message.topic,
+            message.message.message_id,
+            message.body_bytes
+        ),
+        Record::DelayEnded { key, topic, outcome } => {
+            format!("delay ended: hold {:x} of {}, topic {topic}, {outcome:?}", key.hold.get(), key.due)
+        }
     }
 }

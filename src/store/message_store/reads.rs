@@ -4,13 +4,16 @@ use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
+use crate::store::kv::delay::{self, Held};
 use crate::store::kv::half::{HeldHalf, OldEnd, Trace};
 use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
-use crate::store::kv::{FoldError, Kv, cursor, group, half, lease, queue_entry, queue_tail, topic};
+use crate::store::kv::{
+    Family, FoldError, Kv, cursor, delay_place, group, half, lease, queue_entry, queue_tail, recalled, topic,
+};
 use crate::store::message_store::Store;
-use crate::store::record::LeaseState;
+use crate::store::record::{HoldKey, LeaseState};
 
 /// An outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +163,66 @@ impl Store {
     pub fn cursors(&self) -> Result<Vec<(GroupId, TopicId, QueueId, QueueOffset)>, FoldError> {
         let cursors = cursor::all(self.kv())?;
         Ok(cursors.into_iter().map(|cursor| (cursor.group, cursor.topic, cursor.queue, cursor.next)).collect())
+    }
+
+    /// At most `max` held-back messages from `from` on, by their time.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn delays_from(&self, from: HoldKey, max: usize) -> Result<Vec<(HoldKey, Held)>, FoldError> {
+        delay::from(self.kv(), from, max)
+    }
+
+    /// One message, while it is held back.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn delayed(&self, key: HoldKey) -> Result<Option<Held>, FoldError> {
+        delay::get(self.kv(), key)
+    }
+
+    /// Held-back messages whose bodies lie at or behind `from` and before `end`: looks at `max` places, and says where to go on.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn delays_between(
+        &self,
+        from: LogPosition,
+        end: LogPosition,
+        max: usize,
+    ) -> Result<(Vec<(HoldKey, Held)>, Option<LogPosition>), FoldError> {
+        let places = delay_place::between(self.kv(), from, end, max)?;
+        let next = places.last().filter(|_| places.len() == max).map(|(position, _)| position.plus(1));
+        let mut found = Vec::new();
+        for (position, key) in places {
+            // A place is only a hint: the message may have ended, or lie elsewhere by now.
+            if let Some(held) = self.delayed(key)?.filter(|held| held.at.position == position) {
+                found.push((key, held));
+            }
+        }
+        Ok((found, next))
+    }
+
+    /// Topic of a message that was recalled, as long as that is remembered.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn recalled(&self, key: HoldKey) -> Result<Option<TopicId>, FoldError> {
+        recalled::get(self.kv(), key)
+    }
+
+    /// When the first recalled message that is remembered would have been due.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn first_recalled(&self) -> Result<Option<Timestamp>, FoldError> {
+        recalled::first_due(self.kv())
+    }
+
+    /// About how many messages are held back.
+    #[must_use]
+    pub fn delays_about(&self) -> u64 {
+        self.kv().rows_about(Family::Delay)
     }
 
     /// Every outstanding message of every group.

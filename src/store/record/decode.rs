@@ -6,17 +6,18 @@ use bytes::Bytes;
 
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{
-    GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, Term, TopicId,
+    GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, Term, TopicId,
 };
 use crate::model::time::Timestamp;
 use crate::model::topic::Promise;
 use crate::store::catalog_codec::{decode_group, decode_topic};
 use crate::store::codec::{Reader, RecordError, length_u32};
 use crate::store::record::types::{
-    DeadLetterOrigin, FLAG_ORIGIN, HalfMark, HalfOutcome, HalfRecord, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED,
-    KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE,
-    KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead,
-    MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    DeadLetterOrigin, DelayNews, DelayOutcome, FLAG_ORIGIN, HalfMark, HalfOutcome, HalfRecord, HoldKey, KIND_ADVANCED,
+    KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED,
+    KIND_HALF_ENDED, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED,
+    KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record,
+    SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -89,6 +90,25 @@ pub fn half_mark(record: &[u8]) -> Result<Option<HalfMark<'_>>, RecordError> {
     }
 }
 
+/// Reads the facts of a record about held-back messages; `None` for every other kind.
+///
+/// # Errors
+/// The bytes are not a record, or one of a newer program.
+pub fn delay_news(record: &[u8]) -> Result<Option<DelayNews>, RecordError> {
+    let (kind, mut body) = open(record)?;
+    match kind {
+        KIND_DELAYED => {
+            let key = hold_key(&mut body)?;
+            Ok(Some(DelayNews::Held { key, topic: message_fixed(&mut body)?.head.topic }))
+        }
+        KIND_DELAY_ENDED => {
+            let (key, _, outcome) = delay_ended(&mut body)?;
+            Ok(Some(DelayNews::Ended { key, outcome }))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Reads a whole record. Slices of a message share the memory of `record`.
 ///
 /// # Errors
@@ -130,6 +150,14 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             next_check: Timestamp(body.u64()?),
         },
         KIND_HALF_ENDED => half_ended(&mut body)?,
+        KIND_DELAYED => {
+            let key = hold_key(&mut body)?;
+            Record::Delayed { key, message: message(record, &mut body)? }
+        }
+        KIND_DELAY_ENDED => {
+            let (key, topic, outcome) = delay_ended(&mut body)?;
+            Record::DelayEnded { key, topic, outcome }
+        }
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
     };
     body.end()?;
@@ -207,6 +235,23 @@ fn settled(body: &mut Reader<'_>) -> Result<Record, RecordError> {
         offsets.push(QueueOffset(body.u64()?));
     }
     Ok(Record::Settled { group, topic, queue, reason, offsets })
+}
+
+fn hold_key(body: &mut Reader<'_>) -> Result<HoldKey, RecordError> {
+    let hold = HoldId(body.u64()?);
+    Ok(HoldKey { due: Timestamp(body.u64()?), hold })
+}
+
+fn delay_ended(body: &mut Reader<'_>) -> Result<(HoldKey, TopicId, DelayOutcome), RecordError> {
+    let (key, topic) = (hold_key(body)?, TopicId(body.u32()?));
+    let outcome = match body.u8()? {
+        1 => DelayOutcome::Fired,
+        2 => DelayOutcome::Recalled,
+        3 => DelayOutcome::Dropped,
+        4 => DelayOutcome::Forgotten,
+        _ => return Err(RecordError::Field("delay outcome")),
+    };
+    Ok((key, topic, outcome))
 }
 
 struct Fixed {

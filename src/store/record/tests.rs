@@ -9,7 +9,9 @@ use super::*;
 use crate::model::group::{Backoff, Group, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
+use crate::model::position::{
+    GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId,
+};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
 use crate::store::catalog_codec::{decode_group, decode_topic, encode_group, encode_topic};
@@ -129,6 +131,10 @@ fn message() -> impl Strategy<Value = MessageRecord> {
     )
 }
 
+fn hold_key() -> impl Strategy<Value = HoldKey> {
+    any::<(u64, u64)>().prop_map(|(due, hold)| HoldKey { due: Timestamp(due), hold: HoldId(hold) })
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let place = || any::<(u32, u32, u32)>().prop_map(|(g, t, q)| (GroupId(g), TopicId(t), QueueId(q)));
     let offsets = || prop::collection::vec(any::<u64>().prop_map(QueueOffset), 0..40);
@@ -144,6 +150,12 @@ fn record() -> impl Strategy<Value = Record> {
         HalfOutcome::Discarded,
         HalfOutcome::Forgotten,
         HalfOutcome::Expired,
+    ]);
+    let delay_outcome = prop::sample::select(vec![
+        DelayOutcome::Fired,
+        DelayOutcome::Recalled,
+        DelayOutcome::Dropped,
+        DelayOutcome::Forgotten,
     ]);
     prop_oneof![
         (message(), any::<u64>(), prop::option::of(1..=u64::MAX), "\\PC{0,60}").prop_map(
@@ -208,6 +220,12 @@ fn record() -> impl Strategy<Value = Record> {
             first: QueueOffset(first)
         }),
         any::<u64>().prop_map(|start| Record::LogTrimmed { start: LogPosition(start) }),
+        (hold_key(), message()).prop_map(|(key, message)| Record::Delayed { key, message }),
+        (hold_key(), any::<u32>(), delay_outcome).prop_map(|(key, topic, outcome)| Record::DelayEnded {
+            key,
+            topic: TopicId(topic),
+            outcome
+        }),
     ]
 }
 
@@ -225,6 +243,7 @@ fn read_every_way(bytes: &Bytes) {
     let _ = decode(bytes);
     let _ = message_head(bytes);
     let _ = half_mark(bytes);
+    let _ = delay_news(bytes);
     let _ = decode_lease_state(bytes);
     let _ = decode_topic(bytes);
     let _ = decode_group(bytes);
@@ -256,6 +275,12 @@ proptest! {
             } else {
                 prop_assert!(head.is_none());
             }
+            let news = match &record {
+                Record::Delayed { key, message } => Some(DelayNews::Held { key: *key, topic: message.topic }),
+                Record::DelayEnded { key, outcome, .. } => Some(DelayNews::Ended { key: *key, outcome: *outcome }),
+                _ => None,
+            };
+            prop_assert_eq!(delay_news(&bytes).unwrap(), news);
             read.push(record);
         }
         prop_assert_eq!(end, 1_000 + payload.len() as u64);
@@ -340,6 +365,19 @@ fn a_placed_message_reads_as_if_its_place_had_been_known_from_the_start() {
     let rest = message.rest;
     assert_eq!(place(&read[0]), (QueueId(4), QueueOffset(41), Timestamp(99), Promise::Durable, rest.clone()));
     assert_eq!(place(&read[1]), (QueueId(5), QueueOffset(51), Timestamp(100), Promise::Written, rest));
+}
+
+#[test]
+fn a_delayed_message_is_read_back_with_its_time_of_acceptance() {
+    let message = NewMessage { message_id: "id".into(), rest: Bytes::from_static(b"rest"), ..NewMessage::default() };
+    let key = HoldKey { due: Timestamp(500), hold: HoldId(7) };
+    let mut unit = Unit::send(64);
+    let slot = unit.push_delayed(key, TopicId(1), Promise::Durable, 9, &message);
+    unit.place(slot, QueueId(0), QueueOffset(0), Timestamp(99));
+    let bytes = Bytes::copy_from_slice(unit.bytes());
+    let Record::Delayed { key: read, message: held } = decode(&bytes).unwrap() else { panic!("not a delayed message") };
+    assert_eq!((read, held.topic, held.tag_hash), (key, TopicId(1), 9));
+    assert_eq!((held.message.stored_at, held.message.rest), (Timestamp(99), Bytes::from_static(b"rest")));
 }
 
 #[test]

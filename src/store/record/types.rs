@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
-use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
+use crate::model::position::{
+    GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId,
+};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Promise, Topic};
 
@@ -35,6 +37,11 @@ pub(super) const KIND_LOG_TRIMMED: u8 = 12;
 pub(super) const KIND_HALF: u8 = 15;
 pub(super) const KIND_HALF_CHECKED: u8 = 16;
 pub(super) const KIND_HALF_ENDED: u8 = 17;
+pub(super) const KIND_DELAYED: u8 = 13;
+pub(super) const KIND_DELAY_ENDED: u8 = 14;
+
+/// Bytes before the message in the body of a `Delayed` record: hold and due.
+pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,47 @@ pub enum SettleReason {
     DeadLettered,
     /// Out of retention.
     Expired,
+}
+
+/// What became of a message that was held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayOutcome {
+    /// Its time came: the copy in its queue is in the same unit.
+    Fired,
+    /// Recalled by a client. Remembered, so that a repeated recall hears the same.
+    Recalled,
+    /// Its topic or its body is gone; nobody gets it.
+    Dropped,
+    /// Not one message: recalls of every message that was due up to this one are remembered no longer.
+    Forgotten,
+}
+
+/// Which message that is held back: sorts by its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldKey {
+    /// When it may be delivered.
+    pub due: Timestamp,
+    /// Tells it from others of the same instant.
+    pub hold: HoldId,
+}
+
+/// The few facts of a record about held-back messages that the timers need, read without touching the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayNews {
+    /// A message is held back, or its body was stored again.
+    Held {
+        /// Which.
+        key: HoldKey,
+        /// Its topic.
+        topic: TopicId,
+    },
+    /// It is held back no longer.
+    Ended {
+        /// Which.
+        key: HoldKey,
+        /// Why.
+        outcome: DelayOutcome,
+    },
 }
 
 /// Where a dead letter came from.
@@ -266,6 +314,23 @@ pub enum Record {
         at: Timestamp,
         /// Whether its producer was ever asked.
         was_checked: bool,
+    },
+    /// A message is held back until its time. A second record of the same hold replaces the first: its body moved, so that the
+    /// segment of the first may leave.
+    Delayed {
+        /// Which, and when it is due.
+        key: HoldKey,
+        /// The message; queue and offset are 0, they are given when it fires.
+        message: MessageRecord,
+    },
+    /// A message is held back no longer.
+    DelayEnded {
+        /// Which, and when it was due.
+        key: HoldKey,
+        /// Its topic.
+        topic: TopicId,
+        /// Why.
+        outcome: DelayOutcome,
     },
 }
 

@@ -9,8 +9,10 @@ use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::Promise;
 use crate::store::codec::length_u32;
-use crate::store::record::encode::{MessageParts, encode_body, encode_half, encode_message, kind_of};
-use crate::store::record::types::{KIND_HALF, KIND_MESSAGE, RECORD_HEADER_BYTES, RECORD_VERSION, Record};
+use crate::store::record::encode::{MessageParts, encode_body, encode_half, encode_message, kind_of, put_hold_key};
+use crate::store::record::types::{
+    DELAYED_PREFIX_BYTES, HoldKey, KIND_DELAYED, KIND_HALF, KIND_MESSAGE, RECORD_HEADER_BYTES, RECORD_VERSION, Record,
+};
 
 /// Records that are written together or not at all: they share one frame.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +22,8 @@ pub struct Unit {
     is_send: bool,
 }
 
-/// Place of a message record inside a unit, so that queue and offset can be filled in at the last moment.
+/// Place of a message inside a unit, so that queue and offset can be filled in at the last moment. Counts from where the header
+/// of a plain message record would begin.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageSlot(usize);
 
@@ -77,7 +80,7 @@ impl Unit {
         message: &NewMessage,
     ) -> MessageSlot {
         let start = self.begin(KIND_MESSAGE, 0);
-        self.message(topic, promise, tag_hash, message);
+        self.put_message(topic, promise, tag_hash, message);
         self.finish(start);
         MessageSlot(start)
     }
@@ -92,13 +95,29 @@ impl Unit {
     ) -> MessageSlot {
         let start = self.begin(KIND_HALF, 0);
         // Nobody reads it before it is durable, whatever the topic promises its senders.
-        self.message(topic, Promise::Durable, tag_hash, message);
+        self.put_message(topic, Promise::Durable, tag_hash, message);
         encode_half(first_check_after, message.due, &message.producer, &mut self.buffer);
         self.finish(start);
         MessageSlot(start)
     }
 
-    fn message(&mut self, topic: TopicId, promise: Promise, tag_hash: u32, message: &NewMessage) {
+    /// Adds a message that is held back; its time is filled in by [`Unit::place`], with queue and offset 0.
+    pub fn push_delayed(
+        &mut self,
+        key: HoldKey,
+        topic: TopicId,
+        promise: Promise,
+        tag_hash: u32,
+        message: &NewMessage,
+    ) -> MessageSlot {
+        let start = self.begin(KIND_DELAYED, 0);
+        put_hold_key(&mut self.buffer, key);
+        self.put_message(topic, promise, tag_hash, message);
+        self.finish(start);
+        MessageSlot(start + DELAYED_PREFIX_BYTES)
+    }
+
+    fn put_message(&mut self, topic: TopicId, promise: Promise, tag_hash: u32, message: &NewMessage) {
         let parts = MessageParts {
             topic,
             queue: QueueId(0),
