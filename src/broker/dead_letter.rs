@@ -80,7 +80,7 @@ impl Broker {
                     unit.push(&Record::Message(copy));
                 }
                 let why = if record.is_some() { SettleReason::DeadLettered } else { SettleReason::Expired };
-                Core::record_settled(which.topic, which.group, why, vec![(which.queue, which.offset)], &mut unit);
+                Core::record_settled(which.topic, which.group, why, core.buried_with(&which), &mut unit);
                 self.inner.append_settlement(unit).map_err(|error| refused(&error))?;
                 if record.is_some() {
                     core.accept(target.id, queue, 1);

@@ -3,7 +3,9 @@
 
 pub mod ack_memory;
 pub mod core;
+pub mod fifo;
 pub mod lease;
+pub mod ordered;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::broker::api::{Publish, PublishError, Published, TopicSpec};
-use crate::broker::members::fnv64;
 use crate::broker::verbs::Broker;
 use crate::model::limits::SEND_BATCH_BYTES_MAX;
 use crate::model::message::{MessageType, NewMessage};
 use crate::model::name::{RETRY_PREFIX, TopicName};
+use crate::model::order::{order_key, queue_of};
 use crate::model::position::{QueueId, QueueOffset, UnitSeq};
 use crate::model::tag::tag_hash;
 use crate::model::topic::{Promise, Topic, TopicType};
@@ -74,18 +74,15 @@ impl Broker {
         let mut core = self.inner.core.lock();
         let now = self.inner.clock.now();
         let gone = || PublishError::TopicNotFound(topic.name.clone());
+        // As it is under the lock: a topic that has grown meanwhile has its new queues from one message on, for all senders.
+        let queues = core.topic(topic.id).ok_or_else(gone)?.topic.queues;
         let shared_queue = core.next_queue(topic.id).ok_or_else(gone)?;
         for (message, slot) in messages.iter().zip(slots) {
             let queue = if message.message_group.is_empty() {
                 shared_queue
             } else {
                 // The server maps groups to queues itself: every client library hashes differently.
-                QueueId(
-                    u32::try_from(
-                        fnv64(message.message_group.as_bytes(), 0xcbf2_9ce4_8422_2325) % u64::from(topic.queues.max(1)),
-                    )
-                    .unwrap_or(0),
-                )
+                queue_of(order_key(&message.message_group), queues)
             };
             let index = match counts.iter().position(|(known, ..)| *known == queue) {
                 Some(index) => index,

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
-use crate::broker::delivery::core::Core;
+use crate::broker::delivery::core::{Core, ordering};
+use crate::broker::delivery::fifo::READ_BACK_MAX;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription, Wish};
+use crate::broker::delivery::subscription::{Missing, QueueState, READ_AHEAD, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::broker::members::{fnv64, holder_of};
@@ -21,7 +22,7 @@ use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, T
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
-use crate::model::topic::{Topic, TopicType};
+use crate::model::topic::Topic;
 use crate::store::record::{MessageRecord, Record, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
 
@@ -64,6 +65,7 @@ impl Delivery {
             attempt: grant.attempt,
             grant: grant.terms.grant,
             lease_end: grant.terms.deadline,
+            order_key: grant.entry.order_key,
         };
         let again = grant.attempt > 1;
         inner.metrics.messages_out(
@@ -126,7 +128,7 @@ const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
     Granted(Delivery),
-    ReadAhead(QueueId, QueueOffset),
+    ReadAhead(QueueId, Missing),
     LookAgain,
     Nothing,
 }
@@ -174,7 +176,10 @@ impl Broker {
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
-                Step::ReadAhead(queue, offset) => self.read_ahead(&topic, &group, queue, offset).await?,
+                Step::ReadAhead(queue, Missing::Queue(from)) => self.read_ahead(&topic, &group, queue, from).await?,
+                Step::ReadAhead(queue, Missing::Lane(key, from)) => {
+                    self.read_back(&topic, &group, queue, key, from).await?;
+                }
                 Step::LookAgain => tokio::task::yield_now().await,
                 Step::Nothing => {
                     let left = receive.wait.saturating_sub(started.elapsed());
@@ -197,9 +202,6 @@ impl Broker {
         };
         if !group.enabled {
             return Err(ReceiveError::GroupDisabled(receive.group.clone()));
-        }
-        if group.ordered == Some(true) || (group.ordered.is_none() && topic.topic_type == TopicType::Fifo) {
-            return Err(ReceiveError::NotImplemented("ordered delivery"));
         }
         Ok((topic, group))
     }
@@ -257,8 +259,8 @@ impl Broker {
             drop(core);
             return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false)));
         }
-        if let Some((queue, offset)) = selection.missing {
-            return Ok(Step::ReadAhead(queue, offset));
+        if let Some((queue, missing)) = selection.missing {
+            return Ok(Step::ReadAhead(queue, missing));
         }
         if selection.more {
             return Ok(Step::LookAgain);
@@ -369,9 +371,10 @@ impl Broker {
         let mut unit = Unit::state();
         let mut core = self.inner.core.lock();
         // Only while it is ours: the lease may have ended while the disk was read.
-        if core.settle_granted(topic, group, queue, offset, grant) {
-            Core::record_settled(topic, group, reason, vec![(queue, offset)], &mut unit);
-        }
+        let settled = core.settle_granted(topic, group, queue, offset, grant);
+        Core::record_settled(topic, group, reason, settled, &mut unit);
+        // Its lane may go on now.
+        core.wake_if_deliverable(topic, group);
         if let Err(error) = self.inner.append_settlement(unit) {
             tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }
@@ -399,6 +402,23 @@ impl Broker {
             return Err(ReceiveError::ShardFailed(text));
         }
         core.read_ahead(topic.id, group.id, queue, entries);
+        Ok(())
+    }
+
+    /// Reads messages of a lane that were passed over while it could not be given from.
+    async fn read_back(
+        &self,
+        topic: &Topic,
+        group: &Group,
+        queue: QueueId,
+        order_key: u64,
+        from: QueueOffset,
+    ) -> Result<(), ReceiveError> {
+        let (store, id) = (self.inner.store.clone(), topic.id);
+        let read = self.inner.tasks.blocking(move || store.lane_entries(id, queue, order_key, from, READ_BACK_MAX)).await;
+        let (entries, complete) = read.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
+        let place = (topic.id, group.id, queue);
+        self.inner.core.lock().read_back(place, (order_key, from), &entries, complete);
         Ok(())
     }
 
@@ -435,7 +455,9 @@ impl Broker {
         }
         self.inner.append_state(unit).map_err(|error| refused(&error))?;
         let queues = positions.into_iter().map(QueueState::starting_at).collect();
-        core.put_subscription(topic.id, Subscription::new(group.clone(), queues));
+        let mut subscription = Subscription::new(group.clone(), queues);
+        subscription.set_ordering(ordering(&group, topic));
+        core.put_subscription(topic.id, subscription);
         Ok(())
     }
 

@@ -8,6 +8,8 @@ pub mod error;
 pub mod group;
 pub mod handle;
 mod key;
+pub mod lane;
+pub mod lane_entry;
 pub mod lease;
 pub mod meta;
 pub mod queue_entry;
@@ -34,12 +36,25 @@ pub enum Family {
     Cursor,
     /// Outstanding messages of each group: see [`lease`].
     Lease,
+    /// Messages of each message group of a queue: see [`lane_entry`].
+    LaneEntry,
+    /// Message groups with messages that were passed over: see [`lane`].
+    Lane,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Topic, Self::Group, Self::QueueEntry, Self::QueueTail, Self::Cursor, Self::Lease];
+    pub const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Topic,
+        Self::Group,
+        Self::QueueEntry,
+        Self::QueueTail,
+        Self::Cursor,
+        Self::Lease,
+        Self::LaneEntry,
+        Self::Lane,
+    ];
 
     /// Its name on disk.
     #[must_use]
@@ -52,6 +67,8 @@ impl Family {
             Self::QueueTail => "queue_tail",
             Self::Cursor => "cursor",
             Self::Lease => "lease",
+            Self::LaneEntry => "lane_entry",
+            Self::Lane => "lane",
         }
     }
 }

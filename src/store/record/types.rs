@@ -28,6 +28,7 @@ pub(super) const KIND_GROUP_PUT: u8 = 9;
 pub(super) const KIND_GROUP_DELETED: u8 = 10;
 pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
+pub(super) const KIND_LANE_PARKED: u8 = 18;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,13 @@ pub enum LeaseState {
     Waiting {
         /// Earliest redelivery.
         visible_at: Timestamp,
+    },
+    /// Acknowledged while an earlier message of its message group was not: comes back only together with that one.
+    Acked {
+        /// The granting that acknowledged it.
+        grant: GrantId,
+        /// When that lease would have ended.
+        lease_end: Timestamp,
     },
 }
 
@@ -197,6 +205,20 @@ pub enum Record {
         /// First position that stays.
         start: LogPosition,
     },
+    /// Messages of a message group were passed over, or taken up again: those at or above `from` and below the group's position
+    /// in the queue are not considered yet.
+    LaneParked {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// Number of the message group.
+        order_key: u64,
+        /// First message that was passed over; `None`: none is left.
+        from: Option<QueueOffset>,
+    },
 }
 
 /// The few facts of a message record that visibility needs, read without touching the body.
@@ -216,4 +238,6 @@ pub struct MessageHead {
     pub body_bytes: u32,
     /// Rung that makes it visible.
     pub promise: Promise,
+    /// Number of its message group; 0: none.
+    pub order_key: u64,
 }
