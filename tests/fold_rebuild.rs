@@ -134,6 +134,7 @@ fn catalogue() -> Unit {
 fn message(queue: u32, offset: u64, body_bytes: usize) -> Unit {
     let message = NewMessage {
         message_id: format!("m-{queue}-{offset}"),
+        message_group: if offset % 3 == 0 { String::new() } else { format!("g{}", offset % 3) },
         rest: Bytes::from(vec![b'x'; body_bytes]),
         body_bytes: u32::try_from(body_bytes).unwrap(),
         ..NewMessage::default()
@@ -162,6 +163,23 @@ fn settled(queue: u32, offsets: &[u64]) -> Record {
     Record::Settled { group: GROUP, topic: TOPIC, queue: QueueId(queue), reason: SettleReason::Acked, offsets }
 }
 
+fn passed_over(order_key: u64, from: Option<u64>) -> Record {
+    let from = from.map(QueueOffset);
+    Record::LaneParked { group: GROUP, topic: TOPIC, queue: QueueId(0), order_key, from }
+}
+
+fn acked(offset: u64) -> Record {
+    let lease = LeaseState::Acked { grant: GrantId(offset), lease_end: START };
+    Record::LeaseChanged {
+        group: GROUP,
+        topic: TOPIC,
+        queue: QueueId(0),
+        offset: QueueOffset(offset),
+        attempt: 1,
+        lease,
+    }
+}
+
 /// Messages in both queues, most of them delivered, half of those acknowledged.
 async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
     for offset in from..from + count {
@@ -169,7 +187,9 @@ async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
         durable(store, message(1, offset, body_bytes)).await;
         if offset % 4 == 3 {
             let first = offset - 3;
-            durable(store, unit(&[granted(0, first..offset)])).await;
+            durable(store, unit(&[granted(0, first..offset), passed_over(first % 8, Some(first)), acked(first + 1)]))
+                .await;
+            durable(store, unit(&[passed_over(4, None)])).await;
             durable(store, unit(&[settled(0, &[first, first + 2]), granted(1, first..offset)])).await;
         }
     }

@@ -415,7 +415,8 @@ impl Broker {
         from: QueueOffset,
     ) -> Result<(), ReceiveError> {
         let (store, id) = (self.inner.store.clone(), topic.id);
-        let read = self.inner.tasks.blocking(move || store.lane_entries(id, queue, order_key, from, READ_BACK_MAX)).await;
+        let read =
+            self.inner.tasks.blocking(move || store.lane_entries(id, queue, order_key, from, READ_BACK_MAX)).await;
         let (entries, complete) = read.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
         let place = (topic.id, group.id, queue);
         self.inner.core.lock().read_back(place, (order_key, from), &entries, complete);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::broker::delivery::ack_memory::AckMemory;
-use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::fifo::Ordering;
+use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
@@ -261,13 +261,7 @@ impl Core {
                 touched.push(queue);
             }
             let place = (wish.group, wish.topic, queue);
-            record_look(
-                &mut subscription.queues[index],
-                place,
-                &look,
-                wish.terms.state(),
-                unit,
-            );
+            record_look(&mut subscription.queues[index], place, &look, wish.terms.state(), unit);
             selection.grants.extend(look.grants.into_iter().map(|grant| (queue, grant)));
             if is_lane_missing && selection.grants.is_empty() {
                 // The other queues would have something to give each time, and this lane would never be read.

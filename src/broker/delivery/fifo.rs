@@ -16,14 +16,14 @@ use crate::model::position::{GrantId, QueueOffset};
 use crate::store::QueueEntry;
 
 /// Entries of one lane kept in memory while it cannot be given from.
-pub const PARKED_PER_LANE_MAX: usize = 64;
-/// The same for all lanes of a queue together.
-pub const PARKED_PER_QUEUE_MAX: usize = 16_384;
+const PARKED_PER_LANE_MAX: usize = if cfg!(test) { 2 } else { 64 };
+/// The same for all lanes of a queue together. Under test all bounds are small, so that short histories reach them.
+const PARKED_PER_QUEUE_MAX: usize = if cfg!(test) { 5 } else { 16_384 };
 /// Most entries of one lane that are read back at once, and fewest when memory is short.
-pub const READ_BACK_MAX: usize = 512;
-const READ_BACK_MIN: usize = 32;
+pub const READ_BACK_MAX: usize = if cfg!(test) { 3 } else { 512 };
+const READ_BACK_MIN: usize = if cfg!(test) { 1 } else { 32 };
 /// Recent entries looked through for those of one lane under the lock.
-const RECENT_SCAN_MAX: u64 = 4096;
+const RECENT_SCAN_MAX: u64 = if cfg!(test) { 4 } else { 4096 };
 /// The lane of a queue that is one lane as a whole.
 const WHOLE: u64 = 1;
 
@@ -195,9 +195,9 @@ impl Lanes {
     /// Whether the lane's next message may be added by `grant`: nothing of the lane is outstanding, or it was all given by it.
     #[must_use]
     pub fn may_append(&self, key: u64, grant: GrantId) -> bool {
-        self.lanes.get(&key).is_none_or(|lane| {
-            lane.from().is_none() && (lane.window.is_empty() || lane.open == Some(grant))
-        })
+        self.lanes
+            .get(&key)
+            .is_none_or(|lane| lane.from().is_none() && (lane.window.is_empty() || lane.open == Some(grant)))
     }
 
     /// `grant` was given all of the lane so far.
