@@ -280,8 +280,10 @@ impl Lanes {
         }
         let most = PARKED_PER_QUEUE_MAX.saturating_sub(self.parked).clamp(READ_BACK_MIN, READ_BACK_MAX);
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        let mut at = complete.max(from).min(next);
-        for entry in entries.iter().filter(|entry| from <= entry.offset && entry.offset < next) {
+        // The rows of what is out of retention may stay a while.
+        let begin = from.max(tail.first());
+        let mut at = complete.max(begin).min(next);
+        for entry in entries.iter().filter(|entry| begin <= entry.offset && entry.offset < next) {
             if lane.parked.len() == most {
                 at = entry.offset;
                 break;

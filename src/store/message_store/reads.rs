@@ -115,7 +115,8 @@ impl Store {
         max: usize,
     ) -> Result<(Vec<QueueEntry>, QueueOffset), FoldError> {
         // Read first: what is folded while the rows are read may be missed, and must not count as seen.
-        let folded = self.queue(topic, queue)?.next;
+        let bounds = self.queue(topic, queue)?;
+        let (from, folded) = (from.max(bounds.first), bounds.next);
         let entries = lane_entry::from(self.kv(), (topic, queue, order_key), from, folded, max)?;
         let complete = match entries.last() {
             Some(last) if entries.len() >= max => last.offset.next(),
