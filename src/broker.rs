@@ -9,6 +9,7 @@ mod handles;
 mod members;
 mod news;
 pub mod options;
+mod placing;
 mod publish;
 mod receive;
 mod report;

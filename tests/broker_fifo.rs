@@ -224,3 +224,49 @@ fn acked_behind_an_unacked_one_is_remembered_over_a_kill_and_comes_again_with_it
         assert!(receive(&broker, 32).await.is_empty());
     });
 }
+
+#[test]
+fn message_groups_that_move_when_queues_are_added_keep_their_order_also_across_a_kill() {
+    let mut world = World::new();
+    let names: Vec<String> = (0..20).map(|number| format!("g{number}")).collect();
+    let mut got = world.life(async |broker| {
+        broker.create_topic(topic(), spec(2)).await.unwrap();
+        for name in &names {
+            publish(&broker, name, 0..5).await;
+        }
+        let first = receive(&broker, 7).await;
+        ack(&broker, &first).await;
+        broker.update_topic(&topic(), TopicSpec { queues: Some(6), ..TopicSpec::default() }).await.unwrap();
+        for name in &names {
+            publish(&broker, name, 5..10).await;
+        }
+        first.into_iter().map(|one| one.message.message_id).collect::<Vec<_>>()
+    });
+    world.life(async |broker| {
+        // Nothing is acknowledged: of a message group that moved, nothing may come from its new queue.
+        let mut held = Vec::new();
+        loop {
+            let more = receive(&broker, 32).await;
+            if more.is_empty() {
+                break;
+            }
+            held.extend(more);
+        }
+        let mut queues: std::collections::BTreeMap<String, Vec<u32>> = std::collections::BTreeMap::new();
+        for one in &held {
+            let seen = queues.entry(one.message_group.clone()).or_default();
+            seen.push(one.queue.get());
+            assert!(seen.iter().all(|queue| *queue == seen[0]), "{} overtook itself", one.message_group);
+        }
+        let old: Vec<&Delivered> = held.iter().filter(|one| one.queue.get() < 2).collect();
+        assert!(old.len() >= 93, "{}", old.len());
+        ack(&broker, &held).await;
+        got.extend(held.into_iter().map(|one| one.message.message_id));
+        let rest = drain(&broker).await;
+        assert!(!rest.is_empty(), "no message group moved: the test says nothing");
+        got.extend(rest);
+        for name in &names {
+            assert_eq!(of_group(&got, name), expected(name, 0..10), "{name}");
+        }
+    });
+}

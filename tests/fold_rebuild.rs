@@ -8,11 +8,12 @@ use std::time::Duration;
 use bolide::model::group::Group;
 use bolide::model::message::NewMessage;
 use bolide::model::name::{GroupName, TopicName};
+use bolide::model::order::order_key;
 use bolide::model::position::{
     GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, TopicId, UnitSeq,
 };
 use bolide::model::time::Timestamp;
-use bolide::model::topic::{Permission, Promise, Topic, TopicType};
+use bolide::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
 use bolide::runtime::tasks::{Tasks, Threads};
@@ -134,7 +135,6 @@ fn catalogue() -> Unit {
 fn message(queue: u32, offset: u64, body_bytes: usize) -> Unit {
     let message = NewMessage {
         message_id: format!("m-{queue}-{offset}"),
-        message_group: if offset % 3 == 0 { String::new() } else { format!("g{}", offset % 3) },
         rest: Bytes::from(vec![b'x'; body_bytes]),
         body_bytes: u32::try_from(body_bytes).unwrap(),
         ..NewMessage::default()
@@ -163,23 +163,6 @@ fn settled(queue: u32, offsets: &[u64]) -> Record {
     Record::Settled { group: GROUP, topic: TOPIC, queue: QueueId(queue), reason: SettleReason::Acked, offsets }
 }
 
-fn passed_over(order_key: u64, from: Option<u64>) -> Record {
-    let from = from.map(QueueOffset);
-    Record::LaneParked { group: GROUP, topic: TOPIC, queue: QueueId(0), order_key, from }
-}
-
-fn acked(offset: u64) -> Record {
-    let lease = LeaseState::Acked { grant: GrantId(offset), lease_end: START };
-    Record::LeaseChanged {
-        group: GROUP,
-        topic: TOPIC,
-        queue: QueueId(0),
-        offset: QueueOffset(offset),
-        attempt: 1,
-        lease,
-    }
-}
-
 /// Messages in both queues, most of them delivered, half of those acknowledged.
 async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
     for offset in from..from + count {
@@ -187,9 +170,7 @@ async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
         durable(store, message(1, offset, body_bytes)).await;
         if offset % 4 == 3 {
             let first = offset - 3;
-            durable(store, unit(&[granted(0, first..offset), passed_over(first % 8, Some(first)), acked(first + 1)]))
-                .await;
-            durable(store, unit(&[passed_over(4, None)])).await;
+            durable(store, unit(&[granted(0, first..offset)])).await;
             durable(store, unit(&[settled(0, &[first, first + 2]), granted(1, first..offset)])).await;
         }
     }
@@ -209,6 +190,45 @@ async fn trim(store: &Store, start: LogPosition) -> usize {
 }
 
 const MUCH_LATER: Timestamp = Timestamp(2_000_000_000_000);
+
+#[test]
+fn message_groups_and_what_was_passed_over_are_rebuilt_from_the_log() {
+    let mut world = World::new(7);
+    let before = world.life(async |store| {
+        let store = running(store);
+        durable(&store, catalogue()).await;
+        for offset in 0..9 {
+            let message = NewMessage { message_group: format!("g{}", offset % 3), ..NewMessage::default() };
+            let mut send = Unit::send(100);
+            let slot = send.push_message(TOPIC, Promise::Durable, 5, &message);
+            send.place(slot, QueueId(0), QueueOffset(offset), START);
+            durable(&store, send).await;
+        }
+        let lane =
+            |order_key, from| Record::LaneParked { group: GROUP, topic: TOPIC, queue: QueueId(0), order_key, from };
+        let acked = Record::LeaseChanged {
+            group: GROUP,
+            topic: TOPIC,
+            queue: QueueId(0),
+            offset: QueueOffset(1),
+            attempt: 1,
+            lease: LeaseState::Acked { grant: GrantId(0), lease_end: START },
+        };
+        let passed = [granted(0, 0..3), lane(7, Some(QueueOffset(3))), lane(8, Some(QueueOffset(4))), acked];
+        durable(&store, unit(&passed)).await;
+        durable(&store, unit(&[lane(7, None)])).await;
+        let growth = Growth { fences: vec![QueueOffset(9), QueueOffset(0)] };
+        durable(&store, unit(&[Record::QueuesAdded { topic: TOPIC, growth }])).await;
+        folded(&store).await;
+        let of_group = store.lane_entries(TOPIC, QueueId(0), order_key("g1"), QueueOffset(2), 10).unwrap();
+        assert_eq!(of_group.0.iter().map(|entry| entry.offset.get()).collect::<Vec<_>>(), [4, 7]);
+        assert_eq!((of_group.1, store.lanes().unwrap().len()), (QueueOffset(9), 1));
+        dump_store(&store).unwrap()
+    });
+    world.kill();
+    world.env.destroy(&world.fold_path()).unwrap();
+    assert_eq!(world.look().unwrap(), before);
+}
 
 #[test]
 fn a_deleted_fold_is_rebuilt_from_the_log() {

@@ -27,12 +27,14 @@ pub struct Publish {
 }
 
 /// Where a message was stored. Given only when the topic's promise has been kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Queue.
+    /// Queue; of a message that is held back, the first.
     pub queue: QueueId,
-    /// Place in it.
+    /// Place in it; 0 for a message that is held back.
     pub offset: QueueOffset,
+    /// Text by which a delayed message can be recalled.
+    pub recall_handle: Option<String>,
 }
 
 /// Why nothing was stored, or, for [`PublishError::ShardFailed`] alone, why that is unknown.

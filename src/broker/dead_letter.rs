@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use crate::broker::api::{CatalogError, SettleError, TopicSpec};
 use crate::broker::delivery::core::{Condemned, Core};
+use crate::broker::placing::Placing;
 use crate::broker::settle::refused;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::name::TopicName;
 use crate::model::position::{GrantId, QueueId, RecordAt};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Promise, Topic};
+use crate::model::topic::Topic;
 use crate::store::ReadError;
-use crate::store::record::{DeadLetterOrigin, MessageRecord, Record, SettleReason, Unit};
+use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
 
 /// Reason of a move that a consumer asked for.
 pub const FORWARDED: &str = "forwarded by a consumer";
@@ -66,25 +67,17 @@ impl Broker {
                 false
             } else {
                 let mut unit = Unit::state();
+                let mut placing = Placing::default();
                 if let Some(record) = &record {
-                    let Some(offset) = core.accepted(target.id, queue) else { return Err(SettleError::Overloaded) };
-                    let mut copy = MessageRecord {
-                        topic: target.id,
-                        queue,
-                        offset,
-                        promise: Promise::Durable,
-                        origin: Some(origin(record)),
-                        ..record.clone()
-                    };
-                    copy.message.stored_at = self.inner.clock.now();
-                    unit.push(&Record::Message(copy));
+                    let letter = MessageRecord { origin: Some(origin(record)), ..record.clone() };
+                    let now = self.inner.clock.now();
+                    let placed = placing.push_copy(&core, letter, (target.id, queue), now, &mut unit);
+                    placed.ok_or(SettleError::Overloaded)?;
                 }
                 let why = if record.is_some() { SettleReason::DeadLettered } else { SettleReason::Expired };
                 Core::record_settled(which.topic, which.group, why, core.buried_with(&which), &mut unit);
                 self.inner.append_settlement(unit).map_err(|error| refused(&error))?;
-                if record.is_some() {
-                    core.accept(target.id, queue, 1);
-                }
+                placing.accepted(&mut core);
                 core.bury(&which, by);
                 true
             }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::broker::api::{Publish, PublishError, Published, TopicSpec};
+use crate::broker::placing::Placing;
 use crate::broker::verbs::Broker;
 use crate::model::limits::SEND_BATCH_BYTES_MAX;
 use crate::model::message::{MessageType, NewMessage};
 use crate::model::name::{RETRY_PREFIX, TopicName};
 use crate::model::order::{order_key, queue_of};
-use crate::model::position::{QueueId, QueueOffset, UnitSeq};
+use crate::model::position::{QueueId, UnitSeq};
 use crate::model::tag::tag_hash;
 use crate::model::topic::{Promise, Topic, TopicType};
 use crate::runtime::watermark::Rung;
@@ -35,12 +36,9 @@ impl Broker {
         }
         // Encoded before the lock is taken; only queue, offset and time are filled in under it.
         let mut unit = Unit::send(bytes);
-        let slots: Vec<MessageSlot> = publish
-            .messages
-            .iter()
-            .map(|message| unit.push_message(topic.id, topic.promise, tag_hash(&message.tag), message))
-            .collect();
-        let (seq, published) = self.accept(&topic, &publish.messages, unit, &slots)?;
+        let prepared: Vec<Prepared> =
+            publish.messages.iter().map(|message| prepare(&topic, message, &mut unit)).collect();
+        let (seq, published) = self.accept(&topic, &publish.messages, unit, &prepared)?;
         let rung = match topic.promise {
             Promise::Written => Rung::Written,
             Promise::Durable => Rung::Durable,
@@ -62,51 +60,43 @@ impl Broker {
         if topic.permission.writable { Ok(topic) } else { Err(PublishError::NotWritable(name.clone())) }
     }
 
+    /// Gives every message its place, and the unit to the log, under one lock: the order of places is the order of the log.
     fn accept(
         &self,
         topic: &Topic,
         messages: &[NewMessage],
         mut unit: Unit,
-        slots: &[MessageSlot],
+        prepared: &[Prepared],
     ) -> Result<(UnitSeq, Vec<Published>), PublishError> {
-        let mut published = Vec::with_capacity(slots.len());
-        let mut counts: Vec<(QueueId, QueueOffset, u64)> = Vec::with_capacity(1);
+        let mut published = Vec::with_capacity(prepared.len());
+        let mut placing = Placing::default();
         let mut core = self.inner.core.lock();
         let now = self.inner.clock.now();
         let gone = || PublishError::TopicNotFound(topic.name.clone());
         // As it is under the lock: a topic that has grown meanwhile has its new queues from one message on, for all senders.
         let queues = core.topic(topic.id).ok_or_else(gone)?.topic.queues;
         let shared_queue = core.next_queue(topic.id).ok_or_else(gone)?;
-        for (message, slot) in messages.iter().zip(slots) {
-            let queue = if message.message_group.is_empty() {
-                shared_queue
-            } else {
-                // The server maps groups to queues itself: every client library hashes differently.
-                queue_of(order_key(&message.message_group), queues)
-            };
-            let index = match counts.iter().position(|(known, ..)| *known == queue) {
-                Some(index) => index,
-                None => {
-                    counts.push((queue, core.accepted(topic.id, queue).ok_or_else(gone)?, 0));
-                    counts.len() - 1
+        for (message, prepared) in messages.iter().zip(prepared) {
+            match prepared {
+                Prepared::Queued(slot) => {
+                    let queue = if message.message_group.is_empty() {
+                        shared_queue
+                    } else {
+                        queue_of_group(&message.message_group, queues)
+                    };
+                    let offset = placing.next(&core, topic.id, queue).ok_or_else(gone)?;
+                    unit.place(*slot, queue, offset, now);
+                    published.push(Published { queue, offset, recall_handle: None });
                 }
-            };
-            let (_, first, count) = &mut counts[index];
-            let offset = QueueOffset(first.get() + *count);
-            *count += 1;
-            unit.place(*slot, queue, offset, now);
-            published.push(Published { queue, offset });
+            }
         }
-        // I-3: offsets count as given out only when the log has taken the unit; a refusal must leave no gap.
         let seq = self.inner.store.append(unit).map_err(|error| match error {
             AppendError::Full { .. } => PublishError::Overloaded,
             AppendError::DiskFull(_) => PublishError::DiskFull,
             AppendError::TooLarge { .. } => PublishError::TooLarge,
             AppendError::Failed(_) | AppendError::Closed => PublishError::ShardFailed,
         })?;
-        for (queue, _, count) in counts {
-            core.accept(topic.id, queue, count);
-        }
+        placing.accepted(&mut core);
         Ok((seq, published))
     }
 
@@ -117,11 +107,29 @@ impl Broker {
     }
 }
 
+/// A message encoded into the unit, and what is still to be decided about it under the lock.
+#[derive(Clone, Copy, Debug)]
+enum Prepared {
+    /// It goes into a queue: place and time are to be filled in.
+    Queued(MessageSlot),
+}
+
+fn prepare(topic: &Topic, message: &NewMessage, unit: &mut Unit) -> Prepared {
+    Prepared::Queued(unit.push_message(topic.id, topic.promise, tag_hash(&message.tag), message))
+}
+
+/// The queue of a message group. The server maps groups to queues itself: every client library hashes differently.
+#[must_use]
+pub fn queue_of_group(message_group: &str, queues: u32) -> QueueId {
+    queue_of(order_key(message_group), queues)
+}
+
 fn stored_bytes(message: &NewMessage) -> usize {
     OVERHEAD_BYTES
         + message.message_id.len()
         + message.tag.len()
         + message.message_group.len()
+        + message.lite_topic.len()
         + message.rest.len()
         + message.system_static.len()
 }

@@ -1,5 +1,7 @@
 //! Messages as the rooms hand them to each other: already encoded slices plus the few facts that decide something.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::model::time::Timestamp;
@@ -35,6 +37,14 @@ pub struct NewMessage {
     pub tag: String,
     /// Message group, or empty.
     pub message_group: String,
+    /// Lite topic, or empty.
+    pub lite_topic: String,
+    /// When it may be delivered; `None`: at once.
+    pub due: Option<Timestamp>,
+    /// How long an undecided half message is left alone before its producer is asked; `None`: the server's own time.
+    pub orphan_after: Option<Duration>,
+    /// Priority; more is delivered earlier.
+    pub priority: Option<u32>,
     /// Encoded user properties and body.
     pub rest: Bytes,
     /// Encoded static system properties.

@@ -17,7 +17,7 @@ use crate::store::kv::lease::{self, LeaseKey, LeaseValue};
 use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
-use crate::store::kv::{FoldError, Kv, Rows, group, lane_entry, topic};
+use crate::store::kv::{FoldError, Kv, Rows, group, growth, lane_entry, topic};
 use crate::store::record::{LeaseState, MessageHead, Record, decode, message_head, walk};
 
 /// A durable frame holds something that cannot be folded.
@@ -199,6 +199,7 @@ impl Dispatcher {
                 self.lanes.entry(key).or_insert(Lane { from, is_stored: false }).from = from;
                 self.changed_lanes.insert(key);
             }
+            Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
             Record::LogTrimmed { start } => self.meta.log_start = self.meta.log_start.max(start),
         }
         Ok(())
@@ -295,6 +296,7 @@ impl Dispatcher {
         cursor::delete_topic(rows, id);
         lease::delete_topic(rows, id);
         lane_entry::delete_topic(rows, id);
+        growth::delete_topic(rows, id);
         self.drop_lanes(|key| key.topic == id, rows);
         self.tails.retain(|key, _| key.0 != id);
         self.places.retain(|key, _| key.0 != id);

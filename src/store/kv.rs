@@ -6,6 +6,7 @@
 pub mod cursor;
 pub mod error;
 pub mod group;
+pub mod growth;
 pub mod handle;
 mod key;
 pub mod lane;
@@ -40,11 +41,13 @@ pub enum Family {
     LaneEntry,
     /// Message groups with messages that were passed over: see [`lane`].
     Lane,
+    /// What queues held when others were added: see [`growth`].
+    Growth,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -54,6 +57,7 @@ impl Family {
         Self::Lease,
         Self::LaneEntry,
         Self::Lane,
+        Self::Growth,
     ];
 
     /// Its name on disk.
@@ -69,6 +73,7 @@ impl Family {
             Self::Lease => "lease",
             Self::LaneEntry => "lane_entry",
             Self::Lane => "lane",
+            Self::Growth => "growth",
         }
     }
 }

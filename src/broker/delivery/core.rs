@@ -17,7 +17,7 @@ use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
-use crate::model::topic::Topic;
+use crate::model::topic::{Growth, Topic};
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 
@@ -33,6 +33,8 @@ pub struct TopicState {
     pub tails: Vec<QueueTail>,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
+    /// How it got its queues, as far as messages from before are there.
+    pub growths: Vec<Growth>,
     turn: u32,
 }
 
@@ -100,6 +102,7 @@ impl Core {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
             subscriptions: BTreeMap::new(),
+            growths: Vec::new(),
             turn: 0,
         });
         state.topic = topic;
@@ -110,6 +113,20 @@ impl Core {
             while subscription.queues.len() < count {
                 subscription.queues.push(QueueState::default());
             }
+        }
+    }
+
+    /// What the queues of a topic hold now, for the record of its growth: the next offset of each.
+    #[must_use]
+    pub fn fences(&self, topic: TopicId) -> Growth {
+        let tails = self.topics.get(&topic).map_or(&[][..], |state| &state.tails);
+        Growth { fences: tails.iter().map(QueueTail::accepted).collect() }
+    }
+
+    /// A topic has more queues from here on, or had at an earlier time.
+    pub fn add_growth(&mut self, topic: TopicId, growth: Growth) {
+        if let Some(state) = self.topics.get_mut(&topic) {
+            state.growths.push(growth);
         }
     }
 
@@ -247,7 +264,7 @@ impl Core {
                 break;
             }
             let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, wish, left, now);
+            let look = subscription.look(index, tail, &state.growths, wish, left, now);
             if missing.is_none() {
                 missing = look.missing.map(|missing| (queue, missing));
             }

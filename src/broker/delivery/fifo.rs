@@ -124,7 +124,7 @@ impl Lanes {
 
     /// Lanes with anything outstanding.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lanes.len()
     }
 
@@ -213,6 +213,12 @@ impl Lanes {
     #[must_use]
     pub fn has_backlog(&self, key: u64) -> bool {
         self.lanes.get(&key).is_some_and(|lane| lane.from().is_some())
+    }
+
+    /// Whether the lane has anything outstanding.
+    #[must_use]
+    pub fn contains(&self, key: u64) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| !lane.window.is_empty() || lane.from().is_some())
     }
 
     /// Whether this message was passed over.

@@ -292,6 +292,6 @@ impl Rig {
     /// Lanes in memory, and entries behind their windows.
     pub fn in_memory(&self) -> (usize, u64) {
         let lanes = self.core.topics[&TOPIC].subscriptions[&GROUP].queues[0].leases.lanes();
-        (lanes.len(), lanes.counts().2)
+        (lanes.count(), lanes.counts().2)
     }
 }

@@ -53,7 +53,8 @@ fn what_was_acked_behind_an_unacked_one_comes_again_with_it_and_nothing_overtake
 fn a_batch_of_one_brings_again_what_was_acked_behind_it_one_by_one() {
     let mut rig = with(&[A, A, A, A]);
     assert_eq!(rig.receive(3).len(), 3);
-    (rig.ack(1), rig.ack(2));
+    rig.ack(1);
+    rig.ack(2);
     rig.pass(LEASE);
     for expected in [(0, 2), (1, 2), (2, 2), (3, 1)] {
         rig.restart();
@@ -189,7 +190,8 @@ fn a_delivery_nobody_took_costs_no_attempt_and_its_group_goes_on_at_once() {
     rig.give_back(&grants[..1]);
     rig.restart();
     assert_eq!(rig.receive(32), [(0, 1), (1, 1)]);
-    (rig.ack(0), rig.ack(1));
+    rig.ack(0);
+    rig.ack(1);
     assert_eq!(rig.receive(32), [(2, 1)]);
 }
 
@@ -380,7 +382,7 @@ fn a_queue_that_is_one_lane_keeps_what_it_cannot_give_unconsidered() {
     leases.fall_due(crate::model::time::Timestamp(100), 17);
     let mut again = crate::broker::delivery::lease::Offered::default();
     let room = Room { max: 32, outstanding_max: 100, terms: terms(3, 300) };
-    leases.grant_lanes(&|_| Want::Here, &room, &mut again);
+    leases.grant_lanes(&|_| Want::Here, &|_| false, &room, &mut again);
     let got: Vec<_> = again.grants.iter().map(|grant| (grant.entry.offset.get(), grant.attempt)).collect();
     assert_eq!(got, [(0, 2), (1, 2)]);
     assert!(leases.offer(grouped(2, 0), Want::Here, terms(3, 300), &mut again), "it was given all before");

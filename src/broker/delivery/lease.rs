@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::delivery::fifo::{Lanes, Stage};
-use crate::broker::delivery::ordered::Want;
 use crate::model::position::{GrantId, HolderId, QueueOffset};
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
@@ -314,34 +313,6 @@ impl QueueLeases {
         grants
     }
 
-    /// Offers one entry that was never considered; it must be the one at `next`. Wanted by this client: granted. Wanted by
-    /// another member: set aside. Wanted by nobody: done. One whose lane cannot go on now is passed over, or, when its lane is the
-    /// queue, not considered: then false.
-    pub fn offer(&mut self, entry: QueueEntry, want: Want, terms: LeaseTerms, out: &mut Offered) -> bool {
-        debug_assert_eq!(entry.offset, self.next, "entries are considered in order, without gaps");
-        let key = self.lanes.key_of(&entry);
-        if key != 0 {
-            return self.offer_ordered(key, entry, want, terms, out);
-        }
-        self.next = entry.offset.next();
-        match want {
-            // Left from a time of order: what was passed over comes first, or the log could not say what was.
-            Want::Here | Want::Elsewhere if self.lanes.has_backlog(entry.order_key) => {
-                self.lanes.park(entry.order_key, entry);
-            }
-            Want::Here => {
-                self.put(entry.offset, Slot { entry, attempt: 1, state: State::Leased(terms) });
-                out.grants.push(Grant { entry, attempt: 1, terms });
-            }
-            Want::Elsewhere => {
-                self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready });
-                out.set_aside.push(entry.offset);
-            }
-            Want::Nobody => {}
-        }
-        true
-    }
-
     /// Ends messages that were set aside, never delivered, and are wanted by nobody any more.
     pub fn drop_unwanted(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<QueueOffset> {
         let unwanted: Vec<QueueOffset> = self
@@ -452,25 +423,6 @@ impl QueueLeases {
             Some(Slot { state: State::Dying, entry, attempt }) => Some((*entry, *attempt)),
             _ => None,
         }
-    }
-
-    /// Forgets everything below `first`, which is out of retention. Returns what is done by it above `first`: acknowledged messages
-    /// that waited for one below.
-    pub fn trim(&mut self, first: QueueOffset) -> Vec<QueueOffset> {
-        let mut keys = BTreeSet::new();
-        while let Some((&offset, _)) = self.slots.first_key_value() {
-            if offset >= first {
-                break;
-            }
-            keys.extend(self.take(offset).map(|slot| self.lanes.key_of(&slot.entry)));
-        }
-        self.advance(first);
-        self.lanes.trim(first, self.next);
-        let mut settled = Vec::new();
-        for key in keys {
-            self.settle_acked_front(key, &mut settled);
-        }
-        settled
     }
 
     fn put_back(&mut self, offset: QueueOffset, max_attempts: u32) -> Option<Changed> {

@@ -100,11 +100,80 @@ impl QueueLeases {
         self.lanes.take_moved()
     }
 
+    /// Offers one entry that was never considered; it must be the one at `next`. Wanted by this client: granted. Wanted by
+    /// another member: set aside. Wanted by nobody: done. One whose lane cannot go on now is passed over, or, when its lane is the
+    /// queue, not considered: then false.
+    pub fn offer(&mut self, entry: QueueEntry, want: Want, terms: LeaseTerms, out: &mut Offered) -> bool {
+        self.offer_behind(&|_| false, entry, want, terms, out)
+    }
+
+    /// The same, when lanes may have to wait for what they left in another queue.
+    pub fn offer_behind(
+        &mut self,
+        is_fenced: &impl Fn(u64) -> bool,
+        entry: QueueEntry,
+        want: Want,
+        terms: LeaseTerms,
+        out: &mut Offered,
+    ) -> bool {
+        debug_assert_eq!(entry.offset, self.next, "entries are considered in order, without gaps");
+        let key = self.lanes.key_of(&entry);
+        if key != 0 {
+            return self.offer_ordered(key, entry, want, is_fenced, terms, out);
+        }
+        self.next = entry.offset.next();
+        match want {
+            // Left from a time of order: what was passed over comes first, or the log could not say what was.
+            Want::Here | Want::Elsewhere if self.lanes.has_backlog(entry.order_key) => {
+                self.lanes.park(entry.order_key, entry);
+            }
+            Want::Here => {
+                self.put(entry.offset, Slot { entry, attempt: 1, state: State::Leased(terms) });
+                out.grants.push(Grant { entry, attempt: 1, terms });
+            }
+            Want::Elsewhere => {
+                self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready });
+                out.set_aside.push(entry.offset);
+            }
+            Want::Nobody => {}
+        }
+        true
+    }
+
+    /// Forgets everything below `first`, which is out of retention. Returns what is done by it above `first`: acknowledged messages
+    /// that waited for one below.
+    pub fn trim(&mut self, first: QueueOffset) -> Vec<QueueOffset> {
+        let mut keys = BTreeSet::new();
+        while let Some((&offset, _)) = self.slots.first_key_value() {
+            if offset >= first {
+                break;
+            }
+            keys.extend(self.take(offset).map(|slot| self.lanes.key_of(&slot.entry)));
+        }
+        self.advance(first);
+        self.lanes.trim(first, self.next);
+        let mut settled = Vec::new();
+        for key in keys {
+            self.settle_acked_front(key, &mut settled);
+        }
+        settled
+    }
+
     /// Gives from lanes, the longest ready first: of each all that came back, in order, and then what was passed over.
-    pub fn grant_lanes(&mut self, want: &impl Fn(u32) -> Want, room: &Room, out: &mut Offered) {
+    /// `is_fenced`: whether a lane must wait for what it left in another queue.
+    pub fn grant_lanes(
+        &mut self,
+        want: &impl Fn(u32) -> Want,
+        is_fenced: &impl Fn(u64) -> bool,
+        room: &Room,
+        out: &mut Offered,
+    ) {
         for key in self.lanes.deliverable() {
             if out.grants.len() >= room.max {
                 return;
+            }
+            if is_fenced(key) {
+                continue;
             }
             let before = out.grants.len();
             if !self.grant_window(key, want, room, out) || !self.grant_parked(key, want, room, out) {
@@ -189,10 +258,11 @@ impl QueueLeases {
         key: u64,
         entry: QueueEntry,
         want: Want,
+        is_fenced: &impl Fn(u64) -> bool,
         terms: LeaseTerms,
         out: &mut Offered,
     ) -> bool {
-        let may_append = self.lanes.may_append(key, terms.grant);
+        let may_append = self.lanes.may_append(key, terms.grant) && !is_fenced(key);
         match want {
             Want::Here if may_append => {
                 self.next = entry.offset.next();

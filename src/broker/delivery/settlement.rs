@@ -8,6 +8,7 @@ use crate::broker::delivery::lease::{Changed, Due, Grant, LeaseTerms, Standing};
 use crate::model::position::{GrantId, GroupId, HolderId, QueueId, QueueOffset, TopicId};
 use crate::model::receipt::Receipt;
 use crate::model::time::Timestamp;
+use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, Record, SettleReason, Unit};
 
@@ -271,6 +272,9 @@ impl Core {
             // Forgotten entries leave their place in `recent_order`; it is skipped when its turn comes.
             tail.trim(first);
         }
+        let tails = &state.tails;
+        let is_needed = |growth: &Growth| growth.fences.iter().zip(tails).any(|(fence, tail)| tail.first() < *fence);
+        state.growths.retain(is_needed);
         for (&group, subscription) in &mut state.subscriptions {
             let Some(own) = subscription.queues.get_mut(index) else { continue };
             let offsets = own.leases.trim(first);

@@ -10,9 +10,11 @@ use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaitList;
 use crate::model::group::Group;
+use crate::model::order::queue_of;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
+use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 
 /// A filter that nobody used for this long no longer keeps messages for its users.
@@ -205,17 +207,39 @@ impl Subscription {
     }
 
     /// Looks at one queue for at most `max` messages.
-    pub fn look(&mut self, queue: usize, tail: &QueueTail, wish: &Wish<'_>, max: usize, now: Timestamp) -> Look {
+    /// `growths`: how the topic got its queues.
+    pub fn look(
+        &mut self,
+        queue: usize,
+        tail: &QueueTail,
+        growths: &[Growth],
+        wish: &Wish<'_>,
+        max: usize,
+        now: Timestamp,
+    ) -> Look {
         let Wish { filter, outstanding_max, terms, .. } = *wish;
         let unknown = now < self.unknown_filters_until;
         let several = unknown || self.filters.iter().any(|(known, _)| known != filter);
         let wanting = Wanting { own: filter, filters: &self.filters, several, unknown, now };
         let want = |hash| wanting.of(hash);
-        let state = &mut self.queues[queue];
+        // Taken out, so that the lanes of other queues can be asked meanwhile.
+        let mut state = std::mem::take(&mut self.queues[queue]);
+        let others = &self.queues;
+        let is_fenced = |key: u64| {
+            growths.iter().any(|growth| {
+                let before = queue_of(key, growth.before()).get() as usize;
+                let fence = growth.fences.get(before).copied().unwrap_or_default();
+                before != queue
+                    && others
+                        .get(before)
+                        .is_some_and(|other| other.leases.next() < fence || other.leases.lanes().contains(key))
+            })
+        };
+        let next_before = state.leases.next();
         let mut found = Look::default();
         let mut out = Offered::default();
         if state.leases.lanes().has_deliverable() {
-            state.leases.grant_lanes(&want, &Room { max, outstanding_max, terms }, &mut out);
+            state.leases.grant_lanes(&want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out);
         }
         if out.grants.len() < max {
             out.grants.append(&mut state.leases.grant_ready(filter, max - out.grants.len(), terms));
@@ -229,10 +253,13 @@ impl Subscription {
         }
         found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
         if found.missing.is_none() {
-            state.consider(tail, &want, &Room { max, outstanding_max, terms }, &mut out, &mut found);
+            state.consider(tail, &want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out, &mut found);
         }
         found.unwanted.append(&mut out.skipped);
         found.moved_lanes = state.leases.take_moved_lanes();
+        // A lane of another queue may have waited for this position.
+        found.more |= !growths.is_empty() && state.leases.next() > next_before;
+        self.queues[queue] = state;
         found.for_others = out.parked_for_others || !out.set_aside.is_empty();
         found.grants = out.grants;
         found.set_aside = out.set_aside;
@@ -299,6 +326,7 @@ impl QueueState {
         &mut self,
         tail: &QueueTail,
         want: &impl Fn(u32) -> Want,
+        is_fenced: &impl Fn(u64) -> bool,
         room: &Room,
         out: &mut Offered,
         found: &mut Look,
@@ -309,7 +337,7 @@ impl QueueState {
         while out.grants.len() < room.max {
             let next = self.leases.next();
             let is_full = self.leases.outstanding() >= room.outstanding_max
-                || self.leases.lanes().len() >= room.outstanding_max
+                || self.leases.lanes().count() >= room.outstanding_max
                 || self.leases.set_aside() >= SET_ASIDE_MAX;
             if next >= tail.visible() || is_full {
                 break;
@@ -323,7 +351,7 @@ impl QueueState {
                 found.missing = Some(Missing::Queue(next));
                 break;
             };
-            if !self.leases.offer(entry, want(entry.tag_hash), room.terms, out) {
+            if !self.leases.offer_behind(is_fenced, entry, want(entry.tag_hash), room.terms, out) {
                 // The queue waits for its one lane; the entry is kept for the next look.
                 if tail.recent(next).is_none() {
                     self.read_ahead.push_front(entry);

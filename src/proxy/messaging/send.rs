@@ -49,7 +49,7 @@ fn stored(ids: Vec<String>, published: &[Published]) -> v2::SendMessageResponse 
         transaction_id: id.clone(),
         message_id: id,
         offset: i64::try_from(place.offset.get()).unwrap_or(i64::MAX),
-        recall_handle: String::new(),
+        recall_handle: place.recall_handle.clone().unwrap_or_default(),
     };
     v2::SendMessageResponse { status: Some(ok()), entries: ids.into_iter().zip(published).map(entry).collect() }
 }

@@ -13,9 +13,9 @@ use crate::model::name::{GroupName, TopicName};
 use crate::model::order::order_key;
 use crate::model::position::{GrantId, HolderId, ShardId, Term};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Permission, Promise, Topic, TopicType};
+use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::kv::handle::{FlushWait, FoldEnv, KvOptions};
-use crate::store::kv::{Family, lane, lane_entry, queue_entry};
+use crate::store::kv::{Family, growth, lane, lane_entry, queue_entry};
 use crate::store::record::{SettleReason, Unit};
 
 /// State as the words of the record documentation describe it, without any thought for speed.
@@ -28,6 +28,7 @@ struct Model {
     cursors: BTreeMap<PlaceKey, QueueOffset>,
     leases: BTreeMap<LeaseKey, LeaseValue>,
     lanes: BTreeMap<LaneKey, QueueOffset>,
+    growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
 }
 
 impl Model {
@@ -74,6 +75,7 @@ impl Model {
                 self.cursors.retain(|key, _| key.0 != id);
                 self.leases.retain(|key, _| key.topic != id);
                 self.lanes.retain(|key, _| key.topic != id);
+                self.growths.remove(&id);
             }
             Record::GroupPut(group) => {
                 self.groups.insert(group.id, group);
@@ -90,6 +92,9 @@ impl Model {
                     Some(from) => drop(self.lanes.insert(key, from)),
                     None => drop(self.lanes.remove(&key)),
                 }
+            }
+            Record::QueuesAdded { topic, growth } => {
+                self.growths.entry(topic).or_default().insert(growth.before(), growth);
             }
             Record::Trimmed { topic, queue, first } => {
                 self.entries.entry((topic, queue)).or_default().retain(|&offset, _| offset >= first);
@@ -131,6 +136,12 @@ impl Model {
         }
         model.leases.extend(lease::all(kv).unwrap());
         model.lanes.extend(lane::all(kv).unwrap());
+        for topic in (1..=3).map(TopicId) {
+            let growths = growth::of_topic(kv, topic).unwrap();
+            if !growths.is_empty() {
+                model.growths.insert(topic, growths.into_iter().map(|growth| (growth.before(), growth)).collect());
+            }
+        }
         model
     }
 
@@ -156,7 +167,7 @@ struct Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5), 3 => Just(12)];
-    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11)];
+    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11), Just(13)];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
     let ends = prop::bool::weighted(0.3);
@@ -234,6 +245,9 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
         9 => Record::GroupDeleted(group),
         10 => Record::Trimmed { topic, queue, first: offset },
+        13 => {
+            Record::QueuesAdded { topic, growth: Growth { fences: vec![offset; usize::try_from(step.count).unwrap()] } }
+        }
         12 => Record::LaneParked {
             group,
             topic,

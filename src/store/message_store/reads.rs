@@ -3,12 +3,12 @@
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
-use crate::model::topic::Topic;
+use crate::model::topic::{Growth, Topic};
 use crate::store::kv::lane::LaneKey;
 use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
-use crate::store::kv::{FoldError, Kv, cursor, group, lane, lane_entry, lease, queue_entry, queue_tail, topic};
+use crate::store::kv::{FoldError, Kv, cursor, group, growth, lane, lane_entry, lease, queue_entry, queue_tail, topic};
 use crate::store::message_store::Store;
 use crate::store::record::LeaseState;
 
@@ -123,6 +123,14 @@ impl Store {
             _ => folded,
         };
         Ok((entries, complete))
+    }
+
+    /// What the queues of a topic held whenever others were added, the oldest time first.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn growths(&self, topic: TopicId) -> Result<Vec<Growth>, FoldError> {
+        growth::of_topic(self.kv(), topic)
     }
 
     /// Every message group with messages that a group has passed over, and the first of those.

@@ -8,13 +8,14 @@ use crate::model::position::{
     GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, Term, TopicId,
 };
 use crate::model::time::Timestamp;
-use crate::model::topic::Promise;
+use crate::model::topic::{Growth, Promise};
 use crate::store::catalog_codec::{decode_group, decode_topic};
 use crate::store::codec::{Reader, RecordError, length_u32};
 use crate::store::record::types::{
     DeadLetterOrigin, FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LANE_PARKED,
-    KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT,
-    KIND_TRIMMED, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_SETTLED,
+    KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES,
+    RECORD_VERSION, Record, SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -110,6 +111,15 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             let is_parked = body.flag("parked")?;
             let from = QueueOffset(body.u64()?);
             Record::LaneParked { group, topic, queue, order_key, from: is_parked.then_some(from) }
+        }
+        KIND_QUEUES_ADDED => {
+            let topic = TopicId(body.u32()?);
+            let count = body.count(8)?;
+            let mut fences = Vec::with_capacity(count);
+            for _ in 0..count {
+                fences.push(QueueOffset(body.u64()?));
+            }
+            Record::QueuesAdded { topic, growth: Growth { fences } }
         }
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
     };

@@ -11,7 +11,7 @@ use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Permission, Promise, Topic, TopicType};
+use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::catalog_codec::{decode_group, decode_topic, encode_group, encode_topic};
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -187,6 +187,8 @@ fn record() -> impl Strategy<Value = Record> {
             let (group, topic, queue) = (GroupId(group), TopicId(topic), QueueId(queue));
             Record::LaneParked { group, topic, queue, order_key, from: from.map(QueueOffset) }
         }),
+        (any::<u32>(), offsets())
+            .prop_map(|(topic, fences)| Record::QueuesAdded { topic: TopicId(topic), growth: Growth { fences } }),
     ]
 }
 
@@ -301,6 +303,7 @@ fn a_placed_message_reads_as_if_its_place_had_been_known_from_the_start() {
         rest: Bytes::from_static(b"rest"),
         system_static: Bytes::from_static(b"system"),
         body_bytes: 3,
+        ..NewMessage::default()
     };
     let mut unit = Unit::send(64);
     let first = unit.push_message(TopicId(1), Promise::Durable, 9, &message);

@@ -4,7 +4,7 @@ use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Promise, Topic};
+use crate::model::topic::{Growth, Promise, Topic};
 
 /// Bytes of a record header.
 pub const RECORD_HEADER_BYTES: usize = 8;
@@ -29,6 +29,7 @@ pub(super) const KIND_GROUP_DELETED: u8 = 10;
 pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
+pub(super) const KIND_QUEUES_ADDED: u8 = 24;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +219,13 @@ pub enum Record {
         order_key: u64,
         /// First message that was passed over; `None`: none is left.
         from: Option<QueueOffset>,
+    },
+    /// A topic got more queues, in the same unit as the record of its new number.
+    QueuesAdded {
+        /// Topic.
+        topic: TopicId,
+        /// What its queues held.
+        growth: Growth,
     },
 }
 
