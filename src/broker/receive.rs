@@ -9,10 +9,8 @@ use tokio::sync::Notify;
 
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
 use crate::broker::delivery::core::{Core, ordering};
-use crate::broker::delivery::fifo::READ_BACK_MAX;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{Missing, QueueState, READ_AHEAD, Subscription, Wish};
-use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::subscription::{Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
@@ -382,49 +380,6 @@ impl Broker {
         if let Err(error) = self.inner.append_settlement(unit) {
             tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }
-    }
-
-    async fn read_ahead(
-        &self,
-        topic: &Topic,
-        group: &Group,
-        queue: QueueId,
-        from: QueueOffset,
-    ) -> Result<(), ReceiveError> {
-        let (store, id) = (self.inner.store.clone(), topic.id);
-        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
-        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
-        let connects = entries.first().is_some_and(|entry| entry.offset == from);
-        let mut core = self.inner.core.lock();
-        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
-        if !connects && first.is_some_and(|first| first <= from) {
-            // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
-            let text = format!(
-                "queue entry {} of queue {queue} of topic {} is missing from the folded state",
-                from, topic.name
-            );
-            return Err(ReceiveError::ShardFailed(text));
-        }
-        core.read_ahead(topic.id, group.id, queue, entries);
-        Ok(())
-    }
-
-    /// Reads messages of a lane that were passed over while it could not be given from.
-    async fn read_back(
-        &self,
-        topic: &Topic,
-        group: &Group,
-        queue: QueueId,
-        order_key: u64,
-        from: QueueOffset,
-    ) -> Result<(), ReceiveError> {
-        let (store, id) = (self.inner.store.clone(), topic.id);
-        let read =
-            self.inner.tasks.blocking(move || store.lane_entries(id, queue, order_key, from, READ_BACK_MAX)).await;
-        let (entries, complete) = read.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
-        let place = (topic.id, group.id, queue);
-        self.inner.core.lock().read_back(place, (order_key, from), &entries, complete);
-        Ok(())
     }
 
     /// Makes the group's state on a topic at its first receive.
