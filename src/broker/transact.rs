@@ -215,7 +215,11 @@ impl Broker {
                 None => {
                     let queue = match message.message_group.as_str() {
                         "" => core.next_queue(topic.id).ok_or_else(gone)?,
-                        group => queue_of_group(group, topic.queues),
+                        // As the number of queues is under this lock: groups move when it grows.
+                        group => {
+                            let queues = core.topic(topic.id).ok_or_else(gone)?.topic.queues;
+                            queue_of_group(group, queues)
+                        }
                     };
                     placing.push_copy(&core, message, (topic.id, queue), now, &mut unit).ok_or_else(gone)?;
                 }

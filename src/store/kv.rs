@@ -8,9 +8,12 @@ pub mod delay;
 pub mod delay_place;
 pub mod error;
 pub mod group;
+pub mod growth;
 pub mod half;
 pub mod handle;
 mod key;
+pub mod lane;
+pub mod lane_entry;
 pub mod lease;
 pub mod meta;
 pub mod queue_entry;
@@ -46,11 +49,17 @@ pub enum Family {
     DelayPlace,
     /// Messages that were recalled: see [`recalled`].
     Recalled,
+    /// Messages of each message group of a queue: see [`lane_entry`].
+    LaneEntry,
+    /// Message groups with messages that were passed over: see [`lane`].
+    Lane,
+    /// What queues held when others were added: see [`growth`].
+    Growth,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -62,6 +71,9 @@ impl Family {
         Self::Delay,
         Self::DelayPlace,
         Self::Recalled,
+        Self::LaneEntry,
+        Self::Lane,
+        Self::Growth,
     ];
 
     /// Its name on disk.
@@ -79,6 +91,9 @@ impl Family {
             Self::Delay => "delay",
             Self::DelayPlace => "delay_place",
             Self::Recalled => "recalled",
+            Self::LaneEntry => "lane_entry",
+            Self::Lane => "lane",
+            Self::Growth => "growth",
         }
     }
 }

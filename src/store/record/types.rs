@@ -8,7 +8,7 @@ use crate::model::position::{
     GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId,
 };
 use crate::model::time::Timestamp;
-use crate::model::topic::{Promise, Topic};
+use crate::model::topic::{Growth, Promise, Topic};
 
 /// Bytes of a record header.
 pub const RECORD_HEADER_BYTES: usize = 8;
@@ -42,6 +42,8 @@ pub(super) const KIND_DELAY_ENDED: u8 = 14;
 
 /// Bytes before the message in the body of a `Delayed` record: hold and due.
 pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
+pub(super) const KIND_LANE_PARKED: u8 = 18;
+pub(super) const KIND_QUEUES_ADDED: u8 = 24;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,13 @@ pub enum LeaseState {
     Waiting {
         /// Earliest redelivery.
         visible_at: Timestamp,
+    },
+    /// Acknowledged while an earlier message of its message group was not: comes back only together with that one.
+    Acked {
+        /// The granting that acknowledged it.
+        grant: GrantId,
+        /// When that lease would have ended.
+        lease_end: Timestamp,
     },
 }
 
@@ -332,6 +341,27 @@ pub enum Record {
         /// Why.
         outcome: DelayOutcome,
     },
+    /// Messages of a message group were passed over, or taken up again: those at or above `from` and below the group's position
+    /// in the queue are not considered yet.
+    LaneParked {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// Number of the message group.
+        order_key: u64,
+        /// First message that was passed over; `None`: none is left.
+        from: Option<QueueOffset>,
+    },
+    /// A topic got more queues, in the same unit as the record of its new number.
+    QueuesAdded {
+        /// Topic.
+        topic: TopicId,
+        /// What its queues held.
+        growth: Growth,
+    },
 }
 
 /// The few facts of a message record that visibility needs, read without touching the body.
@@ -351,4 +381,6 @@ pub struct MessageHead {
     pub body_bytes: u32,
     /// Rung that makes it visible.
     pub promise: Promise,
+    /// Number of its message group; 0: none.
+    pub order_key: u64,
 }
