@@ -3,7 +3,9 @@
 
 pub mod ack_memory;
 pub mod core;
+pub mod gather;
 pub mod lease;
+pub mod reset;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;

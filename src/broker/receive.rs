@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -22,7 +23,7 @@ use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Topic, TopicType};
-use crate::store::record::{MessageRecord, Record, SettleReason, Unit};
+use crate::store::record::{DeadLetterOrigin, MessageRecord, Record, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
 
 /// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
@@ -34,6 +35,8 @@ pub struct Delivery {
     held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
     /// A repeated attempt may have reached its client the first time; it is not given back.
     repeated: bool,
+    /// Resets of positions that these grants have seen.
+    resets: u64,
 }
 
 impl Delivery {
@@ -52,6 +55,7 @@ impl Delivery {
     /// Takes the next message; from now on it is the client's.
     #[allow(clippy::should_implement_trait)] // taking has a consequence that an iterator's adapters would hide
     pub fn next(&mut self) -> Option<Delivered> {
+        self.drop_reset();
         let (queue, grant, record) = self.held.pop_front()?;
         let record = *record?;
         let inner = &self.broker.inner;
@@ -82,13 +86,29 @@ impl Delivery {
             message_type: record.message_type,
             message_group: record.message_group,
             message: record.message,
-            origin: record.origin.map(|origin| Origin {
-                topic: TopicName::trusted(&origin.namespace, &origin.topic),
-                attempts: origin.attempts,
-                reason: origin.reason,
-            }),
+            origin: origin_of(record.origin),
         })
     }
+
+    /// Lets go of what a reset of the group's position took from this delivery: its handles would be refused.
+    fn drop_reset(&mut self) {
+        let inner = &self.broker.inner;
+        if inner.resets.load(Ordering::Acquire) == self.resets {
+            return;
+        }
+        let core = inner.core.lock();
+        self.resets = inner.resets.load(Ordering::Acquire);
+        self.held.retain(|(queue, grant, _)| core.holds(self.topic.id, self.group.id, *queue, grant));
+    }
+}
+
+/// Where a dead letter came from, for its reader.
+pub(super) fn origin_of(origin: Option<DeadLetterOrigin>) -> Option<Origin> {
+    origin.map(|origin| Origin {
+        topic: TopicName::trusted(&origin.namespace, &origin.topic),
+        attempts: origin.attempts,
+        reason: origin.reason,
+    })
 }
 
 impl Drop for Delivery {
@@ -122,7 +142,7 @@ impl Drop for Parked<'_> {
 }
 
 /// Even a receive that does not want to wait may look so long for something to deliver.
-const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
+pub(super) const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
     Granted(Delivery),
@@ -164,6 +184,7 @@ impl Broker {
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
                 Step::Granted(mut delivery) => {
                     self.fill(&mut delivery, &receive.filter).await?;
+                    delivery.drop_reset();
                     if !delivery.is_empty() {
                         return Ok(delivery);
                     }
@@ -205,7 +226,7 @@ impl Broker {
     }
 
     /// Topic and group may be deleted, and the group switched off, while a receive waits.
-    fn check_still_there(&self, topic: &Topic, group: &Group) -> Result<(), ReceiveError> {
+    pub(super) fn check_still_there(&self, topic: &Topic, group: &Group) -> Result<(), ReceiveError> {
         if self.topic(&topic.name).is_none_or(|current| current.id != topic.id) {
             return Err(ReceiveError::TopicNotFound(topic.name.clone()));
         }
@@ -254,8 +275,10 @@ impl Broker {
         // A grant that the log refuses is lost with the log: the shard has failed, and leases end at its restart.
         inner.append_state(unit).map_err(|error| refused(&error))?;
         if !selection.grants.is_empty() {
+            // Made while the lock is held, so that it knows of exactly the resets that its grants have seen.
+            let delivery = self.delivery(topic, group, selection.grants, false);
             drop(core);
-            return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false)));
+            return Ok(Step::Granted(delivery));
         }
         if let Some((queue, offset)) = selection.missing {
             return Ok(Step::ReadAhead(queue, offset));
@@ -292,7 +315,7 @@ impl Broker {
     }
 
     /// True when there may be something now; false when time is up or the broker drains.
-    async fn wait(&self, left: Duration, notify: &Notify) -> bool {
+    pub(super) async fn wait(&self, left: Duration, notify: &Notify) -> bool {
         if left.is_zero() {
             return false;
         }
@@ -317,6 +340,7 @@ impl Broker {
             group: group.clone(),
             held: grants.into_iter().map(|(queue, grant)| (queue, grant, None)).collect(),
             repeated,
+            resets: self.inner.resets.load(Ordering::Acquire),
         }
     }
 
@@ -403,7 +427,7 @@ impl Broker {
     }
 
     /// Makes the group's state on a topic at its first receive.
-    async fn subscribe(&self, topic: &Arc<Topic>, group: &Arc<Group>) -> Result<(), ReceiveError> {
+    pub(super) async fn subscribe(&self, topic: &Arc<Topic>, group: &Arc<Group>) -> Result<(), ReceiveError> {
         if self.inner.core.lock().is_subscribed(topic.id, group.id) {
             return Ok(());
         }
@@ -440,12 +464,7 @@ impl Broker {
     }
 
     async fn positions_at(&self, topic: &Topic, instant: Timestamp) -> Result<Vec<QueueOffset>, ReceiveError> {
-        let (store, id, queues) = (self.inner.store.clone(), topic.id, topic.queues);
-        let found = self
-            .inner
-            .tasks
-            .blocking(move || (0..queues).map(|queue| store.first_at_or_after(id, QueueId(queue), instant)).collect());
-        let found: Result<Vec<QueueOffset>, _> = found.await;
+        let found = self.first_at(topic, (0..topic.queues).map(QueueId).collect(), instant).await;
         found.map_err(|error| ReceiveError::ShardFailed(error.to_string()))
     }
 
@@ -454,11 +473,14 @@ impl Broker {
         if key == 0 {
             return Ok(None);
         }
-        let grants = self.inner.core.lock().repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
-        if grants.is_empty() {
+        let mut delivery = {
+            let core = self.inner.core.lock();
+            let grants = core.repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
+            self.delivery(topic, group, grants, true)
+        };
+        if delivery.is_empty() {
             return Ok(None);
         }
-        let mut delivery = self.delivery(topic, group, grants, true);
         self.fill(&mut delivery, &TagFilter::All).await?;
         Ok(Some(delivery))
     }

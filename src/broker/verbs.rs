@@ -76,6 +76,8 @@ pub(super) struct Inner {
     /// The last unit that settled something: whoever reveals a settlement waits for it.
     last_settled: AtomicU64,
     grants: AtomicU64,
+    /// Moves whenever a group was moved to another position: what was granted before may be nobody's any more.
+    pub resets: AtomicU64,
 }
 
 impl Broker {
@@ -122,6 +124,7 @@ impl Broker {
             any_written: Arc::new(AtomicBool::new(any_written)),
             last_settled: AtomicU64::new(0),
             grants: AtomicU64::new(entropy.next_u64()),
+            resets: AtomicU64::new(0),
             options,
             store,
         });
@@ -246,6 +249,11 @@ impl Inner {
             Err(_) => self.last_settled.store(SETTLED_BUT_LOST, Ordering::Release),
         }
         appended
+    }
+
+    /// The log has taken a unit that settles something, and memory follows under the same lock.
+    pub fn settled_with(&self, seq: UnitSeq) {
+        self.last_settled.fetch_max(seq.get(), Ordering::AcqRel);
     }
 
     /// Waits until everything that was settled so far is on stable storage: an answer that reveals an earlier settlement must

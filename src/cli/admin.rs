@@ -2,6 +2,7 @@
 
 mod group;
 mod output;
+mod reset;
 mod status;
 mod topic;
 mod words;
@@ -17,6 +18,7 @@ Examples:
   bolide admin topic create trades --type fifo --queues 16
   bolide admin group create billing --ordered --max-attempts 5
   bolide admin group lag billing
+  bolide admin group reset billing --topic orders --to '15m ago'
   bolide admin topic list --output json | jq -r '.[].name'
   bolide admin --address broker-0:8082 status
 
@@ -63,7 +65,7 @@ enum What {
     /// Create, change, list, show and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
-    /// Create, change, list, show and delete consumer groups, and see how far they are
+    /// Create, change, list, show and delete consumer groups, see how far they are, and move them elsewhere
     #[command(subcommand)]
     Group(group::GroupCommand),
     /// Version, readiness, disk, log positions; succeeds whenever the broker answers

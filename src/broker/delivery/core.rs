@@ -11,7 +11,7 @@ use crate::broker::delivery::ack_memory::AckMemory;
 use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
-use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::tag::TagFilter;
@@ -32,6 +32,8 @@ pub struct TopicState {
     pub tails: Vec<QueueTail>,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
+    /// Pulls that wait at the end of a queue; no entry is empty.
+    pub(super) pulls: BTreeMap<(QueueId, GroupId), WaitList>,
     turn: u32,
 }
 
@@ -99,6 +101,7 @@ impl Core {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
             subscriptions: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             turn: 0,
         });
         state.topic = topic;
@@ -118,6 +121,7 @@ impl Core {
             for subscription in state.subscriptions.values_mut() {
                 subscription.waiters.wake_all();
             }
+            state.pulls.values_mut().for_each(WaitList::wake_all);
         }
     }
 
@@ -128,6 +132,7 @@ impl Core {
                 subscription.group = group.clone();
                 subscription.waiters.wake_all();
             }
+            state.wake_pulls_of(group.id);
         }
     }
 
@@ -137,6 +142,7 @@ impl Core {
             if let Some(mut subscription) = state.subscriptions.remove(&group) {
                 subscription.waiters.wake_all();
             }
+            state.wake_pulls_of(group);
         }
     }
 
@@ -208,6 +214,10 @@ impl Core {
             if !subscription.waiters.is_empty() {
                 subscription.waiters.wake_for(head.tag_hash);
             }
+        }
+        let here = (head.queue, GroupId(0))..=(head.queue, GroupId(u32::MAX));
+        for (_, pulls) in state.pulls.range_mut(here) {
+            pulls.wake_every_for(head.tag_hash);
         }
     }
 
@@ -357,6 +367,13 @@ impl Core {
 
     pub(super) fn queue_mut(&mut self, topic: TopicId, group: GroupId, queue: QueueId) -> Option<&mut QueueState> {
         self.subscription_mut(topic, group)?.queues.get_mut(queue.get() as usize)
+    }
+}
+
+impl TopicState {
+    fn wake_pulls_of(&mut self, group: GroupId) {
+        let of_group = self.pulls.iter_mut().filter(|((_, own), _)| *own == group);
+        of_group.for_each(|(_, pulls)| pulls.wake_all());
     }
 }
 

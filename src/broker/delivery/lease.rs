@@ -185,6 +185,18 @@ impl QueueLeases {
         Counts { leased: self.leased, waiting, ready }
     }
 
+    /// The lowest message below `next` that is not done.
+    #[must_use]
+    pub fn lowest_outstanding(&self) -> Option<QueueOffset> {
+        self.slots.first_key_value().map(|(offset, _)| *offset)
+    }
+
+    /// Messages below `end` that are not done.
+    #[must_use]
+    pub fn outstanding_below(&self, end: QueueOffset) -> u64 {
+        self.slots.range(..end).count() as u64
+    }
+
     /// When the oldest message that is not done was stored.
     #[must_use]
     pub fn oldest_outstanding(&self) -> Option<Timestamp> {

@@ -60,5 +60,8 @@ pub fn describe(record: &Record) -> String {
         Record::GroupDeleted(id) => format!("group {id} deleted"),
         Record::Trimmed { topic, queue, first } => format!("trimmed: topic {topic}, queue {queue}, first {first}"),
         Record::LogTrimmed { start } => format!("log begins at {start}"),
+        Record::Reset { group, topic, queue, next } => {
+            format!("reset: group {group}, topic {topic}, queue {queue}, begins anew at {next}")
+        }
     }
 }

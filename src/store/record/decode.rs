@@ -12,7 +12,7 @@ use crate::store::catalog_codec::{decode_group, decode_topic};
 use crate::store::codec::{Reader, RecordError, length_u32};
 use crate::store::record::types::{
     DeadLetterOrigin, FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED,
-    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
     LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
 };
 
@@ -100,6 +100,10 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             first: QueueOffset(body.u64()?),
         },
         KIND_LOG_TRIMMED => Record::LogTrimmed { start: LogPosition(body.u64()?) },
+        KIND_RESET => {
+            let (group, topic, queue) = place(&mut body)?;
+            Record::Reset { group, topic, queue, next: QueueOffset(body.u64()?) }
+        }
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
     };
     body.end()?;

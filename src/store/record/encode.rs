@@ -10,7 +10,7 @@ use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
     FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED,
-    KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
+    KIND_MESSAGE, KIND_OPENED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
     MESSAGE_FIXED_BYTES, MessageRecord, RECORD_HEADER_BYTES, Record, SettleReason,
 };
 
@@ -74,6 +74,7 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::GroupDeleted(_) => KIND_GROUP_DELETED,
         Record::Trimmed { .. } => KIND_TRIMMED,
         Record::LogTrimmed { .. } => KIND_LOG_TRIMMED,
+        Record::Reset { .. } => KIND_RESET,
     }
 }
 
@@ -147,7 +148,7 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
                 out.put_u64_le(offset.get());
             }
         }
-        Record::Advanced { group, topic, queue, next } => {
+        Record::Advanced { group, topic, queue, next } | Record::Reset { group, topic, queue, next } => {
             put_place(out, *group, *topic, *queue);
             out.put_u64_le(next.get());
         }

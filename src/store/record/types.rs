@@ -28,6 +28,7 @@ pub(super) const KIND_GROUP_PUT: u8 = 9;
 pub(super) const KIND_GROUP_DELETED: u8 = 10;
 pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
+pub(super) const KIND_RESET: u8 = 19;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +197,17 @@ pub enum Record {
     LogTrimmed {
         /// First position that stays.
         start: LogPosition,
+    },
+    /// The group begins anew at `next` in a queue: whatever it had outstanding there is forgotten, below and above.
+    Reset {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// First offset that is delivered from now on, also when it was done before.
+        next: QueueOffset,
     },
 }
 
