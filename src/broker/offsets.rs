@@ -5,7 +5,6 @@
 //! record that the log refuses has changed nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::broker::api::{OffsetError, QueueBoundary, QueueSeek, SeekTarget};
 use crate::broker::delivery::core::Core;
@@ -59,7 +58,10 @@ impl Broker {
             None if self.inner.options.auto_create_groups => return Err(none()),
             None => return Err(OffsetError::GroupNotFound(group.clone())),
         };
-        let position = self.inner.core.lock().position(topic.id, id, queue).ok_or_else(none)?;
+        let core = self.inner.deciding().map_err(|error| refused(&error))?;
+        let position = core.position(topic.id, id, queue).ok_or_else(none);
+        drop(core);
+        let position = position?;
         // I-2: it tells of settlements that the disk could still forget.
         self.inner.settled_durably().await.map_err(|_| shard_failed())?;
         Ok(position)
@@ -128,7 +130,7 @@ impl Broker {
     ) -> Result<Vec<QueueSeek>, OffsetError> {
         let inner = &self.inner;
         let (seeks, seq) = {
-            let mut core = inner.core.lock();
+            let mut core = inner.deciding().map_err(|error| refused(&error))?;
             let mut seeks = Vec::with_capacity(targets.len());
             for &(queue, target) in targets {
                 let to = resolve(&core, topic, queue, target)?;
@@ -146,12 +148,11 @@ impl Broker {
             }
             let seq = inner.append_state(unit).map_err(|error| refused(&error))?;
             if let Some(seq) = seq {
-                inner.settled_with(seq);
+                // Before the lock is free: whoever was granted something before sees that it may be gone.
+                inner.reset_with(seq);
                 for QueueSeek { queue, seek } in seeks.iter().filter(|one| !one.seek.idle) {
                     core.begin_at(topic.id, group.id, *queue, seek.to);
                 }
-                // Before the lock is free: whoever was granted something before sees that it may be gone.
-                inner.resets.fetch_add(1, Ordering::Release);
             }
             (seeks, seq)
         };

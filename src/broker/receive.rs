@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -18,11 +17,12 @@ use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
 use crate::model::group::{Group, StartPosition};
 use crate::model::name::TopicName;
-use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId};
+use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Topic, TopicType};
+use crate::runtime::watermark::ShardFailed;
 use crate::store::record::{DeadLetterOrigin, MessageRecord, Record, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
 
@@ -35,8 +35,8 @@ pub struct Delivery {
     held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
     /// A repeated attempt may have reached its client the first time; it is not given back.
     repeated: bool,
-    /// Resets of positions that these grants have seen.
-    resets: u64,
+    /// The last reset of a position that these grants have seen.
+    after_reset: UnitSeq,
 }
 
 impl Delivery {
@@ -93,11 +93,11 @@ impl Delivery {
     /// Lets go of what a reset of the group's position took from this delivery: its handles would be refused.
     fn drop_reset(&mut self) {
         let inner = &self.broker.inner;
-        if inner.resets.load(Ordering::Acquire) == self.resets {
+        if inner.last_reset() == self.after_reset {
             return;
         }
         let core = inner.core.lock();
-        self.resets = inner.resets.load(Ordering::Acquire);
+        self.after_reset = inner.last_reset();
         self.held.retain(|(queue, grant, _)| core.holds(self.topic.id, self.group.id, *queue, grant));
     }
 }
@@ -145,7 +145,8 @@ impl Drop for Parked<'_> {
 pub(super) const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
-    Granted(Delivery),
+    /// Messages, and the unit that records their granting.
+    Granted(Delivery, Option<UnitSeq>),
     ReadAhead(QueueId, QueueOffset),
     LookAgain,
     Nothing,
@@ -182,10 +183,11 @@ impl Broker {
         loop {
             self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
-                Step::Granted(mut delivery) => {
+                Step::Granted(mut delivery, recorded) => {
                     self.fill(&mut delivery, &receive.filter).await?;
                     delivery.drop_reset();
                     if !delivery.is_empty() {
+                        self.redelivered_durably(&delivery, recorded).await?;
                         return Ok(delivery);
                     }
                 }
@@ -200,6 +202,8 @@ impl Broker {
                 Step::Nothing => {
                     let left = receive.wait.saturating_sub(started.elapsed());
                     if !self.wait(left, &notify).await {
+                        // Nothing shows up on a log that has ended; that is not the same as nothing being there.
+                        self.inner.store.accepts().map_err(|error| refused(&error))?;
                         return Ok(self.delivery(&topic, &group, Vec::new(), false));
                     }
                 }
@@ -270,15 +274,15 @@ impl Broker {
             terms,
         };
         let mut unit = Unit::state();
-        let mut core = inner.core.lock();
+        let mut core = inner.deciding().map_err(|error| refused(&error))?;
         let selection = core.select(&wish, now, &mut unit);
-        // A grant that the log refuses is lost with the log: the shard has failed, and leases end at its restart.
-        inner.append_state(unit).map_err(|error| refused(&error))?;
+        // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
+        let recorded = inner.append_state(unit).map_err(|error| refused(&error))?;
         if !selection.grants.is_empty() {
             // Made while the lock is held, so that it knows of exactly the resets that its grants have seen.
             let delivery = self.delivery(topic, group, selection.grants, false);
             drop(core);
-            return Ok(Step::Granted(delivery));
+            return Ok(Step::Granted(delivery, recorded));
         }
         if let Some((queue, offset)) = selection.missing {
             return Ok(Step::ReadAhead(queue, offset));
@@ -340,7 +344,7 @@ impl Broker {
             group: group.clone(),
             held: grants.into_iter().map(|(queue, grant)| (queue, grant, None)).collect(),
             repeated,
-            resets: self.inner.resets.load(Ordering::Acquire),
+            after_reset: self.inner.last_reset(),
         }
     }
 
@@ -473,16 +477,32 @@ impl Broker {
         if key == 0 {
             return Ok(None);
         }
-        let mut delivery = {
-            let core = self.inner.core.lock();
+        let (mut delivery, recorded) = {
+            let core = self.inner.deciding().map_err(|error| refused(&error))?;
             let grants = core.repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
-            self.delivery(topic, group, grants, true)
+            // Which unit holds them is not remembered; it is among those that were accepted so far.
+            (self.delivery(topic, group, grants, true), self.inner.store.accepted())
         };
         if delivery.is_empty() {
             return Ok(None);
         }
         self.fill(&mut delivery, &TagFilter::All).await?;
+        self.redelivered_durably(&delivery, Some(recorded)).await?;
         Ok(Some(delivery))
+    }
+
+    /// Waits, if a message was delivered before, until the log holds its new grant and so whatever ended the earlier delivery.
+    /// Otherwise a crash could take back both, and the earlier handle would be good again beside the one given out here. A
+    /// first delivery supersedes none: should its grant be lost, the message is only delivered once more.
+    async fn redelivered_durably(&self, delivery: &Delivery, recorded: Option<UnitSeq>) -> Result<(), ReceiveError> {
+        // After a reset even a first delivery may supersede an older one.
+        let lost = |error: ShardFailed| ReceiveError::ShardFailed(error.to_string());
+        self.inner.durable(delivery.after_reset).await.map_err(lost)?;
+        let supersedes = delivery.held.iter().any(|(_, grant, _)| grant.attempt > 1);
+        match recorded.filter(|_| supersedes) {
+            Some(seq) => self.inner.durable(seq).await.map_err(lost),
+            None => Ok(()),
+        }
     }
 }
 

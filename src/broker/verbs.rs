@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -76,8 +76,8 @@ pub(super) struct Inner {
     /// The last unit that settled something: whoever reveals a settlement waits for it.
     last_settled: AtomicU64,
     grants: AtomicU64,
-    /// Moves whenever a group was moved to another position: what was granted before may be nobody's any more.
-    pub resets: AtomicU64,
+    /// The last unit that moved a group to another position: what was granted before it may be nobody's any more.
+    last_reset: AtomicU64,
 }
 
 impl Broker {
@@ -124,7 +124,7 @@ impl Broker {
             any_written: Arc::new(AtomicBool::new(any_written)),
             last_settled: AtomicU64::new(0),
             grants: AtomicU64::new(entropy.next_u64()),
-            resets: AtomicU64::new(0),
+            last_reset: AtomicU64::new(0),
             options,
             store,
         });
@@ -234,6 +234,15 @@ impl Inner {
         GrantId(self.grants.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The lock, to decide something that becomes a record, or to tell of what was decided before. Not once the log takes
+    /// nothing more: what it refused is known in memory alone, and a restart will know nothing of it.
+    pub fn deciding(&self) -> Result<MutexGuard<'_, Core>, AppendError> {
+        // In this order: a refusal happens under the lock, so that whoever sees what it left behind also sees the end of the log.
+        let core = self.core.lock();
+        self.store.accepts()?;
+        Ok(core)
+    }
+
     /// Hands a unit of state changes to the log; an empty one needs no place there.
     pub fn append_state(&self, unit: Unit) -> Result<Option<UnitSeq>, AppendError> {
         if unit.is_empty() { Ok(None) } else { self.store.append(unit).map(Some) }
@@ -251,9 +260,15 @@ impl Inner {
         appended
     }
 
-    /// The log has taken a unit that settles something, and memory follows under the same lock.
-    pub fn settled_with(&self, seq: UnitSeq) {
+    /// The log has taken a unit that moves groups to other positions, and memory follows under the same lock.
+    pub fn reset_with(&self, seq: UnitSeq) {
         self.last_settled.fetch_max(seq.get(), Ordering::AcqRel);
+        self.last_reset.store(seq.get(), Ordering::Release);
+    }
+
+    /// The last unit that moved a group to another position; 0 when none has since the start.
+    pub fn last_reset(&self) -> UnitSeq {
+        UnitSeq(self.last_reset.load(Ordering::Acquire))
     }
 
     /// Waits until everything that was settled so far is on stable storage: an answer that reveals an earlier settlement must
