@@ -58,10 +58,10 @@ impl Broker {
             None if self.inner.options.auto_create_groups => return Err(none()),
             None => return Err(OffsetError::GroupNotFound(group.clone())),
         };
-        let core = self.inner.deciding().map_err(|error| refused(&error))?;
-        let position = core.position(topic.id, id, queue).ok_or_else(none);
-        drop(core);
-        let position = position?;
+        let position = {
+            let core = self.inner.deciding().map_err(|error| refused(&error))?;
+            core.position(topic.id, id, queue).ok_or_else(none)?
+        };
         // I-2: it tells of settlements that the disk could still forget.
         self.inner.settled_durably().await.map_err(|_| shard_failed())?;
         Ok(position)

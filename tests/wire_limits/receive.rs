@@ -209,9 +209,6 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
 /// What the next version brings: answered in-band, whatever is asked.
 fn not_there_yet() -> Vec<(&'static str, Ask)> {
     let group = Some(resource(GROUP));
-    let queue = || Some(v2::MessageQueue { id: 0, ..queue(NORMAL) });
-    let pull =
-        v2::PullMessageRequest { group: group.clone(), message_queue: queue(), batch_size: 1, ..Default::default() };
     let resolution = v2::TransactionResolution::Commit as i32;
     let end = v2::EndTransactionRequest {
         topic: Some(resource(NORMAL)),
@@ -220,16 +217,8 @@ fn not_there_yet() -> Vec<(&'static str, Ask)> {
         resolution,
         ..Default::default()
     };
-    let lite =
-        v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
+    let lite = v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group, ..Default::default() };
     vec![
-        ("PullMessage", Ask::Pull(pull)),
-        (
-            "UpdateOffset",
-            Ask::UpdateOffset(v2::UpdateOffsetRequest { group: group.clone(), message_queue: queue(), offset: 0 }),
-        ),
-        ("GetOffset", Ask::GetOffset(v2::GetOffsetRequest { group, message_queue: queue() })),
-        ("QueryOffset", Ask::QueryOffset(v2::QueryOffsetRequest { message_queue: queue(), ..Default::default() })),
         ("EndTransaction", Ask::EndTransaction(end)),
         (
             "RecallMessage",
@@ -247,7 +236,7 @@ pub fn other_rpcs() -> Vec<Row> {
     for (name, ask) in not_there_yet() {
         rows.push(refused(format!("{name} says in-band that it comes later"), ask.clone(), 50100));
     }
-    for (name, ask) in one_of_each().into_iter().chain(not_there_yet()) {
+    for (name, ask) in one_of_each().into_iter().chain(crate::offset::one_of_each()).chain(not_there_yet()) {
         for blank in ["", "  "] {
             let row = refused(format!("{name} by a client with the id {blank:?}"), ask.clone(), 40017);
             rows.push(Row { client_id: blank.to_owned(), ..row });

@@ -38,7 +38,7 @@ pub(super) struct ResetArgs {
     #[arg(long)]
     queue: Option<u32>,
     /// earliest, latest, 2026-01-31T12:00:00Z, '15m ago', or an offset (with --queue, unless the topic has one queue only)
-    #[arg(long, value_parser = target, value_name = "POSITION")]
+    #[arg(long, value_parser = target, value_name = "POSITION", allow_negative_numbers = true)]
     to: To,
     /// Do not ask
     #[arg(long)]

@@ -94,11 +94,8 @@ fn wait(call: &Call, request: &v2::PullMessageRequest) -> Duration {
 }
 
 fn contents(call: &Call, pulled: Pulled, topic: &v2::Resource) -> Result<(i32, Vec<Content>), Refusal> {
-    let status = if pulled.messages.is_empty() {
-        call.caller.status(Code::MessageNotFound, "no new message")
-    } else {
-        ok()
-    };
+    let status =
+        if pulled.messages.is_empty() { call.caller.status(Code::MessageNotFound, "no new message") } else { ok() };
     call.about_messages(pulled.messages.len());
     let code = status.code;
     let mut encoder = DeliveryEncoder::new(topic, call.shared.store_host(&call.caller), pulled.messages.len());
