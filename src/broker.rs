@@ -16,6 +16,7 @@ mod pull;
 mod receive;
 mod report;
 mod settle;
+mod subscribe;
 mod upkeep;
 mod verbs;
 

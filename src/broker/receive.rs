@@ -10,20 +10,19 @@ use tokio::sync::Notify;
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
 use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription, Wish};
+use crate::broker::delivery::subscription::{READ_AHEAD, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
-use crate::model::group::{Group, StartPosition};
+use crate::model::group::Group;
 use crate::model::name::TopicName;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
-use crate::model::time::Timestamp;
 use crate::model::topic::{Topic, TopicType};
 use crate::runtime::watermark::ShardFailed;
-use crate::store::record::{DeadLetterOrigin, MessageRecord, Record, SettleReason, Unit};
+use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
 
 /// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
@@ -430,48 +429,6 @@ impl Broker {
         Ok(())
     }
 
-    /// Makes the group's state on a topic at its first receive.
-    pub(super) async fn subscribe(&self, topic: &Arc<Topic>, group: &Arc<Group>) -> Result<(), ReceiveError> {
-        if self.inner.core.lock().is_subscribed(topic.id, group.id) {
-            return Ok(());
-        }
-        let by_time = match group.start {
-            StartPosition::At(instant) => Some(self.positions_at(topic, instant).await?),
-            StartPosition::Earliest | StartPosition::Latest => None,
-        };
-        let mut core = self.inner.core.lock();
-        if core.is_subscribed(topic.id, group.id) {
-            return Ok(());
-        }
-        // Read again under the lock: a group that was deleted meanwhile must not come to life here.
-        let group = match self.group(&group.name) {
-            Some(current) if current.id == group.id => current,
-            _ => return Err(ReceiveError::GroupNotFound(group.name.clone())),
-        };
-        let Some(state) = core.topic(topic.id) else {
-            return Err(ReceiveError::TopicNotFound(topic.name.clone()));
-        };
-        let start = |index: usize| match (&by_time, group.start) {
-            (Some(positions), _) => positions.get(index).copied().unwrap_or_default(),
-            (None, StartPosition::Latest) => state.tails[index].visible(),
-            (None, _) => state.tails[index].first(),
-        };
-        let positions: Vec<QueueOffset> = (0..state.tails.len()).map(start).collect();
-        let mut unit = Unit::state();
-        for (queue, next) in (0..).zip(&positions) {
-            unit.push(&Record::Advanced { group: group.id, topic: topic.id, queue: QueueId(queue), next: *next });
-        }
-        self.inner.append_state(unit).map_err(|error| refused(&error))?;
-        let queues = positions.into_iter().map(QueueState::starting_at).collect();
-        core.put_subscription(topic.id, Subscription::new(group.clone(), queues));
-        Ok(())
-    }
-
-    async fn positions_at(&self, topic: &Topic, instant: Timestamp) -> Result<Vec<QueueOffset>, ReceiveError> {
-        let found = self.first_at(topic, (0..topic.queues).map(QueueId).collect(), instant).await;
-        found.map_err(|error| ReceiveError::ShardFailed(error.to_string()))
-    }
-
     /// The messages that this attempt got before, if it still holds any.
     async fn repeat(&self, topic: &Arc<Topic>, group: &Arc<Group>, key: u64) -> Result<Option<Delivery>, ReceiveError> {
         if key == 0 {
@@ -506,7 +463,7 @@ impl Broker {
     }
 }
 
-fn refused(error: &AppendError) -> ReceiveError {
+pub(super) fn refused(error: &AppendError) -> ReceiveError {
     match error {
         AppendError::Full { .. } | AppendError::DiskFull(_) | AppendError::TooLarge { .. } => ReceiveError::Overloaded,
         AppendError::Failed(_) | AppendError::Closed => ReceiveError::ShardFailed(error.to_string()),

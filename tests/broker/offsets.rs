@@ -294,9 +294,6 @@ fn a_time_leads_to_the_first_message_stored_then_or_later() {
             assert_eq!(at(Timestamp(stored[2].millis() + 1)).await, Ok(QueueOffset(3)));
             assert!(broker.store().wait_folded(broker.store().log_end()).await);
         }
-        let seeks = broker.reset_group(&group(), &topic(), None, SeekTarget::At(stored[1]), false).await;
-        assert_eq!(seeks, Err(OffsetError::GroupNotFound(group())));
-        broker.create_group(group(), GroupSpec::default()).await.unwrap();
         assert_eq!(reset(&broker, SeekTarget::At(stored[1])).await.seek.to, QueueOffset(1));
     });
     world.life(async |broker| {
