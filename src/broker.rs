@@ -13,6 +13,7 @@ pub mod options;
 mod placing;
 mod publish;
 mod pull;
+mod read_ahead;
 mod receive;
 mod report;
 mod settle;

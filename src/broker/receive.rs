@@ -10,8 +10,7 @@ use tokio::sync::Notify;
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
 use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{READ_AHEAD, Wish};
-use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::subscription::{Missing, Wish};
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
@@ -20,7 +19,7 @@ use crate::model::name::TopicName;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
-use crate::model::topic::{Topic, TopicType};
+use crate::model::topic::Topic;
 use crate::runtime::watermark::ShardFailed;
 use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
@@ -67,6 +66,7 @@ impl Delivery {
             attempt: grant.attempt,
             grant: grant.terms.grant,
             lease_end: grant.terms.deadline,
+            order_key: grant.entry.order_key,
         };
         let again = grant.attempt > 1;
         inner.metrics.messages_out(
@@ -146,7 +146,7 @@ pub(super) const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 enum Step {
     /// Messages, and the unit that records their granting.
     Granted(Delivery, Option<UnitSeq>),
-    ReadAhead(QueueId, QueueOffset),
+    ReadAhead(QueueId, Missing),
     LookAgain,
     Nothing,
 }
@@ -196,7 +196,10 @@ impl Broker {
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
-                Step::ReadAhead(queue, offset) => self.read_ahead(&topic, &group, queue, offset).await?,
+                Step::ReadAhead(queue, Missing::Queue(from)) => self.read_ahead(&topic, &group, queue, from).await?,
+                Step::ReadAhead(queue, Missing::Lane(key, from)) => {
+                    self.read_back(&topic, &group, queue, key, from).await?;
+                }
                 Step::LookAgain => tokio::task::yield_now().await,
                 Step::Nothing => {
                     let left = receive.wait.saturating_sub(started.elapsed());
@@ -221,9 +224,6 @@ impl Broker {
         };
         if !group.enabled {
             return Err(ReceiveError::GroupDisabled(receive.group.clone()));
-        }
-        if group.ordered == Some(true) || (group.ordered.is_none() && topic.topic_type == TopicType::Fifo) {
-            return Err(ReceiveError::NotImplemented("ordered delivery"));
         }
         Ok((topic, group))
     }
@@ -283,8 +283,8 @@ impl Broker {
             drop(core);
             return Ok(Step::Granted(delivery, recorded));
         }
-        if let Some((queue, offset)) = selection.missing {
-            return Ok(Step::ReadAhead(queue, offset));
+        if let Some((queue, missing)) = selection.missing {
+            return Ok(Step::ReadAhead(queue, missing));
         }
         if selection.more {
             return Ok(Step::LookAgain);
@@ -396,37 +396,13 @@ impl Broker {
         let mut unit = Unit::state();
         let mut core = self.inner.core.lock();
         // Only while it is ours: the lease may have ended while the disk was read.
-        if core.settle_granted(topic, group, queue, offset, grant) {
-            Core::record_settled(topic, group, reason, vec![(queue, offset)], &mut unit);
-        }
+        let settled = core.settle_granted(topic, group, queue, offset, grant);
+        Core::record_settled(topic, group, reason, settled, &mut unit);
+        // Its lane may go on now.
+        core.wake_if_deliverable(topic, group);
         if let Err(error) = self.inner.append_settlement(unit) {
             tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }
-    }
-
-    async fn read_ahead(
-        &self,
-        topic: &Topic,
-        group: &Group,
-        queue: QueueId,
-        from: QueueOffset,
-    ) -> Result<(), ReceiveError> {
-        let (store, id) = (self.inner.store.clone(), topic.id);
-        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
-        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
-        let connects = entries.first().is_some_and(|entry| entry.offset == from);
-        let mut core = self.inner.core.lock();
-        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
-        if !connects && first.is_some_and(|first| first <= from) {
-            // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
-            let text = format!(
-                "queue entry {} of queue {queue} of topic {} is missing from the folded state",
-                from, topic.name
-            );
-            return Err(ReceiveError::ShardFailed(text));
-        }
-        core.read_ahead(topic.id, group.id, queue, entries);
-        Ok(())
     }
 
     /// The messages that this attempt got before, if it still holds any.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::api::ReceiveError;
+use crate::broker::delivery::core::ordering;
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::receive::refused;
 use crate::broker::verbs::Broker;
@@ -46,7 +47,9 @@ impl Broker {
         }
         self.inner.append_state(unit).map_err(|error| refused(&error))?;
         let queues = positions.into_iter().map(QueueState::starting_at).collect();
-        core.put_subscription(topic.id, Subscription::new(group.clone(), queues));
+        let mut subscription = Subscription::new(group.clone(), queues);
+        subscription.set_ordering(ordering(&group, topic));
+        core.put_subscription(topic.id, subscription);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ pub struct Seek {
     pub from: QueueOffset,
     /// First message that is delivered from now on.
     pub to: QueueOffset,
-    /// Not done before, and never delivered now.
+    /// Not done before, and never delivered now. Of messages that an ordered group had to pass over, those in memory count.
     pub skipped: u64,
     /// Done before, and delivered again now.
     pub rewound: u64,
@@ -52,14 +52,14 @@ impl Core {
         let first = self.topics.get(&topic)?.tails.get(queue.get() as usize)?.first();
         let own = self.subscription(topic, group)?.queues.get(queue.get() as usize)?;
         let next = own.leases.next().max(first);
-        let (below, all) = (own.leases.outstanding_below(to), own.leases.outstanding() as u64);
+        let (below, all) = (own.leases.outstanding_below(to), own.leases.outstanding_below(QueueOffset(u64::MAX)));
         Some(Seek {
             from,
             to,
             skipped: below + to.get().saturating_sub(next.get()),
             rewound: next.get().saturating_sub(to.get()).saturating_sub(all - below),
             in_flight: own.leases.counts().leased,
-            idle: all == 0 && own.leases.next() == to && own.recorded_next == to,
+            idle: all == 0 && own.leases.lanes().count() == 0 && own.leases.next() == to && own.recorded_next == to,
         })
     }
 
@@ -120,8 +120,10 @@ impl Core {
 impl QueueState {
     /// Forgets everything and begins at `next`. Returns the instant that the timer had been told for this queue.
     fn begin_at(&mut self, next: QueueOffset) -> Option<Timestamp> {
-        let scheduled = self.scheduled;
+        let (scheduled, ordering) = (self.scheduled, self.leases.lanes().ordering());
         *self = Self::starting_at(next);
+        // Nothing is outstanding that a change could settle.
+        self.leases.set_ordering(ordering);
         scheduled
     }
 }
