@@ -203,19 +203,6 @@ impl QueueLeases {
         Counts { leased: self.leased, waiting, ready: ready + parked }
     }
 
-    /// The lowest message below `next` that is not done.
-    #[must_use]
-    pub fn lowest_outstanding(&self) -> Option<QueueOffset> {
-        let slot = self.slots.first_key_value().map(|(offset, _)| *offset);
-        slot.into_iter().chain(self.lanes.lowest_parked()).min()
-    }
-
-    /// Messages below `end` that are not done; of those that were passed over, the ones in memory.
-    #[must_use]
-    pub fn outstanding_below(&self, end: QueueOffset) -> u64 {
-        self.slots.range(..end).count() as u64 + self.lanes.parked_below(end)
-    }
-
     /// When the oldest message that is not done was stored.
     #[must_use]
     pub fn oldest_outstanding(&self) -> Option<Timestamp> {

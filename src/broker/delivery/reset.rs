@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::broker::delivery::core::Core;
-use crate::broker::delivery::lease::Grant;
+use crate::broker::delivery::lease::{Grant, QueueLeases};
 use crate::broker::delivery::subscription::QueueState;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::position::{GroupId, QueueId, QueueOffset, TopicId};
@@ -26,7 +26,7 @@ pub struct Seek {
     pub to: QueueOffset,
     /// Not done before, and never delivered now. Of messages that an ordered group had to pass over, those in memory count.
     pub skipped: u64,
-    /// Done before, and delivered again now.
+    /// Done before, and delivered again now; with them those that an ordered group had to pass over and that left memory.
     pub rewound: u64,
     /// Deliveries with clients whose handles name nothing any more.
     pub in_flight: u64,
@@ -125,6 +125,21 @@ impl QueueState {
         // Nothing is outstanding that a change could settle.
         self.leases.set_ordering(ordering);
         scheduled
+    }
+}
+
+impl QueueLeases {
+    /// The lowest message below `next` that is not done.
+    #[must_use]
+    pub fn lowest_outstanding(&self) -> Option<QueueOffset> {
+        let slot = self.slots.first_key_value().map(|(offset, _)| *offset);
+        slot.into_iter().chain(self.lanes.lowest_parked()).min()
+    }
+
+    /// Messages below `end` that are not done; of those that were passed over, the ones in memory.
+    #[must_use]
+    pub fn outstanding_below(&self, end: QueueOffset) -> u64 {
+        self.slots.range(..end).count() as u64 + self.lanes.parked_below(end)
     }
 }
 

@@ -10,8 +10,9 @@ use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
     FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LANE_PARKED, KIND_LEASE_CHANGED,
-    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT,
-    KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord, RECORD_HEADER_BYTES, Record, SettleReason,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED,
+    KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord, RECORD_HEADER_BYTES, Record,
+    SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
