@@ -82,7 +82,7 @@ pub(super) async fn run(
         name: args.name.clone(),
         topic: args.topic.clone(),
         queue_id: args.queue,
-        to: Some(args.to.clone()),
+        to: Some(args.to),
         dry_run,
     };
     let view = |dry_run, answer: admin::ResetGroupResponse| view(&args, dry_run, answer);
