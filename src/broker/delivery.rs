@@ -8,8 +8,10 @@ pub mod fifo;
 mod fifo_model_tests;
 #[cfg(test)]
 pub mod fifo_rig;
+pub mod gather;
 pub mod lease;
 pub mod ordered;
+pub mod reset;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;

@@ -14,7 +14,7 @@ use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscript
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
-use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::tag::TagFilter;
@@ -38,6 +38,8 @@ pub struct TopicState {
     pub tails: Vec<QueueTail>,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
+    /// Pulls that wait at the end of a queue; no entry is empty.
+    pub(super) pulls: BTreeMap<(QueueId, GroupId), WaitList>,
     /// How it got its queues, as far as messages from before are there.
     pub growths: Vec<Growth>,
     turn: u32,
@@ -113,6 +115,7 @@ impl Core {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
             subscriptions: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             growths: Vec::new(),
             turn: 0,
         });
@@ -148,6 +151,7 @@ impl Core {
             for subscription in state.subscriptions.values_mut() {
                 subscription.waiters.wake_all();
             }
+            state.pulls.values_mut().for_each(WaitList::wake_all);
         }
     }
 
@@ -158,6 +162,7 @@ impl Core {
                 subscription.group = group.clone();
                 subscription.waiters.wake_all();
             }
+            state.wake_pulls_of(group.id);
         }
     }
 
@@ -167,6 +172,7 @@ impl Core {
             if let Some(mut subscription) = state.subscriptions.remove(&group) {
                 subscription.waiters.wake_all();
             }
+            state.wake_pulls_of(group);
         }
     }
 
@@ -239,6 +245,10 @@ impl Core {
             if !subscription.waiters.is_empty() {
                 subscription.waiters.wake_for(head.tag_hash);
             }
+        }
+        let here = (head.queue, GroupId(0))..=(head.queue, GroupId(u32::MAX));
+        for (_, pulls) in state.pulls.range_mut(here) {
+            pulls.wake_every_for(head.tag_hash);
         }
     }
 
@@ -402,6 +412,13 @@ impl Core {
 
     pub(super) fn queue_mut(&mut self, topic: TopicId, group: GroupId, queue: QueueId) -> Option<&mut QueueState> {
         self.subscription_mut(topic, group)?.queues.get_mut(queue.get() as usize)
+    }
+}
+
+impl TopicState {
+    fn wake_pulls_of(&mut self, group: GroupId) {
+        let of_group = self.pulls.iter_mut().filter(|((_, own), _)| *own == group);
+        of_group.for_each(|(_, pulls)| pulls.wake_all());
     }
 }
 

@@ -212,6 +212,12 @@ fn record() -> impl Strategy<Value = Record> {
             queue,
             next: QueueOffset(next)
         }),
+        (place(), any::<u64>()).prop_map(|((group, topic, queue), next)| Record::Reset {
+            group,
+            topic,
+            queue,
+            next: QueueOffset(next)
+        }),
         topic().prop_map(Record::TopicPut),
         any::<u32>().prop_map(|id| Record::TopicDeleted(TopicId(id))),
         group().prop_map(Record::GroupPut),
