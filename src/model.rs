@@ -6,6 +6,7 @@ pub mod message;
 pub mod name;
 pub mod position;
 pub mod receipt;
+pub mod sql;
 pub mod tag;
 pub mod time;
 pub mod topic;
