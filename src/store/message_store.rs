@@ -31,6 +31,7 @@ use crate::store::record::{MessageRecord, Record, Unit, decode};
 use crate::store::retention;
 
 mod opening;
+mod properties;
 mod reads;
 
 pub use reads::LeaseRow;

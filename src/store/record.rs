@@ -11,6 +11,7 @@
 
 mod decode;
 mod encode;
+mod properties;
 mod types;
 mod unit;
 
@@ -19,6 +20,7 @@ mod tests;
 
 pub use decode::{decode, decode_lease_state, message_head, split_first, walk};
 pub use encode::encode_lease_state;
+pub use properties::{properties, properties_bytes};
 pub use types::{
     DeadLetterOrigin, LEASE_STATE_BYTES, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION,
     Record, SettleReason,
