@@ -3,10 +3,12 @@
 
 pub mod ack_memory;
 pub mod core;
+pub mod filters;
 pub mod lease;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;
 #[cfg(test)]
 pub mod testing;
+pub mod verdicts;
 pub mod wait_list;

@@ -12,18 +12,20 @@ use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
 use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::verdicts::Judges;
 use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::judging::{Case, judge};
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
+use crate::model::filter::Filter;
 use crate::model::group::{Group, StartPosition};
 use crate::model::name::TopicName;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Topic, TopicType};
 use crate::store::record::{MessageRecord, Record, SettleReason, Unit};
-use crate::store::{AppendError, ReadError};
+use crate::store::{AppendError, FoldError, ReadError};
 
 /// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
 #[derive(Debug)]
@@ -127,7 +129,8 @@ const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 enum Step {
     /// Messages, and the unit that records their granting.
     Granted(Delivery, Option<UnitSeq>),
-    ReadAhead(QueueId, QueueOffset),
+    ReadAhead(QueueId, QueueOffset, Judges),
+    Judge(Case),
     LookAgain,
     Nothing,
 }
@@ -171,12 +174,18 @@ impl Broker {
                     }
                 }
                 // A long way through messages that nobody here wants must not outlast the client's patience.
-                Step::ReadAhead(..) | Step::LookAgain
+                Step::ReadAhead(..) | Step::Judge(_) | Step::LookAgain
                     if started.elapsed() > looks_for || self.inner.shutdown.is_draining() =>
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
-                Step::ReadAhead(queue, offset) => self.read_ahead(&topic, &group, queue, offset).await?,
+                Step::ReadAhead(queue, offset, judges) => {
+                    self.read_ahead(&topic, &group, (queue, offset), judges).await?;
+                }
+                Step::Judge(case) => {
+                    let (judges, rulings) = self.judged(case).await;
+                    self.inner.core.lock().judged(topic.id, group.id, &judges, &rulings);
+                }
                 Step::LookAgain => tokio::task::yield_now().await,
                 Step::Nothing => {
                     let left = receive.wait.saturating_sub(started.elapsed());
@@ -261,8 +270,11 @@ impl Broker {
             drop(core);
             return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false), recorded));
         }
+        if !selection.unjudged.is_empty() {
+            return Ok(Step::Judge(Case { judges: selection.judges, entries: selection.unjudged }));
+        }
         if let Some((queue, offset)) = selection.missing {
-            return Ok(Step::ReadAhead(queue, offset));
+            return Ok(Step::ReadAhead(queue, offset, selection.judges));
         }
         if selection.more {
             return Ok(Step::LookAgain);
@@ -325,7 +337,7 @@ impl Broker {
     }
 
     /// Reads the messages of a delivery; one whose tag only looked right by its hash is skipped.
-    async fn fill(&self, delivery: &mut Delivery, filter: &TagFilter) -> Result<(), ReceiveError> {
+    async fn fill(&self, delivery: &mut Delivery, filter: &Filter) -> Result<(), ReceiveError> {
         let places: Vec<RecordAt> = delivery.held.iter().map(|(_, grant, _)| grant.entry.at).collect();
         // The messages stay in the guard while they are read: dropped here, they return.
         let records = self.inner.store.read_messages(&places).await;
@@ -335,7 +347,7 @@ impl Broker {
             let Some((queue, grant, _)) = delivery.held.get(index) else { break };
             let (queue, offset, grant) = (*queue, grant.entry.offset, grant.terms.grant);
             match record {
-                Ok(record) if filter.matches(&record.message.tag) => {
+                Ok(record) if filter.confirms(&record.message.tag) => {
                     delivery.held[index].2 = Some(Box::new(record));
                     index += 1;
                 }
@@ -385,12 +397,18 @@ impl Broker {
         &self,
         topic: &Topic,
         group: &Group,
-        queue: QueueId,
-        from: QueueOffset,
+        (queue, from): (QueueId, QueueOffset),
+        judges: Judges,
     ) -> Result<(), ReceiveError> {
         let (store, id) = (self.inner.store.clone(), topic.id);
-        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
-        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
+        // Judged on the same visit to the pool: who reads through a backlog with an expression goes there once, not twice.
+        let read = move || {
+            let entries = store.entries(id, queue, from, READ_AHEAD)?;
+            let rulings = if judges.is_empty() { Vec::new() } else { judge(&store, &judges, queue, &entries) };
+            Ok::<_, FoldError>((entries, judges, rulings))
+        };
+        let (entries, judges, rulings) =
+            self.inner.tasks.blocking(read).await.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
         let connects = entries.first().is_some_and(|entry| entry.offset == from);
         let mut core = self.inner.core.lock();
         let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
@@ -403,6 +421,7 @@ impl Broker {
             return Err(ReceiveError::ShardFailed(text));
         }
         core.read_ahead(topic.id, group.id, queue, entries);
+        core.judged(topic.id, group.id, &judges, &rulings);
         Ok(())
     }
 
@@ -468,7 +487,7 @@ impl Broker {
             return Ok(None);
         }
         let mut delivery = self.delivery(topic, group, grants, true);
-        self.fill(&mut delivery, &TagFilter::All).await?;
+        self.fill(&mut delivery, &Filter::ALL).await?;
         self.redelivered_durably(&delivery, Some(recorded)).await?;
         Ok(Some(delivery))
     }

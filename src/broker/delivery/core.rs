@@ -11,15 +11,18 @@ use crate::broker::delivery::ack_memory::AckMemory;
 use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::verdicts::{Judges, Verdict};
 use crate::broker::delivery::wait_list::WaiterId;
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 
+/// Messages judged by expressions between two looks.
+const JUDGED_MAX: usize = 1024;
 /// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
 const ADVANCE_RECORD_EVERY: u64 = 1024;
 
@@ -55,6 +58,10 @@ pub struct Selection {
     pub grants: Vec<(QueueId, Grant)>,
     /// Set when nothing was granted because entries must be read from disk first.
     pub missing: Option<(QueueId, QueueOffset)>,
+    /// Messages that expressions must be asked about, and whom to ask; only when nothing was granted.
+    pub unjudged: Vec<(QueueId, QueueEntry)>,
+    /// The expressions that members use.
+    pub judges: Judges,
     /// Nothing was granted, but there is more to look at.
     pub more: bool,
 }
@@ -232,8 +239,8 @@ impl Core {
         let mut selection = Selection::default();
         let Some(state) = self.topics.get_mut(&wish.topic) else { return selection };
         let Some(subscription) = state.subscriptions.get_mut(&wish.group) else { return selection };
-        subscription.note_filter(wish.filter, now);
-        let mut missing = None;
+        let own = subscription.note_filter(wish.filter, now);
+        let (mut missing, mut unjudged) = (None, Vec::new());
         let mut touched = Vec::new();
         for index in subscription.order() {
             let Some(tail) = state.tails.get(index) else { continue };
@@ -242,11 +249,12 @@ impl Core {
                 break;
             }
             let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, wish, left, now);
+            let look = subscription.look(index, tail, wish, (own, left), now);
             if missing.is_none() {
                 missing = look.missing.map(|offset| (queue, offset));
             }
             selection.more |= look.more;
+            unjudged.extend(look.unjudged.iter().map(|entry| (queue, *entry)));
             if !look.unwanted.is_empty() {
                 let settled = look.unwanted.iter().map(|offset| (queue, *offset)).collect();
                 Self::record_settled(wish.topic, wish.group, SettleReason::Skipped, settled, unit);
@@ -271,6 +279,9 @@ impl Core {
         }
         if selection.grants.is_empty() {
             selection.missing = missing;
+            selection.judges = subscription.judges(now);
+            unjudged.truncate(JUDGED_MAX);
+            selection.unjudged = unjudged;
         } else {
             selection.more = false;
             if wish.terms.attempt_key != 0 {
@@ -298,6 +309,19 @@ impl Core {
         }
     }
 
+    /// Takes what expressions said about messages of a subscription.
+    pub fn judged(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        judges: &Judges,
+        rulings: &[(QueueId, QueueOffset, Verdict)],
+    ) {
+        if let Some(subscription) = self.subscription_mut(topic, group) {
+            subscription.judged(judges, rulings);
+        }
+    }
+
     /// Makes a waiter id.
     pub fn new_waiter(&mut self) -> WaiterId {
         self.next_waiter += 1;
@@ -311,7 +335,7 @@ impl Core {
     }
 
     /// Enters a receive into the wait list, or marks it as waiting again.
-    pub fn wait(&mut self, topic: TopicId, group: GroupId, id: WaiterId, filter: &TagFilter, notify: &Arc<Notify>) {
+    pub fn wait(&mut self, topic: TopicId, group: GroupId, id: WaiterId, filter: &Filter, notify: &Arc<Notify>) {
         let Some(subscription) = self.subscription_mut(topic, group) else {
             // The topic or group went away between two looks; the receive must look again and find out.
             notify.notify_one();

@@ -2,25 +2,24 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters, Want};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
 use crate::broker::delivery::wait_list::WaitList;
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
 
-/// A filter that nobody used for this long no longer keeps messages for its users.
-const FILTER_MEMORY: Duration = Duration::from_secs(120);
-/// Most filters remembered per group and topic; the longest unused is forgotten first.
-const FILTERS_MAX: usize = 64;
 /// Entries considered per look, so that the lock is held for a bounded time.
 pub const SCAN_MAX: usize = 4096;
 /// Entries read ahead from disk per queue.
 pub const READ_AHEAD: usize = 512;
+/// Messages of a queue that are judged by expressions at a time.
+pub const JUDGED_AHEAD: usize = READ_AHEAD;
 /// Most messages set aside for other members per queue; beyond it the queue waits for them.
 const SET_ASIDE_MAX: u64 = 4096;
 /// Attempt ids remembered per group and topic before finished ones are swept.
@@ -37,6 +36,8 @@ pub struct QueueState {
     pub scheduled: Option<Timestamp>,
     /// `next` as the last record says it.
     pub recorded_next: QueueOffset,
+    /// What expressions said about messages that are not done, or not considered yet.
+    verdicts: Verdicts,
 }
 
 /// One group on one topic.
@@ -49,7 +50,7 @@ pub struct Subscription {
     /// Waiting receives.
     pub waiters: WaitList,
     turn: usize,
-    filters: Vec<(TagFilter, Timestamp)>,
+    filters: Filters,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
     unknown_filters_until: Timestamp,
     attempts_max: usize,
@@ -64,7 +65,7 @@ pub struct Wish<'a> {
     /// Group.
     pub group: GroupId,
     /// Which messages.
-    pub filter: &'a TagFilter,
+    pub filter: &'a Filter,
     /// Most messages.
     pub max: usize,
     /// Most outstanding messages per queue.
@@ -84,6 +85,9 @@ pub struct Look {
     pub unwanted: Vec<QueueOffset>,
     /// Entries from here on must be read from disk before this queue can go on.
     pub missing: Option<QueueOffset>,
+    /// Messages that expressions must be asked about before this queue can go on, or before some that came back are given to
+    /// anyone.
+    pub unjudged: Vec<QueueEntry>,
     /// Whether the look stopped at its bound with more to consider.
     pub more: bool,
 }
@@ -103,7 +107,7 @@ impl Subscription {
             queues,
             waiters: WaitList::default(),
             turn: 0,
-            filters: Vec::new(),
+            filters: Filters::default(),
             unknown_filters_until: Timestamp(0),
             attempts_max: ATTEMPTS_MAX,
             attempts,
@@ -125,48 +129,70 @@ impl Subscription {
     }
 
     /// Remembers that a member uses this filter.
-    pub fn note_filter(&mut self, filter: &TagFilter, now: Timestamp) {
-        if let Some((_, seen)) = self.filters.iter_mut().find(|(known, _)| known == filter) {
-            *seen = now;
-            return;
+    pub fn note_filter(&mut self, filter: &Filter, now: Timestamp) -> FilterIndex {
+        let (index, replaced) = self.filters.note(filter, now);
+        if replaced {
+            for queue in &mut self.queues {
+                queue.verdicts.forget(index);
+            }
         }
-        self.filters.retain(|(_, seen)| now.since(*seen) < FILTER_MEMORY);
-        if self.filters.len() >= FILTERS_MAX
-            && let Some(oldest) = (0..self.filters.len()).min_by_key(|&index| self.filters[index].1)
-        {
-            self.filters.swap_remove(oldest);
-        }
-        self.filters.push((filter.clone(), now));
+        index
     }
 
-    /// Whether a message with this tag hash is wanted by a member with another filter.
+    /// The expressions that members use.
     #[must_use]
-    pub fn wanted_elsewhere(&self, own: &TagFilter, tag_hash: u32, now: Timestamp) -> bool {
-        now < self.unknown_filters_until
-            || self
-                .filters
-                .iter()
-                .any(|(filter, seen)| filter != own && now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash))
+    pub fn judges(&self, now: Timestamp) -> Judges {
+        self.filters.judges(now)
     }
 
-    /// Looks at one queue for at most `max` messages.
-    pub fn look(&mut self, queue: usize, tail: &QueueTail, wish: &Wish<'_>, max: usize, now: Timestamp) -> Look {
-        let Wish { filter, outstanding_max, terms, .. } = *wish;
-        let mut found = Look { grants: self.queues[queue].leases.grant_ready(filter, max, terms), ..Look::default() };
-        if found.grants.is_empty() && now >= self.unknown_filters_until && self.queues[queue].leases.has_ready() {
-            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
-            let filters = &self.filters;
-            let in_use =
-                |hash| filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash));
-            found.unwanted = self.queues[queue].leases.drop_unwanted(in_use);
+    /// Takes what expressions said about messages of a queue.
+    pub fn judged(&mut self, judges: &Judges, rulings: &[(QueueId, QueueOffset, Verdict)]) {
+        let valid = self.filters.still_valid(judges);
+        for state in &mut self.queues {
+            let leases = &state.leases;
+            // Before the new ones come, which somebody waits for.
+            state.verdicts.sweep(|offset| offset >= leases.next() || leases.is_outstanding(offset));
         }
-        let several_filters = now < self.unknown_filters_until || self.filters.iter().any(|(known, _)| known != filter);
+        for (queue, offset, verdict) in rulings {
+            if let Some(state) = self.queues.get_mut(queue.get() as usize) {
+                state.verdicts.add(*offset, *verdict, valid);
+            }
+        }
+    }
+
+    /// Looks at one queue for at most `max` messages, on behalf of a member that uses the filter with number `own`.
+    pub fn look(
+        &mut self,
+        queue: usize,
+        tail: &QueueTail,
+        wish: &Wish<'_>,
+        (own, max): (FilterIndex, usize),
+        now: Timestamp,
+    ) -> Look {
+        let Wish { outstanding_max, terms, .. } = *wish;
+        let asker = Asker { own, expects_unknown: now < self.unknown_filters_until, now };
+        let (filters, state) = (&self.filters, &mut self.queues[queue]);
+        let mut found = Look::default();
+        let verdicts = &state.verdicts;
+        let wants = |entry: &QueueEntry| match filters.wants(own, entry, verdicts) {
+            Some(wants) => wants,
+            None => {
+                if found.unjudged.len() < JUDGED_AHEAD {
+                    found.unjudged.push(*entry);
+                }
+                false
+            }
+        };
+        found.grants = state.leases.grant_ready(wants, max, terms);
+        if found.grants.is_empty() && !asker.expects_unknown && state.leases.has_ready() {
+            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
+            found.unwanted = state.leases.drop_unwanted(|entry| filters.may_be_wanted(entry, verdicts, now));
+        }
         // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
-        self.queues[queue].leases.advance(tail.first());
+        state.leases.advance(tail.first());
         let mut offered = Offered::default();
         let mut considered = 0;
         while found.grants.len() + offered.grants.len() < max {
-            let state = &mut self.queues[queue];
             let next = state.leases.next();
             let counts_ready = state.leases.counts().ready;
             if next >= tail.visible() || state.leases.outstanding() >= outstanding_max || counts_ready >= SET_ASIDE_MAX
@@ -182,10 +208,14 @@ impl Subscription {
                 found.missing = Some(next);
                 break;
             };
-            let wanted_here = filter.may_match(entry.tag_hash);
-            let wanted_elsewhere =
-                !wanted_here && several_filters && self.wanted_elsewhere(filter, entry.tag_hash, now);
-            self.queues[queue].leases.offer(entry, wanted_here, wanted_elsewhere, terms, &mut offered);
+            let want = filters.want(&asker, &entry, &state.verdicts);
+            if want == Want::Unjudged {
+                found
+                    .unjudged
+                    .append(&mut state.unjudged(tail, |entry, verdicts| filters.want(&asker, entry, verdicts)));
+                break;
+            }
+            state.leases.offer(entry, want == Want::Here, want == Want::Elsewhere, terms, &mut offered);
         }
         found.grants.append(&mut offered.grants);
         found.set_aside = offered.set_aside;
@@ -246,21 +276,33 @@ impl QueueState {
         Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
     }
 
+    /// The entry at the position, and it stays: it may have to be judged before it is considered.
     fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
         let next = self.leases.next();
         if let Some(entry) = tail.recent(next) {
             return Some(entry);
         }
-        while let Some(entry) = self.read_ahead.pop_front() {
+        while let Some(entry) = self.read_ahead.front() {
             if entry.offset == next {
-                return Some(entry);
+                return Some(*entry);
             }
             if entry.offset > next {
                 // Does not connect: read for an older position.
                 self.read_ahead.clear();
                 return None;
             }
+            self.read_ahead.pop_front();
         }
         None
+    }
+
+    /// Messages from the position on that must be judged, as far as their entries are in memory.
+    fn unjudged(&self, tail: &QueueTail, want: impl Fn(&QueueEntry, &Verdicts) -> Want) -> Vec<QueueEntry> {
+        let next = self.leases.next();
+        let ahead = self.read_ahead.iter().copied().filter(|entry| entry.offset >= next);
+        let first_recent = self.read_ahead.back().map_or(next, |entry| entry.offset.next().max(next));
+        let recent = (first_recent.get()..tail.visible().get()).map_while(|offset| tail.recent(QueueOffset(offset)));
+        let entries = ahead.chain(recent).take(JUDGED_AHEAD);
+        entries.filter(|entry| want(entry, &self.verdicts) == Want::Unjudged).collect()
     }
 }
