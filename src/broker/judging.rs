@@ -4,10 +4,10 @@
 use crate::broker::delivery::verdicts::{Judges, Verdict};
 use crate::broker::verbs::Broker;
 use crate::model::position::{QueueId, QueueOffset};
-use crate::store::{QueueEntry, ReadError, Store};
+use crate::store::{QueueEntry, ReadError, Store, StoredProperties};
 
-/// Messages judged on a request lane at most, when none of them needs the disk.
-const JUDGED_ON_LANE_MAX: usize = 64;
+/// Answers of expressions that a request lane waits for itself, when no message needs the disk.
+const ANSWERS_ON_LANE_MAX: usize = 64;
 
 /// Messages that nobody can be given before they are judged.
 #[derive(Debug)]
@@ -23,15 +23,11 @@ pub type Ruling = (QueueId, QueueOffset, Verdict);
 
 /// Judges messages of one queue. May block on the disk.
 pub fn judge(store: &Store, judges: &Judges, queue: QueueId, entries: &[QueueEntry]) -> Vec<Ruling> {
-    entries.iter().map(|entry| (queue, entry.offset, verdict(store, judges, entry))).collect()
+    entries.iter().map(|entry| (queue, entry.offset, verdict(judges, store.properties(entry)))).collect()
 }
 
-fn judge_case(store: &Store, case: &Case) -> Vec<Ruling> {
-    case.entries.iter().map(|(queue, entry)| (*queue, entry.offset, verdict(store, &case.judges, entry))).collect()
-}
-
-fn verdict(store: &Store, judges: &Judges, entry: &QueueEntry) -> Verdict {
-    match store.with_properties(entry, |properties| judges.judge(properties)) {
+fn verdict(judges: &Judges, stored: Result<StoredProperties, ReadError>) -> Verdict {
+    match stored.and_then(|stored| stored.read().map(|properties| judges.judge(&properties))) {
         Ok(verdict) => verdict,
         Err(ReadError::Gone { .. }) => judges.none(),
         // Not to be skipped silently: whoever asks next is told, as of any message that cannot be read.
@@ -39,23 +35,36 @@ fn verdict(store: &Store, judges: &Judges, entry: &QueueEntry) -> Verdict {
     }
 }
 
+/// Judges messages if that is quickly done.
+fn judge_at_once(store: &Store, case: &Case) -> Option<Vec<Ruling>> {
+    if case.entries.len() * case.judges.expressions().len() > ANSWERS_ON_LANE_MAX {
+        return None;
+    }
+    // All are taken hold of before the first is judged: they may leave the memory any time.
+    let stored = |(queue, entry): &(QueueId, QueueEntry)| {
+        store.cached_properties(entry).map(|stored| (*queue, entry.offset, stored))
+    };
+    let stored: Option<Vec<_>> = case.entries.iter().map(stored).collect();
+    Some(
+        stored?.into_iter().map(|(queue, offset, stored)| (queue, offset, verdict(&case.judges, Ok(stored)))).collect(),
+    )
+}
+
 impl Broker {
-    /// Judges messages, on the blocking pool unless they are few and in memory.
+    /// Judges messages, on the blocking pool unless it is quickly done.
     pub async fn judged(&self, case: Case) -> (Judges, Vec<Ruling>) {
         let store = &self.inner.store;
-        let is_quick =
-            case.entries.len() <= JUDGED_ON_LANE_MAX && case.entries.iter().all(|(_, entry)| store.is_cached(entry));
-        if is_quick {
-            let rulings = judge_case(store, &case);
+        if let Some(rulings) = judge_at_once(store, &case) {
             return (case.judges, rulings);
         }
         let store = store.clone();
-        self.inner
-            .tasks
-            .blocking(move || {
-                let rulings = judge_case(&store, &case);
-                (case.judges, rulings)
-            })
-            .await
+        let job = move || {
+            let ruling = |(queue, entry): &(QueueId, QueueEntry)| {
+                (*queue, entry.offset, verdict(&case.judges, store.properties(entry)))
+            };
+            let rulings = case.entries.iter().map(ruling).collect();
+            (case.judges, rulings)
+        };
+        self.inner.tasks.blocking(job).await
     }
 }

@@ -34,6 +34,7 @@ mod opening;
 mod properties;
 mod reads;
 
+pub use properties::StoredProperties;
 pub use reads::LeaseRow;
 
 /// The store could not be opened. Nothing acknowledged was dropped.

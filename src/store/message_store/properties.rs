@@ -1,31 +1,47 @@
 //! Properties of stored messages, for filters: read without the bodies behind them.
 
+use bytes::Bytes;
+
+use crate::model::position::LogPosition;
 use crate::model::properties::Properties;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::log::ReadError;
 use crate::store::message_store::Store;
 use crate::store::record::{self, RecordError};
 
+/// The beginning of a message's record, as far as its properties reach.
+#[derive(Debug)]
+pub struct StoredProperties {
+    start: Bytes,
+    position: LogPosition,
+}
+
+impl StoredProperties {
+    /// The properties.
+    ///
+    /// # Errors
+    /// The record is not one of a message.
+    pub fn read(&self) -> Result<Properties<'_>, ReadError> {
+        let damaged = |error: RecordError| ReadError::Damaged { position: self.position, reason: error.to_string() };
+        record::properties(&self.start).map_err(damaged)
+    }
+}
+
 impl Store {
-    /// Whether the message lies among the recent frames in memory, so that [`Store::with_properties`] does not block.
+    /// The properties of a message among the recent frames in memory.
     #[must_use]
-    pub fn is_cached(&self, entry: &QueueEntry) -> bool {
-        self.inner.log.read_cached(entry.at).is_some()
+    pub fn cached_properties(&self, entry: &QueueEntry) -> Option<StoredProperties> {
+        let start = self.inner.log.read_cached(entry.at)?;
+        Some(StoredProperties { start, position: entry.at.position })
     }
 
-    /// Shows the properties of a message to `look`. May block on the disk.
+    /// The properties of a message, from memory or from the disk; blocks on it.
     ///
     /// # Errors
     /// It is out of retention, or cannot be read.
-    pub fn with_properties<T>(
-        &self,
-        entry: &QueueEntry,
-        look: impl FnOnce(&Properties<'_>) -> T,
-    ) -> Result<T, ReadError> {
+    pub fn properties(&self, entry: &QueueEntry) -> Result<StoredProperties, ReadError> {
         let bytes = record::properties_bytes(entry.at.length, entry.body_bytes);
         let start = self.inner.log.read_start_blocking(entry.at, bytes)?;
-        let damaged =
-            |error: RecordError| ReadError::Damaged { position: entry.at.position, reason: error.to_string() };
-        record::properties(&start).map(|properties| look(&properties)).map_err(damaged)
+        Ok(StoredProperties { start, position: entry.at.position })
     }
 }
