@@ -5,6 +5,7 @@ pub mod group;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod order;
 pub mod position;
 pub mod properties;
 pub mod receipt;

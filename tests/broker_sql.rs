@@ -10,11 +10,12 @@ use bolide::broker::Broker;
 use bolide::broker::api::{ClientId, Delivered, LeaseWish, Publish, Receive, TopicSpec};
 use bolide::broker::options::BrokerOptions;
 use bolide::model::filter::Filter;
-use bolide::model::message::NewMessage;
+use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
 use bolide::model::sql::Sql;
 use bolide::model::tag::TagFilter;
 use bolide::model::time::Timestamp;
+use bolide::model::topic::TopicType;
 use bolide::observe::meters::Meters;
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
@@ -332,5 +333,101 @@ fn a_backlog_in_which_few_match_is_gone_through_completely_and_once() {
     // The skipped ones stay skipped, give or take what was not recorded yet; nothing that was acknowledged comes again.
     world.life(async |broker| {
         assert!(drain(&broker, &few).await.is_empty());
+    });
+}
+
+/// Messages 0 to `count` of each of `groups` message groups, each with its number as property `n`.
+async fn publish_ordered(broker: &Broker, groups: usize, count: usize) {
+    for n in 0..count {
+        let of_group = |group| NewMessage {
+            message_type: MessageType::Fifo,
+            message_group: format!("g{group}"),
+            ..message(&format!("g{group}-{n:03}"), "", &[("n", &n.to_string())])
+        };
+        let messages = (0..groups).map(of_group).collect();
+        broker.publish(Publish { topic: topic(), messages }).await.unwrap();
+    }
+}
+
+/// Receives and acknowledges for the members in turn until nothing comes for any of them, for at most `rounds` rounds.
+async fn drain_in_turn(broker: &Broker, filters: &[Filter], rounds: usize, seen: &mut BTreeMap<String, Vec<usize>>) {
+    for _ in 0..rounds {
+        let mut came = 0;
+        for filter in filters {
+            let got = take(broker, wish(filter.clone(), 32, 1)).await;
+            came += got.len();
+            ack(broker, &got).await;
+            for one in got {
+                let (group, n) = one.message.message_id.split_once('-').unwrap();
+                seen.entry(group.to_owned()).or_default().push(n.parse().unwrap());
+            }
+        }
+        if came == 0 {
+            return;
+        }
+    }
+}
+
+async fn create_ordered(broker: &Broker) {
+    let spec = TopicSpec { topic_type: Some(TopicType::Fifo), queues: Some(2), ..TopicSpec::default() };
+    broker.create_topic(topic(), spec).await.unwrap();
+}
+
+#[test]
+fn message_groups_keep_their_order_when_members_want_different_messages_of_them() {
+    let mut world = World::forgetful();
+    let filters = [sql("n BETWEEN 0 AND 9 OR n > 29"), sql("n BETWEEN 10 AND 29")];
+    let mut seen = BTreeMap::new();
+    world.life(async |broker| {
+        create_ordered(&broker).await;
+        known(&broker, &filters.each_ref()).await;
+        publish_ordered(&broker, 7, 40).await;
+        drain_in_turn(&broker, &filters, 5, &mut seen).await;
+        assert!(!seen.is_empty());
+    });
+    world.life(async |broker| {
+        known_or_served(&broker, &filters, &mut seen).await;
+        drain_in_turn(&broker, &filters, 1_000, &mut seen).await;
+    });
+    assert_eq!(seen.len(), 7);
+    for (group, numbers) in seen {
+        assert_eq!(numbers, (0..40).collect::<Vec<_>>(), "{group}");
+    }
+}
+
+/// After a restart nobody knows the filters: the first look of each member may already bring something.
+async fn known_or_served(broker: &Broker, filters: &[Filter], seen: &mut BTreeMap<String, Vec<usize>>) {
+    drain_in_turn(broker, filters, 1, seen).await;
+}
+
+#[test]
+fn an_expression_leaves_out_messages_of_a_group_and_keeps_the_rest_in_order() {
+    World::forgetful().life(async |broker| {
+        create_ordered(&broker).await;
+        publish_ordered(&broker, 5, 60).await;
+        let mut seen = BTreeMap::new();
+        drain_in_turn(&broker, &[sql("n IN (3, 17, 18, 41)")], 1_000, &mut seen).await;
+        assert_eq!(seen.len(), 5);
+        assert!(seen.values().all(|numbers| *numbers == [3, 17, 18, 41]), "{seen:?}");
+    });
+}
+
+#[test]
+fn what_waited_behind_a_held_message_of_its_group_is_judged_while_others_are_served() {
+    World::forgetful().life(async |broker| {
+        create_ordered(&broker).await;
+        let all = sql("n >= 0");
+        publish_ordered(&broker, 1, 1).await;
+        let held = take(&broker, wish(all.clone(), 1, 1)).await;
+        assert_eq!(ids(&held), ["g0-000"]);
+        // More than a lane keeps in memory wait behind it, and all neighbours are served.
+        publish_ordered(&broker, 3, 200).await;
+        let mut seen = BTreeMap::new();
+        drain_in_turn(&broker, std::slice::from_ref(&all), 1_000, &mut seen).await;
+        assert_eq!(seen.get("g0"), None);
+        assert!(["g1", "g2"].iter().all(|group| seen[*group] == (0..200).collect::<Vec<_>>()));
+        ack(&broker, &held).await;
+        drain_in_turn(&broker, &[all], 1_000, &mut seen).await;
+        assert_eq!(seen["g0"], (0..200).collect::<Vec<_>>());
     });
 }

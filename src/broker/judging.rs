@@ -3,7 +3,9 @@
 
 use crate::broker::delivery::verdicts::{Judges, Verdict};
 use crate::broker::verbs::Broker;
+use crate::model::group::Group;
 use crate::model::position::{QueueId, QueueOffset};
+use crate::model::topic::Topic;
 use crate::store::{QueueEntry, ReadError, Store, StoredProperties};
 
 /// Answers of expressions that a request lane waits for itself, when no message needs the disk.
@@ -51,8 +53,13 @@ fn judge_at_once(store: &Store, case: &Case) -> Option<Vec<Ruling>> {
 }
 
 impl Broker {
-    /// Judges messages, on the blocking pool unless it is quickly done.
-    pub async fn judged(&self, case: Case) -> (Judges, Vec<Ruling>) {
+    /// Judges messages, on the blocking pool unless it is quickly done, and tells the group's state.
+    pub(super) async fn judge(&self, topic: &Topic, group: &Group, case: Case) {
+        let (judges, rulings) = self.rulings(case).await;
+        self.inner.core.lock().judged(topic.id, group.id, &judges, &rulings);
+    }
+
+    async fn rulings(&self, case: Case) -> (Judges, Vec<Ruling>) {
         let store = &self.inner.store;
         if let Some(rulings) = judge_at_once(store, &case) {
             return (case.judges, rulings);

@@ -8,13 +8,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
-use crate::broker::delivery::core::Core;
+use crate::broker::delivery::core::{Core, ordering};
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription, Wish};
-use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::subscription::{Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::verdicts::Judges;
 use crate::broker::delivery::wait_list::WaiterId;
-use crate::broker::judging::{Case, judge};
+use crate::broker::judging::Case;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
 use crate::model::filter::Filter;
@@ -23,9 +22,9 @@ use crate::model::name::TopicName;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
 use crate::model::time::Timestamp;
-use crate::model::topic::{Topic, TopicType};
+use crate::model::topic::Topic;
 use crate::store::record::{MessageRecord, Record, SettleReason, Unit};
-use crate::store::{AppendError, FoldError, ReadError};
+use crate::store::{AppendError, ReadError};
 
 /// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
 #[derive(Debug)]
@@ -66,6 +65,7 @@ impl Delivery {
             attempt: grant.attempt,
             grant: grant.terms.grant,
             lease_end: grant.terms.deadline,
+            order_key: grant.entry.order_key,
         };
         let again = grant.attempt > 1;
         inner.metrics.messages_out(
@@ -127,9 +127,9 @@ impl Drop for Parked<'_> {
 const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
-    /// Messages, and the unit that records their granting.
-    Granted(Delivery, Option<UnitSeq>),
-    ReadAhead(QueueId, QueueOffset, Judges),
+    /// Messages, the unit that records their granting, and others that are to be judged for the next look.
+    Granted(Delivery, Option<UnitSeq>, Option<Case>),
+    ReadAhead(QueueId, Missing, Judges),
     Judge(Case),
     LookAgain,
     Nothing,
@@ -166,7 +166,10 @@ impl Broker {
         loop {
             self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
-                Step::Granted(mut delivery, recorded) => {
+                Step::Granted(mut delivery, recorded, beside) => {
+                    if let Some(case) = beside {
+                        self.judge(&topic, &group, case).await;
+                    }
                     self.fill(&mut delivery, &receive.filter).await?;
                     if !delivery.is_empty() {
                         self.redelivered_durably(&delivery, recorded).await?;
@@ -179,12 +182,12 @@ impl Broker {
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
-                Step::ReadAhead(queue, offset, judges) => {
-                    self.read_ahead(&topic, &group, (queue, offset), judges).await?;
+                Step::Judge(case) => self.judge(&topic, &group, case).await,
+                Step::ReadAhead(queue, Missing::Queue(from), judges) => {
+                    self.read_ahead(&topic, &group, (queue, from), judges).await?;
                 }
-                Step::Judge(case) => {
-                    let (judges, rulings) = self.judged(case).await;
-                    self.inner.core.lock().judged(topic.id, group.id, &judges, &rulings);
+                Step::ReadAhead(queue, Missing::Lane(key, from), _) => {
+                    self.read_back(&topic, &group, queue, key, from).await?;
                 }
                 Step::LookAgain => tokio::task::yield_now().await,
                 Step::Nothing => {
@@ -210,9 +213,6 @@ impl Broker {
         };
         if !group.enabled {
             return Err(ReceiveError::GroupDisabled(receive.group.clone()));
-        }
-        if group.ordered == Some(true) || (group.ordered.is_none() && topic.topic_type == TopicType::Fifo) {
-            return Err(ReceiveError::NotImplemented("ordered delivery"));
         }
         Ok((topic, group))
     }
@@ -266,15 +266,17 @@ impl Broker {
         let selection = core.select(&wish, now, &mut unit);
         // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
         let recorded = inner.append_state(unit).map_err(|error| refused(&error))?;
+        let (judges, entries) = (selection.judges, selection.unjudged);
+        let case = if entries.is_empty() { None } else { Some(Case { judges: judges.clone(), entries }) };
         if !selection.grants.is_empty() {
             drop(core);
-            return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false), recorded));
+            return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false), recorded, case));
         }
-        if !selection.unjudged.is_empty() {
-            return Ok(Step::Judge(Case { judges: selection.judges, entries: selection.unjudged }));
+        if let Some(case) = case {
+            return Ok(Step::Judge(case));
         }
-        if let Some((queue, offset)) = selection.missing {
-            return Ok(Step::ReadAhead(queue, offset, selection.judges));
+        if let Some((queue, missing)) = selection.missing {
+            return Ok(Step::ReadAhead(queue, missing, judges));
         }
         if selection.more {
             return Ok(Step::LookAgain);
@@ -385,44 +387,13 @@ impl Broker {
         let mut unit = Unit::state();
         let mut core = self.inner.core.lock();
         // Only while it is ours: the lease may have ended while the disk was read.
-        if core.settle_granted(topic, group, queue, offset, grant) {
-            Core::record_settled(topic, group, reason, vec![(queue, offset)], &mut unit);
-        }
+        let settled = core.settle_granted(topic, group, queue, offset, grant);
+        Core::record_settled(topic, group, reason, settled, &mut unit);
+        // Its lane may go on now.
+        core.wake_if_deliverable(topic, group);
         if let Err(error) = self.inner.append_settlement(unit) {
             tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }
-    }
-
-    async fn read_ahead(
-        &self,
-        topic: &Topic,
-        group: &Group,
-        (queue, from): (QueueId, QueueOffset),
-        judges: Judges,
-    ) -> Result<(), ReceiveError> {
-        let (store, id) = (self.inner.store.clone(), topic.id);
-        // Judged on the same visit to the pool: who reads through a backlog with an expression goes there once, not twice.
-        let read = move || {
-            let entries = store.entries(id, queue, from, READ_AHEAD)?;
-            let rulings = if judges.is_empty() { Vec::new() } else { judge(&store, &judges, queue, &entries) };
-            Ok::<_, FoldError>((entries, judges, rulings))
-        };
-        let (entries, judges, rulings) =
-            self.inner.tasks.blocking(read).await.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
-        let connects = entries.first().is_some_and(|entry| entry.offset == from);
-        let mut core = self.inner.core.lock();
-        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
-        if !connects && first.is_some_and(|first| first <= from) {
-            // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
-            let text = format!(
-                "queue entry {} of queue {queue} of topic {} is missing from the folded state",
-                from, topic.name
-            );
-            return Err(ReceiveError::ShardFailed(text));
-        }
-        core.read_ahead(topic.id, group.id, queue, entries);
-        core.judged(topic.id, group.id, &judges, &rulings);
-        Ok(())
     }
 
     /// Makes the group's state on a topic at its first receive.
@@ -458,7 +429,9 @@ impl Broker {
         }
         self.inner.append_state(unit).map_err(|error| refused(&error))?;
         let queues = positions.into_iter().map(QueueState::starting_at).collect();
-        core.put_subscription(topic.id, Subscription::new(group.clone(), queues));
+        let mut subscription = Subscription::new(group.clone(), queues);
+        subscription.set_ordering(ordering(&group, topic));
+        core.put_subscription(topic.id, subscription);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::delivery::ordered::Want;
 use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdicts};
 use crate::model::filter::Filter;
 use crate::model::sql::Sql;
@@ -13,19 +14,6 @@ use crate::store::QueueEntry;
 pub const FILTER_MEMORY: Duration = Duration::from_secs(120);
 /// Most filters remembered per group and topic; the longest unused is forgotten first. One bit of a verdict each.
 const FILTERS_MAX: usize = 64;
-
-/// Who wants a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// The member that asks.
-    Here,
-    /// Another member only.
-    Elsewhere,
-    /// No member that is known.
-    Nobody,
-    /// An expression must look at its properties before that can be said.
-    Unjudged,
-}
 
 /// The member that asks, and what the others are assumed to want.
 #[derive(Clone, Copy, Debug)]

@@ -1,27 +1,34 @@
 //! One group on one topic: its outstanding messages per queue, its waiting receives, the filters its members use.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters, Want};
+use crate::broker::delivery::fifo::Ordering;
+use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
+use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
 use crate::broker::delivery::wait_list::WaitList;
 use crate::model::filter::Filter;
 use crate::model::group::Group;
+use crate::model::order::queue_of;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
+use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 
 /// Entries considered per look, so that the lock is held for a bounded time.
 pub const SCAN_MAX: usize = 4096;
+/// The same once there is something to give: a member that is busy need not look far ahead for lanes that are free.
+const SCAN_AHEAD_MAX: usize = 256;
 /// Entries read ahead from disk per queue.
 pub const READ_AHEAD: usize = 512;
 /// Messages of a queue that are judged by expressions at a time.
-pub const JUDGED_AHEAD: usize = READ_AHEAD;
+const JUDGED_AHEAD: usize = READ_AHEAD;
 /// Most messages set aside for other members per queue; beyond it the queue waits for them.
-const SET_ASIDE_MAX: u64 = 4096;
+const SET_ASIDE_MAX: usize = 4096;
 /// Attempt ids remembered per group and topic before finished ones are swept.
 const ATTEMPTS_MAX: usize = 4096;
 
@@ -81,15 +88,32 @@ pub struct Look {
     pub grants: Vec<Grant>,
     /// Messages set aside for other members.
     pub set_aside: Vec<QueueOffset>,
-    /// Messages set aside before that nobody wants any more.
+    /// Messages set aside, or come back, that nobody wants any more.
     pub unwanted: Vec<QueueOffset>,
-    /// Entries from here on must be read from disk before this queue can go on.
-    pub missing: Option<QueueOffset>,
-    /// Messages that expressions must be asked about before this queue can go on, or before some that came back are given to
-    /// anyone.
+    /// Acknowledged before, and to be delivered again behind one that came back; with their attempts.
+    pub unacked: Vec<(QueueOffset, u32)>,
+    /// Lanes whose first passed-over message changed.
+    pub moved_lanes: Vec<(u64, Option<QueueOffset>)>,
+    /// Something waits for another member, which may not know.
+    pub for_others: bool,
+    /// What must be read from disk before this queue can go on.
+    pub missing: Option<Missing>,
+    /// Messages from the position on that expressions must be asked about before this queue can go on.
     pub unjudged: Vec<QueueEntry>,
+    /// The same of messages that came back or were passed over. They are not asked for again as long as others have something
+    /// to give, and so they must be judged even then.
+    pub unjudged_back: Vec<QueueEntry>,
     /// Whether the look stopped at its bound with more to consider.
     pub more: bool,
+}
+
+/// What must be read from disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The queue from here on.
+    Queue(QueueOffset),
+    /// The messages of one lane from here on.
+    Lane(u64, QueueOffset),
 }
 
 impl Subscription {
@@ -121,6 +145,24 @@ impl Subscription {
         }
     }
 
+    /// Changes what is delivered in order in all queues. Returns what is done by it, see [`QueueLeases::set_ordering`].
+    pub fn set_ordering(&mut self, ordering: Ordering) -> Vec<(QueueId, QueueOffset)> {
+        let mut settled = Vec::new();
+        for (queue, state) in (0..).zip(&mut self.queues) {
+            settled.extend(state.leases.set_ordering(ordering).into_iter().map(|offset| (QueueId(queue), offset)));
+        }
+        settled
+    }
+
+    /// The same after a restart: nothing is done by it, for there is no log yet to say so. What waits for a change to no order
+    /// is done at the first look.
+    pub fn restore_ordering(&mut self, ordering: Ordering) {
+        let has_acked = self.queues.iter().any(|queue| queue.leases.has_acked());
+        let ordering = if has_acked && ordering == Ordering::Free { Ordering::PerGroup } else { ordering };
+        let settled = self.set_ordering(ordering);
+        debug_assert!(settled.is_empty(), "an acknowledged message waited for nothing");
+    }
+
     /// Queue ids in the order in which this receive should look, a different first one each time.
     pub fn order(&mut self) -> Vec<usize> {
         let count = self.queues.len();
@@ -145,7 +187,7 @@ impl Subscription {
         self.filters.judges(now)
     }
 
-    /// Takes what expressions said about messages of a queue.
+    /// Takes what expressions said about messages.
     pub fn judged(&mut self, judges: &Judges, rulings: &[(QueueId, QueueOffset, Verdict)]) {
         let valid = self.filters.still_valid(judges);
         for state in &mut self.queues {
@@ -161,64 +203,83 @@ impl Subscription {
     }
 
     /// Looks at one queue for at most `max` messages, on behalf of a member that uses the filter with number `own`.
+    /// `growths`: how the topic got its queues.
     pub fn look(
         &mut self,
         queue: usize,
         tail: &QueueTail,
+        growths: &[Growth],
         wish: &Wish<'_>,
         (own, max): (FilterIndex, usize),
         now: Timestamp,
     ) -> Look {
         let Wish { outstanding_max, terms, .. } = *wish;
         let asker = Asker { own, expects_unknown: now < self.unknown_filters_until, now };
-        let (filters, state) = (&self.filters, &mut self.queues[queue]);
-        let mut found = Look::default();
-        let verdicts = &state.verdicts;
-        let wants = |entry: &QueueEntry| match filters.wants(own, entry, verdicts) {
-            Some(wants) => wants,
-            None => {
-                if found.unjudged.len() < JUDGED_AHEAD {
-                    found.unjudged.push(*entry);
-                }
-                false
+        let filters = &self.filters;
+        // Taken out, so that the lanes of other queues can be asked meanwhile.
+        let mut state = std::mem::take(&mut self.queues[queue]);
+        let others = &self.queues;
+        let is_fenced = |key: u64| {
+            growths.iter().any(|growth| {
+                let before = queue_of(key, growth.before()).get() as usize;
+                let fence = growth.fences.get(before).copied().unwrap_or_default();
+                before != queue
+                    && others
+                        .get(before)
+                        .is_some_and(|other| other.leases.next() < fence || other.leases.lanes().contains(key))
+            })
+        };
+        let verdicts = std::mem::take(&mut state.verdicts);
+        let unjudged = RefCell::new(Vec::new());
+        let note_unjudged = |entry: &QueueEntry| {
+            let mut unjudged = unjudged.borrow_mut();
+            if unjudged.len() < JUDGED_AHEAD {
+                unjudged.push(*entry);
             }
         };
-        found.grants = state.leases.grant_ready(wants, max, terms);
-        if found.grants.is_empty() && !asker.expects_unknown && state.leases.has_ready() {
-            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
-            found.unwanted = state.leases.drop_unwanted(|entry| filters.may_be_wanted(entry, verdicts, now));
-        }
-        // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
-        state.leases.advance(tail.first());
-        let mut offered = Offered::default();
-        let mut considered = 0;
-        while found.grants.len() + offered.grants.len() < max {
-            let next = state.leases.next();
-            let counts_ready = state.leases.counts().ready;
-            if next >= tail.visible() || state.leases.outstanding() >= outstanding_max || counts_ready >= SET_ASIDE_MAX
-            {
-                break;
-            }
-            if considered == SCAN_MAX {
-                found.more = true;
-                break;
-            }
-            considered += 1;
-            let Some(entry) = state.entry_at_next(tail) else {
-                found.missing = Some(next);
-                break;
-            };
-            let want = filters.want(&asker, &entry, &state.verdicts);
+        let want_back = |entry: &QueueEntry| {
+            let want = filters.want(&asker, entry, &verdicts);
             if want == Want::Unjudged {
-                found
-                    .unjudged
-                    .append(&mut state.unjudged(tail, |entry, verdicts| filters.want(&asker, entry, verdicts)));
-                break;
+                note_unjudged(entry);
             }
-            state.leases.offer(entry, want == Want::Here, want == Want::Elsewhere, terms, &mut offered);
+            want
+        };
+        let next_before = state.leases.next();
+        let mut found = Look::default();
+        let mut out = Offered::default();
+        if state.leases.lanes().has_deliverable() {
+            state.leases.grant_lanes(&want_back, &is_fenced, &Room { max, outstanding_max, terms }, &mut out);
         }
-        found.grants.append(&mut offered.grants);
-        found.set_aside = offered.set_aside;
+        if out.grants.len() < max {
+            let wants = |entry: &QueueEntry| {
+                let wants = filters.wants(own, entry, &verdicts);
+                if wants.is_none() {
+                    note_unjudged(entry);
+                }
+                wants == Some(true)
+            };
+            out.grants.append(&mut state.leases.grant_ready(wants, max - out.grants.len(), terms));
+        }
+        if out.grants.is_empty() && !asker.expects_unknown && state.leases.set_aside() > 0 {
+            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
+            found.unwanted = state.leases.drop_unwanted(|entry| filters.may_be_wanted(entry, &verdicts, now));
+        }
+        found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
+        if found.missing.is_none() {
+            let want = |entry: &QueueEntry| filters.want(&asker, entry, &verdicts);
+            state.consider(tail, &want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out, &mut found);
+        }
+        found.unwanted.append(&mut out.skipped);
+        found.moved_lanes = state.leases.take_moved_lanes();
+        // A lane of another queue may have waited for this position.
+        found.more |= !growths.is_empty() && state.leases.next() > next_before;
+        found.unjudged_back = unjudged.into_inner();
+        state.verdicts = verdicts;
+        self.queues[queue] = state;
+        found.for_others = out.parked_for_others || !out.set_aside.is_empty();
+        found.grants = out.grants;
+        found.set_aside = out.set_aside;
+        found.unacked = out.unacked;
         found
     }
 
@@ -276,7 +337,49 @@ impl QueueState {
         Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
     }
 
-    /// The entry at the position, and it stays: it may have to be judged before it is considered.
+    /// Considers entries that were never considered, in order.
+    fn consider(
+        &mut self,
+        tail: &QueueTail,
+        want: &impl Fn(&QueueEntry) -> Want,
+        is_fenced: &impl Fn(u64) -> bool,
+        room: &Room,
+        out: &mut Offered,
+        found: &mut Look,
+    ) {
+        // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
+        self.leases.advance(tail.first());
+        let mut considered = 0;
+        while out.grants.len() < room.max {
+            let next = self.leases.next();
+            let is_full = self.leases.outstanding() >= room.outstanding_max
+                || self.leases.lanes().count() >= room.outstanding_max
+                || self.leases.set_aside() >= SET_ASIDE_MAX;
+            if next >= tail.visible() || is_full {
+                break;
+            }
+            if considered >= if out.grants.is_empty() { SCAN_MAX } else { SCAN_AHEAD_MAX } {
+                found.more = true;
+                break;
+            }
+            considered += 1;
+            let Some(entry) = self.entry_at_next(tail) else {
+                found.missing = Some(Missing::Queue(next));
+                break;
+            };
+            let wanted = want(&entry);
+            if wanted == Want::Unjudged {
+                found.unjudged = self.unjudged(tail, want);
+                break;
+            }
+            if !self.leases.offer_behind(is_fenced, entry, wanted, room.terms, out) {
+                // The queue waits for its one lane; the entry is kept for the next look.
+                break;
+            }
+        }
+    }
+
+    /// The entry at the position. It stays: what must wait or be judged is not considered yet.
     fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
         let next = self.leases.next();
         if let Some(entry) = tail.recent(next) {
@@ -297,12 +400,11 @@ impl QueueState {
     }
 
     /// Messages from the position on that must be judged, as far as their entries are in memory.
-    fn unjudged(&self, tail: &QueueTail, want: impl Fn(&QueueEntry, &Verdicts) -> Want) -> Vec<QueueEntry> {
+    fn unjudged(&self, tail: &QueueTail, want: &impl Fn(&QueueEntry) -> Want) -> Vec<QueueEntry> {
         let next = self.leases.next();
         let ahead = self.read_ahead.iter().copied().filter(|entry| entry.offset >= next);
         let first_recent = self.read_ahead.back().map_or(next, |entry| entry.offset.next().max(next));
         let recent = (first_recent.get()..tail.visible().get()).map_while(|offset| tail.recent(QueueOffset(offset)));
-        let entries = ahead.chain(recent).take(JUDGED_AHEAD);
-        entries.filter(|entry| want(entry, &self.verdicts) == Want::Unjudged).collect()
+        ahead.chain(recent).take(JUDGED_AHEAD).filter(|entry| want(entry) == Want::Unjudged).collect()
     }
 }
