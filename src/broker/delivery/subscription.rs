@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
@@ -19,6 +20,8 @@ use crate::model::time::Timestamp;
 use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 
+/// Members come back within this time after a restart, and with them their filters.
+const RETURN_TIME: Duration = Duration::from_secs(30);
 /// Entries considered per look, so that the lock is held for a bounded time.
 pub const SCAN_MAX: usize = 4096;
 /// The same once there is something to give: a member that is busy need not look far ahead for lanes that are free.
@@ -60,6 +63,8 @@ pub struct Subscription {
     filters: Filters,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
     unknown_filters_until: Timestamp,
+    /// The same for what lanes hold. Shorter: it may be that nobody wants the front of a lane, and what lies behind it waits.
+    unknown_in_lanes_until: Timestamp,
     attempts_max: usize,
     attempts: HashMap<u64, Vec<(QueueId, QueueOffset, GrantId)>>,
 }
@@ -133,6 +138,7 @@ impl Subscription {
             turn: 0,
             filters: Filters::default(),
             unknown_filters_until: Timestamp(0),
+            unknown_in_lanes_until: Timestamp(0),
             attempts_max: ATTEMPTS_MAX,
             attempts,
         }
@@ -142,6 +148,9 @@ impl Subscription {
     pub fn expect_unknown_filters(&mut self, now: Timestamp) {
         if self.queues.iter().any(|queue| queue.leases.has_undelivered()) {
             self.unknown_filters_until = now.plus(FILTER_MEMORY);
+        }
+        if self.queues.iter().any(|queue| queue.leases.lanes().count() > 0) {
+            self.unknown_in_lanes_until = now.plus(RETURN_TIME);
         }
     }
 
@@ -237,8 +246,9 @@ impl Subscription {
                 unjudged.push(*entry);
             }
         };
+        let asker_back = Asker { expects_unknown: now < self.unknown_in_lanes_until || asker.expects_unknown, ..asker };
         let want_back = |entry: &QueueEntry| {
-            let want = filters.want(&asker, entry, &verdicts);
+            let want = filters.want(&asker_back, entry, &verdicts);
             if want == Want::Unjudged {
                 note_unjudged(entry);
             }
