@@ -6,6 +6,8 @@ mod catalog;
 mod dead_letter;
 pub mod delivery;
 mod handles;
+mod lite;
+mod lite_upkeep;
 mod members;
 mod news;
 pub mod options;

@@ -1,10 +1,12 @@
 //! What the broker is asked and what it answers. Expected endings are outcomes; errors say what did not happen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
+pub use crate::broker::delivery::lite::{LiteAction, LiteStart};
 use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, NameError, TopicName};
@@ -61,6 +63,14 @@ pub enum PublishError {
     /// A kind of message that this version cannot keep its promises for.
     #[error("{0} are not implemented yet")]
     NotImplemented(&'static str),
+    /// There are as many lite topics as there may be.
+    #[error("there are {most} lite topics already; no new one can begin below {topic}")]
+    LiteTopicQuota {
+        /// Parent.
+        topic: TopicName,
+        /// How many there may be.
+        most: usize,
+    },
     /// Too much is in flight; try again later.
     #[error("too many bytes are waiting to be stored; try again later")]
     Overloaded,
@@ -73,6 +83,97 @@ pub enum PublishError {
     /// The log failed; whether it was stored is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
+}
+
+/// A client's wish about lite topics.
+#[derive(Clone, Debug)]
+pub struct LiteSync {
+    /// Who.
+    pub client: ClientId,
+    /// Group; created when unknown, if the broker may.
+    pub group: GroupName,
+    /// Parent.
+    pub topic: TopicName,
+    /// What.
+    pub action: LiteAction,
+    /// Which lite topics.
+    pub names: BTreeSet<String>,
+    /// Grows with every wish of a client, if it is given at all.
+    pub version: Option<i64>,
+    /// Where the group begins on those it has no position on.
+    pub start: Option<LiteStart>,
+}
+
+/// A client that lost a lite topic to a newer subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiteEviction {
+    /// Who is to be told.
+    pub client: ClientId,
+    /// What it lost.
+    pub lite_topic: Arc<str>,
+}
+
+/// Why subscriptions did not change.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum LiteError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// No such group, and none may be created.
+    #[error("consumer group {0} does not exist")]
+    GroupNotFound(GroupName),
+    /// A topic of another type.
+    #[error("topic {0} is not of type LITE: it has no lite topics")]
+    NotLite(TopicName),
+    /// The topic's permission forbids receiving.
+    #[error("topic {0} does not allow receiving")]
+    NotReadable(TopicName),
+    /// The group is switched off.
+    #[error("consumer group {0} is disabled")]
+    GroupDisabled(GroupName),
+    /// More than one client may have.
+    #[error("a client may subscribe to {0} lite topics")]
+    ClientQuota(usize),
+    /// More than this broker may have.
+    #[error("this broker has no room for more lite subscriptions")]
+    BrokerQuota,
+    /// Overtaken.
+    #[error("a newer version of this client's subscriptions is known already")]
+    Stale,
+    /// Too much is in flight.
+    #[error("too much is waiting to be stored; try again later")]
+    Overloaded,
+    /// The log failed.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// Which lite topics to list.
+#[derive(Clone, Debug)]
+pub struct LiteListing {
+    /// Parent.
+    pub topic: TopicName,
+    /// Only names that begin so.
+    pub prefix: String,
+    /// Only names behind this one.
+    pub after: String,
+    /// Most of a page; at most 1 000.
+    pub limit: usize,
+}
+
+/// A lite topic in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiteView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// First retained offset.
+    pub first: QueueOffset,
+    /// One past the last visible.
+    pub next: QueueOffset,
+    /// Groups with a position on it.
+    pub groups: usize,
+    /// Clients that subscribe to it.
+    pub subscribers: usize,
 }
 
 /// How long a delivery is the client's.
@@ -123,6 +224,9 @@ pub enum ReceiveError {
     /// Ordered delivery, which this version cannot promise.
     #[error("{0} is not implemented yet")]
     NotImplemented(&'static str),
+    /// A filter where there is none: what a lite topic holds is for every subscriber.
+    #[error("lite topics are received without a filter: subscribe to those that are wanted")]
+    LiteFilter,
     /// Too many receives wait.
     #[error("too many receives are waiting; try again later")]
     Overloaded,
@@ -216,6 +320,8 @@ pub struct TopicSpec {
     pub promise: Option<Promise>,
     /// Retention; `Some(None)` removes an own retention.
     pub retention: Option<Option<Duration>>,
+    /// How long a lite topic below it may be without activity; `Some(None)`: for ever.
+    pub lite_ttl: Option<Option<Duration>>,
 }
 
 /// Settings of a new group, or the ones to change. `None` keeps or takes the default.
@@ -233,6 +339,8 @@ pub struct GroupSpec {
     pub consume_timeout: Option<Duration>,
     /// Whether members may receive.
     pub enabled: Option<bool>,
+    /// Whether a lite topic has one subscriber of the group at a time.
+    pub lite_exclusive: Option<bool>,
 }
 
 /// Why the catalogue did not change.

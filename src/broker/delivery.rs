@@ -4,6 +4,7 @@
 pub mod ack_memory;
 pub mod core;
 pub mod lease;
+pub mod lite;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::api::{Publish, PublishError, Published, TopicSpec};
+use crate::broker::lite::LitePlacing;
 use crate::broker::members::fnv64;
 use crate::broker::placing::Placing;
 use crate::broker::verbs::Broker;
@@ -70,12 +71,19 @@ impl Broker {
     ) -> Result<(UnitSeq, Vec<Published>), PublishError> {
         let mut published = Vec::with_capacity(prepared.len());
         let mut placing = Placing::default();
+        let mut lite = LitePlacing::default();
         let mut core = self.inner.core.lock();
         let now = self.inner.clock.now();
         let gone = || PublishError::TopicNotFound(topic.name.clone());
         let shared_queue = core.next_queue(topic.id).ok_or_else(gone)?;
         for (message, prepared) in messages.iter().zip(prepared) {
             match prepared {
+                Prepared::Queued(slot) if message.message_type == MessageType::Lite => {
+                    let (queue, offset) =
+                        lite.next(&core, &mut placing, &self.inner.options, topic, &message.lite_topic, &mut unit)?;
+                    unit.place(*slot, queue, offset, now);
+                    published.push(Published { queue, offset, recall_handle: None });
+                }
                 Prepared::Queued(slot) => {
                     let queue = if message.message_group.is_empty() {
                         shared_queue
@@ -94,6 +102,7 @@ impl Broker {
             AppendError::TooLarge { .. } => PublishError::TooLarge,
             AppendError::Failed(_) | AppendError::Closed => PublishError::ShardFailed,
         })?;
+        lite.accepted(&mut core, topic.id, now);
         placing.accepted(&mut core);
         Ok((seq, published))
     }
@@ -159,11 +168,10 @@ fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishErro
     }
     for message in messages {
         match message.message_type {
-            MessageType::Normal | MessageType::Fifo => {}
+            MessageType::Normal | MessageType::Fifo | MessageType::Lite => {}
             MessageType::Delay => return Err(PublishError::NotImplemented("delayed messages")),
             MessageType::Transaction => return Err(PublishError::NotImplemented("transactional messages")),
             MessageType::Priority => return Err(PublishError::NotImplemented("priority messages")),
-            MessageType::Lite => return Err(PublishError::NotImplemented("lite topics")),
         }
     }
     Ok(())

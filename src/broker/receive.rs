@@ -149,6 +149,11 @@ impl Broker {
 
     async fn receive_while_alive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
         let (topic, group) = self.check_receive(&receive).await?;
+        if receive.filter != TagFilter::All
+            && self.inner.core.lock().is_lite_receive(topic.id, group.id, holder_of(&receive.client))
+        {
+            return Err(ReceiveError::LiteFilter);
+        }
         let _share = self.inner.pollers.try_take(1).ok_or(ReceiveError::Overloaded)?;
         self.subscribe(&topic, &group).await?;
         let attempt_key = attempt_key(&receive.client, receive.attempt_id.as_deref());
@@ -250,7 +255,9 @@ impl Broker {
         };
         let mut unit = Unit::state();
         let mut core = inner.core.lock();
-        let selection = core.select(&wish, now, &mut unit);
+        let is_lite = core.is_lite_receive(topic.id, group.id, terms.holder);
+        let selection =
+            if is_lite { core.select_lite(&wish, now, &mut unit) } else { core.select(&wish, now, &mut unit) };
         // A grant that the log refuses is lost with the log: the shard has failed, and leases end at its restart.
         inner.append_state(unit).map_err(|error| refused(&error))?;
         if !selection.grants.is_empty() {
@@ -283,7 +290,12 @@ impl Broker {
             }
             None => core.new_waiter(),
         };
-        core.wait(topic.id, group.id, id, &receive.filter, notify);
+        let holder = holder_of(&receive.client);
+        if core.is_lite_receive(topic.id, group.id, holder) {
+            core.wait_lite(topic.id, group.id, id, holder, notify);
+        } else {
+            core.wait(topic.id, group.id, id, &receive.filter, notify);
+        }
         // A second one would take the waiter out again when it is dropped, under the lock that is held here.
         if parked.is_none() {
             *parked = Some(Parked { broker: self, topic: topic.id, group: group.id, id });
@@ -389,7 +401,7 @@ impl Broker {
         let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
         let connects = entries.first().is_some_and(|entry| entry.offset == from);
         let mut core = self.inner.core.lock();
-        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
+        let first = core.topic(topic.id).and_then(|state| state.tail(queue)).map(QueueTail::first);
         if !connects && first.is_some_and(|first| first <= from) {
             // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
             let text = format!(
@@ -403,7 +415,7 @@ impl Broker {
     }
 
     /// Makes the group's state on a topic at its first receive.
-    async fn subscribe(&self, topic: &Arc<Topic>, group: &Arc<Group>) -> Result<(), ReceiveError> {
+    pub(super) async fn subscribe(&self, topic: &Arc<Topic>, group: &Arc<Group>) -> Result<(), ReceiveError> {
         if self.inner.core.lock().is_subscribed(topic.id, group.id) {
             return Ok(());
         }

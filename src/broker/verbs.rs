@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::broker::api::{BrokerStatus, ClientId};
 use crate::broker::catalog::{Catalog, NextIds};
 use crate::broker::delivery::core::Core;
+use crate::broker::delivery::lite::LiteTopic;
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::handles::Handles;
@@ -20,7 +21,7 @@ use crate::broker::options::BrokerOptions;
 use crate::broker::upkeep;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{GrantId, GroupId, QueueOffset, ShardId, TopicId, UnitSeq};
+use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, ShardId, TopicId, UnitSeq};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Promise, Topic};
 use crate::observe::meters::Meters;
@@ -179,6 +180,7 @@ impl Broker {
     pub async fn client_terminated(&self, client: &ClientId) {
         let holder = holder_of(client);
         self.inner.members.terminated(holder);
+        self.end_lite_client(client);
         self.inner.release_holders(&[holder]);
     }
 
@@ -248,6 +250,13 @@ impl Inner {
         appended
     }
 
+    /// What a unit says is as good as settled: whoever reveals it waits for it.
+    pub fn note_settled(&self, seq: Option<UnitSeq>) {
+        if let Some(seq) = seq {
+            self.last_settled.fetch_max(seq.get(), Ordering::AcqRel);
+        }
+    }
+
     /// Waits until everything that was settled so far is on stable storage: an answer that reveals an earlier settlement must
     /// not be ahead of the disk.
     pub async fn settled_durably(&self) -> Result<(), ShardFailed> {
@@ -273,9 +282,14 @@ struct Restored {
 fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, FoldError> {
     let topics = store.topics()?;
     let groups = store.groups()?;
+    let mut lite_bounds = BTreeMap::new();
     for topic in &topics {
         let mut tails: Vec<QueueTail> = (0..topic.queues).map(|_| QueueTail::default()).collect();
         for (queue, bounds) in store.queues(topic.id)? {
+            if queue.is_lite() {
+                lite_bounds.insert((topic.id, queue), bounds);
+                continue;
+            }
             let index = queue.get() as usize;
             while tails.len() <= index {
                 tails.push(QueueTail::default());
@@ -283,6 +297,11 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
             tails[index] = QueueTail::restored(bounds.first, bounds.next);
         }
         core.put_topic(Arc::new(topic.clone()), Some(tails));
+    }
+    for (topic, queue, name) in store.lite_topics()? {
+        let bounds = lite_bounds.remove(&(topic, queue)).unwrap_or_default();
+        let tail = QueueTail::restored(bounds.first, bounds.next);
+        core.put_lite_topic(topic, queue, LiteTopic { name: name.into(), tail, active_at: Timestamp(0) });
     }
     let by_id: BTreeMap<GroupId, Arc<Group>> = groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
     for ((topic, group), queues) in restored_queues(store)? {
@@ -293,6 +312,9 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
         let mut subscription = Subscription::new(group.clone(), states);
         subscription.expect_unknown_filters(now);
         core.put_subscription(topic, subscription);
+        for (queue, state) in queues {
+            core.put_lite_position(topic, group.id, QueueId(queue), state);
+        }
     }
     let (topic, group) = store.next_ids();
     Ok(Restored { core, topics, groups, next_ids: NextIds { topic, group } })

@@ -1,6 +1,7 @@
 //! `bolide admin`: topics, groups and status of a running broker, over its internal gRPC service.
 
 mod group;
+mod lite;
 mod output;
 mod status;
 mod topic;
@@ -66,6 +67,9 @@ enum What {
     /// Create, change, list, show and delete consumer groups, and see how far they are
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// See lite topics
+    #[command(subcommand)]
+    Lite(lite::LiteCommand),
     /// Version, readiness, disk, log positions; succeeds whenever the broker answers
     Status,
 }
@@ -82,6 +86,7 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
         let done = match what {
             What::Topic(command) => topic::run(&mut client, &common, command).await,
             What::Group(command) => group::run(&mut client, &common, command).await,
+            What::Lite(command) => lite::run(&mut client, &common, command).await,
             What::Status => status::run(&mut client, &common).await,
         };
         done.map_err(|failure| failure.at(&common.address))

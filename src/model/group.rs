@@ -87,6 +87,8 @@ pub struct Group {
     pub consume_timeout: Duration,
     /// Whether members may receive.
     pub enabled: bool,
+    /// Whether a lite topic has one subscriber of the group at a time, the newest; otherwise all its subscribers share it.
+    pub lite_exclusive: bool,
 }
 
 impl Group {
@@ -102,6 +104,7 @@ impl Group {
             backoff: Backoff::default(),
             consume_timeout: CONSUME_TIMEOUT_DEFAULT,
             enabled: true,
+            lite_exclusive: false,
         }
     }
 }

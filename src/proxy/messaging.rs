@@ -2,6 +2,7 @@
 
 pub mod later;
 pub mod lifecycle;
+pub mod lite;
 pub mod receive;
 pub mod route;
 pub mod send;

@@ -9,6 +9,7 @@ pub mod group;
 pub mod handle;
 mod key;
 pub mod lease;
+pub mod lite_topic;
 pub mod meta;
 pub mod queue_entry;
 pub mod queue_tail;
@@ -34,12 +35,22 @@ pub enum Family {
     Cursor,
     /// Outstanding messages of each group: see [`lease`].
     Lease,
+    /// Names of lite topics: see [`lite_topic`].
+    LiteTopic,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Topic, Self::Group, Self::QueueEntry, Self::QueueTail, Self::Cursor, Self::Lease];
+    pub const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Topic,
+        Self::Group,
+        Self::QueueEntry,
+        Self::QueueTail,
+        Self::Cursor,
+        Self::Lease,
+        Self::LiteTopic,
+    ];
 
     /// Its name on disk.
     #[must_use]
@@ -52,6 +63,7 @@ impl Family {
             Self::QueueTail => "queue_tail",
             Self::Cursor => "cursor",
             Self::Lease => "lease",
+            Self::LiteTopic => "lite_topic",
         }
     }
 }

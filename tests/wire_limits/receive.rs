@@ -175,6 +175,14 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
         ),
         ("NotifyClientTermination", Ask::Terminate(v2::NotifyClientTerminationRequest { group: group.clone() })),
         ("SendMessage", send(vec![message(NORMAL)])),
+        (
+            "SyncLiteSubscription",
+            Ask::SyncLite(v2::SyncLiteSubscriptionRequest {
+                topic: Some(resource(LITE)),
+                group: group.clone(),
+                ..Default::default()
+            }),
+        ),
         ("ReceiveMessage", Ask::Receive(body(NORMAL, GROUP))),
         (
             "AckMessage",
@@ -220,8 +228,6 @@ fn not_there_yet() -> Vec<(&'static str, Ask)> {
         resolution,
         ..Default::default()
     };
-    let lite =
-        v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
     vec![
         ("PullMessage", Ask::Pull(pull)),
         (
@@ -238,7 +244,6 @@ fn not_there_yet() -> Vec<(&'static str, Ask)> {
                 recall_handle: "handle".to_owned(),
             }),
         ),
-        ("SyncLiteSubscription", Ask::SyncLite(lite)),
     ]
 }
 

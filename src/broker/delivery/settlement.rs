@@ -31,6 +31,8 @@ impl Core {
                 if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue) {
                     state.leases.settle(receipt.offset);
                 }
+                self.lite_active(receipt.topic, receipt.queue, now);
+                self.lite_changed(receipt.topic, receipt.group, receipt.queue);
                 let by = Some((receipt.grant, terms.deadline));
                 self.acks.remember(receipt.topic, receipt.group, receipt.queue, receipt.offset, by);
                 settled.push((receipt.queue, receipt.offset));
@@ -52,7 +54,7 @@ impl Core {
     #[must_use]
     pub fn standing(&self, receipt: &Receipt, now: Timestamp) -> Standing {
         self.subscription(receipt.topic, receipt.group)
-            .and_then(|subscription| subscription.queues.get(receipt.queue.get() as usize))
+            .and_then(|subscription| subscription.queue(receipt.queue))
             .map_or(Standing::Stale, |state| state.leases.standing(receipt.offset, receipt.grant, now))
     }
 
@@ -94,7 +96,7 @@ impl Core {
     ) -> Option<Changed> {
         let subscription = self.subscription_mut(receipt.topic, receipt.group)?;
         let max_attempts = subscription.group.max_attempts;
-        let state = subscription.queues.get_mut(receipt.queue.get() as usize)?;
+        let state = subscription.queue_mut(receipt.queue)?;
         let changed = state.leases.nack(receipt.offset, visible_at, now, max_attempts)?;
         unit.push(&lease_changed(receipt, attempt, LeaseState::Waiting { visible_at }));
         match changed {
@@ -104,6 +106,7 @@ impl Core {
             Changed::Dying => self.condemned_at(receipt.topic, receipt.group, receipt.queue, [receipt.offset]),
             Changed::Waiting | Changed::Extended => self.schedule(receipt.topic, receipt.group, receipt.queue),
         }
+        self.lite_changed(receipt.topic, receipt.group, receipt.queue);
         Some(changed)
     }
 
@@ -111,7 +114,7 @@ impl Core {
     pub fn give_back(&mut self, topic: TopicId, group: GroupId, grants: &[(QueueId, Grant)], unit: &mut Unit) {
         let Some(subscription) = self.subscription_mut(topic, group) else { return };
         for (queue, grant) in grants {
-            let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
+            let Some(state) = subscription.queue_mut(*queue) else { continue };
             let offset = grant.entry.offset;
             if let Some((attempt, hash)) = state.leases.give_back(offset, grant.terms.grant) {
                 let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
@@ -119,11 +122,16 @@ impl Core {
                 subscription.waiters.wake_for(hash);
             }
         }
+        for (queue, _) in grants {
+            self.lite_changed(topic, group, *queue);
+        }
     }
 
     /// A message is done without an ack: skipped, out of retention.
     pub fn settle(&mut self, topic: TopicId, group: GroupId, queue: QueueId, offset: QueueOffset) -> bool {
-        self.queue_mut(topic, group, queue).is_some_and(|state| state.leases.settle(offset))
+        let was_there = self.queue_mut(topic, group, queue).is_some_and(|state| state.leases.settle(offset));
+        self.lite_changed(topic, group, queue);
+        was_there
     }
 
     /// The same, only if `grant` still holds it.
@@ -136,7 +144,9 @@ impl Core {
         grant: GrantId,
     ) -> bool {
         let Some(state) = self.queue_mut(topic, group, queue) else { return false };
-        state.leases.repeat(offset, grant, Timestamp(0)).is_some() && state.leases.settle(offset)
+        let settled = state.leases.repeat(offset, grant, Timestamp(0)).is_some() && state.leases.settle(offset);
+        self.lite_changed(topic, group, queue);
+        settled
     }
 
     /// A message was moved to the dead letters, by the wish of a delivery or of none.
@@ -150,12 +160,13 @@ impl Core {
         if let Some(state) = self.queue_mut(topic, group, queue) {
             state.leases.condemn(offset);
         }
+        self.lite_changed(topic, group, queue);
     }
 
     /// A condemned message, if it still is: its entry and its attempts.
     #[must_use]
     pub fn condemned_entry(&self, which: &Condemned) -> Option<(QueueEntry, u32)> {
-        self.subscription(which.topic, which.group)?.queues.get(which.queue.get() as usize)?.leases.dying(which.offset)
+        self.subscription(which.topic, which.group)?.queue(which.queue)?.leases.dying(which.offset)
     }
 
     /// A condemned message could not be moved now; it comes up again after the others.
@@ -186,7 +197,7 @@ impl Core {
             self.timer.pop_first();
             let Some(subscription) = self.subscription_mut(topic, group) else { continue };
             let max_attempts = subscription.group.max_attempts;
-            let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
+            let Some(state) = subscription.queue_mut(queue) else { continue };
             if state.scheduled == Some(at) {
                 state.scheduled = None;
             }
@@ -208,8 +219,8 @@ impl Core {
         for (topic, group) in places {
             let Some(subscription) = self.subscription_mut(topic, group) else { continue };
             let max_attempts = subscription.group.max_attempts;
-            for index in 0..self.subscription(topic, group).map_or(0, |subscription| subscription.queues.len()) {
-                let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
+            let queues: Vec<QueueId> = subscription.queues_in_use().collect();
+            for queue in queues {
                 let Some(state) = self.queue_mut(topic, group, queue) else { continue };
                 let (due, released) = state.leases.release_holders(gone, max_attempts);
                 count += released.len();
@@ -230,7 +241,7 @@ impl Core {
             .topics
             .values()
             .flat_map(|state| state.subscriptions.values())
-            .flat_map(|subscription| subscription.queues.iter())
+            .flat_map(|subscription| subscription.queues_in_use().filter_map(|queue| subscription.queue(queue)))
             .flat_map(|queue| queue.leases.holders())
             .collect();
         holders.sort_unstable();
@@ -241,15 +252,19 @@ impl Core {
     /// Messages of a queue below `first` are out of retention.
     pub fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
-        let index = queue.get() as usize;
-        if let Some(tail) = state.tails.get_mut(index) {
+        if let Some(tail) = state.tail_mut(queue) {
             // Forgotten entries leave their place in `recent_order`; it is skipped when its turn comes.
             tail.trim(first);
         }
         for subscription in state.subscriptions.values_mut() {
-            if let Some(queue) = subscription.queues.get_mut(index) {
+            if let Some(queue) = subscription.queue_mut(queue) {
                 queue.leases.trim(first);
             }
+        }
+        let groups: Vec<GroupId> =
+            if queue.is_lite() { state.subscriptions.keys().copied().collect() } else { Vec::new() };
+        for group in groups {
+            self.lite_changed(topic, group, queue);
         }
     }
 
@@ -262,6 +277,7 @@ impl Core {
         if !due.dying.is_empty() {
             self.condemned_at(topic, group, queue, due.dying);
         }
+        self.lite_changed(topic, group, queue);
     }
 
     fn condemned_at(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
+use crate::broker::delivery::lite::LiteGroup;
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaitList;
 use crate::model::group::Group;
@@ -48,6 +49,8 @@ pub struct Subscription {
     pub queues: Vec<QueueState>,
     /// Waiting receives.
     pub waiters: WaitList,
+    /// Lite topics, once they are used.
+    pub lite: Option<Box<LiteGroup>>,
     turn: usize,
     filters: Vec<(TagFilter, Timestamp)>,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
@@ -102,6 +105,7 @@ impl Subscription {
             group,
             queues,
             waiters: WaitList::default(),
+            lite: None,
             turn: 0,
             filters: Vec::new(),
             unknown_filters_until: Timestamp(0),
@@ -114,6 +118,31 @@ impl Subscription {
     pub fn expect_unknown_filters(&mut self, now: Timestamp) {
         if self.queues.iter().any(|queue| queue.leases.has_undelivered()) {
             self.unknown_filters_until = now.plus(FILTER_MEMORY);
+        }
+    }
+
+    /// A queue, of a lite topic or not.
+    #[must_use]
+    pub fn queue(&self, queue: QueueId) -> Option<&QueueState> {
+        if queue.is_lite() { self.lite.as_ref()?.queue(queue) } else { self.queues.get(queue.get() as usize) }
+    }
+
+    /// The same, to be changed. One of a lite topic must be told to its [`LiteGroup`] afterwards.
+    pub fn queue_mut(&mut self, queue: QueueId) -> Option<&mut QueueState> {
+        if queue.is_lite() { self.lite.as_mut()?.queue_mut(queue) } else { self.queues.get_mut(queue.get() as usize) }
+    }
+
+    /// Every queue that may have something outstanding.
+    pub fn queues_in_use(&self) -> impl Iterator<Item = QueueId> + '_ {
+        let lite = self.lite.iter().flat_map(|lite| lite.busy());
+        (0..u32::try_from(self.queues.len()).unwrap_or(u32::MAX)).map(QueueId).chain(lite)
+    }
+
+    /// Wakes every waiting receive.
+    pub fn wake_all(&mut self) {
+        self.waiters.wake_all();
+        if let Some(lite) = &mut self.lite {
+            lite.wake_all();
         }
     }
 
@@ -193,8 +222,8 @@ impl Subscription {
     }
 
     /// Takes entries that were read from disk for a queue.
-    pub fn read_ahead(&mut self, queue: usize, entries: Vec<QueueEntry>) {
-        let Some(state) = self.queues.get_mut(queue) else { return };
+    pub fn read_ahead(&mut self, queue: QueueId, entries: Vec<QueueEntry>) {
+        let Some(state) = self.queue_mut(queue) else { return };
         state.read_ahead.clear();
         state.read_ahead.extend(entries);
     }
@@ -211,14 +240,13 @@ impl Subscription {
     /// Remembers which messages an attempt id got.
     pub fn note_attempt(&mut self, key: u64, given: Vec<(QueueId, QueueOffset, GrantId)>, now: Timestamp) {
         if self.attempts.len() >= self.attempts_max {
-            let queues = &self.queues;
-            self.attempts.retain(|_, messages| {
+            let mut attempts = std::mem::take(&mut self.attempts);
+            attempts.retain(|_, messages| {
                 messages.iter().any(|(queue, offset, grant)| {
-                    queues
-                        .get(queue.get() as usize)
-                        .is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
+                    self.queue(*queue).is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
                 })
             });
+            self.attempts = attempts;
             // Swept again only when it has doubled, so that many live attempts do not make every receive look at all of them.
             self.attempts_max = ATTEMPTS_MAX.max(self.attempts.len() * 2);
         }
@@ -232,7 +260,7 @@ impl Subscription {
         messages
             .iter()
             .filter_map(|(queue, offset, grant)| {
-                let state = self.queues.get(queue.get() as usize)?;
+                let state = self.queue(*queue)?;
                 Some((*queue, state.leases.repeat(*offset, *grant, now)?))
             })
             .collect()
@@ -244,6 +272,33 @@ impl QueueState {
     #[must_use]
     pub fn starting_at(next: QueueOffset) -> Self {
         Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
+    }
+
+    /// Whether a queue that is one lane can be given out of: nothing of it is with a client, waiting or dying, and there is more.
+    #[must_use]
+    pub fn lane_has_more(&self, tail: &QueueTail) -> bool {
+        let counts = self.leases.counts();
+        counts.leased + counts.waiting == 0
+            && (counts.ready > 0 || self.leases.next().max(tail.first()) < tail.visible())
+    }
+
+    /// Looks at a queue that is one lane for at most `max` messages, in order.
+    pub fn look_lane(&mut self, tail: &QueueTail, wish: &Wish<'_>, max: usize) -> Look {
+        if !self.lane_has_more(tail) {
+            return Look::default();
+        }
+        let mut found = Look { grants: self.leases.grant_ready(&TagFilter::All, max, wish.terms), ..Look::default() };
+        self.leases.advance(tail.first());
+        let mut offered = Offered::default();
+        while found.grants.len() + offered.grants.len() < max && self.leases.next() < tail.visible() {
+            let Some(entry) = self.entry_at_next(tail) else {
+                found.missing = Some(self.leases.next());
+                break;
+            };
+            self.leases.offer(entry, true, false, wish.terms, &mut offered);
+        }
+        found.grants.append(&mut offered.grants);
+        found
     }
 
     fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {

@@ -90,11 +90,3 @@ pub fn recall(call: &Call, request: &v2::RecallMessageRequest) -> v2::RecallMess
         message_id: String::new(),
     }
 }
-
-/// SyncLiteSubscription.
-pub fn sync_lite(call: &Call, request: &v2::SyncLiteSubscriptionRequest) -> v2::SyncLiteSubscriptionResponse {
-    let checked = client(call)
-        .and_then(|()| topic(call, request.topic.as_ref()))
-        .and_then(|()| group(call, request.group.as_ref()));
-    v2::SyncLiteSubscriptionResponse { status: Some(call.caller.refused(&refusal(checked, "SyncLiteSubscription"))) }
-}

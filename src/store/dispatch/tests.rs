@@ -26,6 +26,7 @@ struct Model {
     tails: BTreeMap<(TopicId, QueueId), QueueBounds>,
     cursors: BTreeMap<PlaceKey, QueueOffset>,
     leases: BTreeMap<LeaseKey, LeaseValue>,
+    lite: BTreeMap<(TopicId, QueueId), String>,
 }
 
 impl Model {
@@ -70,6 +71,17 @@ impl Model {
                 self.tails.retain(|key, _| key.0 != id);
                 self.cursors.retain(|key, _| key.0 != id);
                 self.leases.retain(|key, _| key.topic != id);
+                self.lite.retain(|key, _| key.0 != id);
+            }
+            Record::LiteTopicPut { topic, queue, name } => {
+                self.lite.insert((topic, queue), name);
+            }
+            Record::LiteTopicDeleted { topic, queue } => {
+                self.lite.remove(&(topic, queue));
+                self.entries.remove(&(topic, queue));
+                self.tails.remove(&(topic, queue));
+                self.cursors.retain(|key, _| (key.0, key.1) != (topic, queue));
+                self.leases.retain(|key, _| (key.topic, key.queue) != (topic, queue));
             }
             Record::GroupPut(group) => {
                 self.groups.insert(group.id, group);
@@ -118,6 +130,7 @@ impl Model {
             model.cursors.insert((cursor.topic, cursor.queue, cursor.group), cursor.next);
         }
         model.leases.extend(lease::all(kv).unwrap());
+        model.lite.extend(lite_topic::all(kv).unwrap().into_iter().map(|(topic, queue, name)| ((topic, queue), name)));
         model
     }
 }
@@ -137,7 +150,7 @@ struct Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5)];
-    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11)];
+    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11), Just(12), Just(13)];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
     let ends = prop::bool::weighted(0.3);
@@ -165,6 +178,7 @@ fn a_topic(id: TopicId, queues: u32) -> Topic {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     }
 }
 
@@ -213,6 +227,9 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
         9 => Record::GroupDeleted(group),
         10 => Record::Trimmed { topic, queue, first: offset },
+        // The model does not care which ids are those of lite topics.
+        12 => Record::LiteTopicPut { topic, queue, name: format!("lite-{}", step.offset) },
+        13 => Record::LiteTopicDeleted { topic, queue },
         _ => Record::Opened { shard: ShardId(0), term: Term(step.offset), at: Timestamp(0) },
     };
     unit.push(&record);

@@ -13,6 +13,7 @@ use crate::store::kv::error::FoldError;
 use crate::store::kv::handle::Kv;
 use crate::store::kv::key::{self, KeyReader};
 use crate::store::kv::{Family, Rows};
+use crate::store::record::MessageHead;
 
 const KEY_BYTES: usize = 16;
 const VALUE_BYTES: usize = 28;
@@ -30,6 +31,15 @@ pub struct QueueEntry {
     pub stored_at: Timestamp,
     /// Bytes of its body.
     pub body_bytes: u32,
+}
+
+impl QueueEntry {
+    /// Of a message whose record lies at `at`.
+    #[must_use]
+    pub fn of(head: &MessageHead, at: RecordAt) -> Self {
+        let MessageHead { offset, tag_hash, stored_at, body_bytes, .. } = *head;
+        Self { offset, at, tag_hash, stored_at, body_bytes }
+    }
 }
 
 fn key_of(topic: TopicId, queue: QueueId, offset: QueueOffset) -> [u8; KEY_BYTES] {
@@ -71,6 +81,17 @@ pub fn put(rows: &mut impl Rows, topic: TopicId, queue: QueueId, entry: &QueueEn
 pub fn delete_before(rows: &mut impl Rows, topic: TopicId, queue: QueueId, first: QueueOffset) {
     let from = key_of(topic, queue, QueueOffset(0));
     rows.delete_range(Family::QueueEntry, &from, &key_of(topic, queue, first));
+}
+
+/// Removes every message of a queue.
+pub fn delete_queue(rows: &mut impl Rows, topic: TopicId, queue: QueueId) {
+    let prefix = key::queue(topic, queue);
+    rows.delete_range(Family::QueueEntry, &prefix, &key::after(&prefix));
+}
+
+/// Removes one message.
+pub fn delete(rows: &mut impl Rows, topic: TopicId, queue: QueueId, offset: QueueOffset) {
+    rows.delete(Family::QueueEntry, &key_of(topic, queue, offset));
 }
 
 /// Removes every message of a topic.

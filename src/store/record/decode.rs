@@ -12,8 +12,9 @@ use crate::store::catalog_codec::{decode_group, decode_topic};
 use crate::store::codec::{Reader, RecordError, length_u32};
 use crate::store::record::types::{
     DeadLetterOrigin, FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED,
-    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
-    LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED,
+    KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES,
+    RECORD_VERSION, Record, SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -100,6 +101,14 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             first: QueueOffset(body.u64()?),
         },
         KIND_LOG_TRIMMED => Record::LogTrimmed { start: LogPosition(body.u64()?) },
+        KIND_LITE_TOPIC_PUT => Record::LiteTopicPut {
+            topic: TopicId(body.u32()?),
+            queue: QueueId(body.u32()?),
+            name: body.sized_text()?.to_owned(),
+        },
+        KIND_LITE_TOPIC_DELETED => {
+            Record::LiteTopicDeleted { topic: TopicId(body.u32()?), queue: QueueId(body.u32()?) }
+        }
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
     };
     body.end()?;

@@ -9,9 +9,10 @@ use crate::model::topic::Promise;
 use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
-    FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED,
-    KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
-    MESSAGE_FIXED_BYTES, MessageRecord, RECORD_HEADER_BYTES, Record, SettleReason,
+    FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED,
+    KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED,
+    KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord,
+    RECORD_HEADER_BYTES, Record, SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
@@ -74,6 +75,8 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::GroupDeleted(_) => KIND_GROUP_DELETED,
         Record::Trimmed { .. } => KIND_TRIMMED,
         Record::LogTrimmed { .. } => KIND_LOG_TRIMMED,
+        Record::LiteTopicPut { .. } => KIND_LITE_TOPIC_PUT,
+        Record::LiteTopicDeleted { .. } => KIND_LITE_TOPIC_DELETED,
     }
 }
 
@@ -161,6 +164,15 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
             out.put_u64_le(first.get());
         }
         Record::LogTrimmed { start } => out.put_u64_le(start.get()),
+        Record::LiteTopicPut { topic, queue, name } => {
+            out.put_u32_le(topic.get());
+            out.put_u32_le(queue.get());
+            put_text(out, name);
+        }
+        Record::LiteTopicDeleted { topic, queue } => {
+            out.put_u32_le(topic.get());
+            out.put_u32_le(queue.get());
+        }
     }
 }
 
