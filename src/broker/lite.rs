@@ -71,7 +71,7 @@ impl Broker {
     ) -> Result<Vec<LiteEviction>, LiteError> {
         let inner = &self.inner;
         let holder = holder_of(&sync.client);
-        let mut core = inner.core.lock();
+        let mut core = inner.deciding().map_err(|error| refused(&error))?;
         let now = inner.clock.now();
         let left = inner.options.lite_subscriptions_max.saturating_sub(core.lite_subscriptions());
         let limits = LiteLimits { per_client: inner.options.lite_subscriptions_per_client_max, left };

@@ -53,7 +53,7 @@ async fn remove_idle(broker: &Broker, topic: TopicId, ttl: Duration) -> Result<(
 /// Under one lock with a last look: a message may have come since.
 fn remove(broker: &Broker, topic: TopicId, queues: &[QueueId]) -> Result<(), RemoveError> {
     let inner = &broker.inner;
-    let mut core = inner.core.lock();
+    let mut core = inner.deciding()?;
     let still_idle: Vec<QueueId> = queues.iter().copied().filter(|queue| core.lite_is_read(topic, *queue)).collect();
     let mut unit = Unit::state();
     for &queue in &still_idle {

@@ -233,7 +233,7 @@ impl Lab {
                     leases.insert((queue, offset), (attempt, lease));
                 }
                 Record::Settled { queue, offsets, .. } => {
-                    offsets.into_iter().for_each(|offset| drop(leases.remove(&(queue, offset))));
+                    leases.retain(|key, _| key.0 != queue || !offsets.contains(&key.1));
                 }
                 other => panic!("not of lite topics: {other:?}"),
             }
@@ -487,15 +487,12 @@ fn what_a_group_has_not_read_stays_and_what_is_read_goes_when_its_time_has_passe
     let idle = |lab: &Lab| lab.core.idle_lite_topics(PARENT, QueueId::FIRST_LITE, ttl, lab.now);
     let mut lab = Lab::new(false);
     lab.pass(1_000_000, Duration::from_secs(1));
-    let unread = lab.send("unread", 1);
+    lab.send("unread", 1);
     let read = lab.send("read", 1);
     let unwanted = lab.send("unwanted", 1);
     add(&mut lab, "a", &["unread", "read"]);
-    lab.receive("a", 1, 1, 1_000);
-    lab.ack(unread, 0, 1);
-    lab.send("unread", 1);
-    got(&mut lab, "a", 2);
-    lab.ack(read, 0, 2);
+    assert!(lab.receive("a", 1, 1, 1_000).contains_key(&read));
+    lab.ack(read, 0, 1);
     lab.leave("a");
     lab.pass(59_000, Duration::from_secs(180));
     assert!(idle(&lab).removable.is_empty());
