@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    AckOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LiteAction, LiteError, LiteListing, LiteStart, LiteSync,
-    Publish, PublishError, Receive, ReceiveError, TopicSpec,
+    AckOutcome, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LiteAction, LiteError, LiteListing,
+    LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, TopicSpec,
 };
 use bolide::broker::options::BrokerOptions;
 use bolide::model::message::{MessageType, NewMessage};
@@ -314,6 +314,33 @@ fn attempts_end_in_the_dead_letter_topic_and_the_lane_goes_on() {
         let dead = broker.receive(letters).await.unwrap().next().unwrap();
         assert_eq!((dead.message.message_id.as_str(), dead.message_type), ("bad", MessageType::Lite));
         assert_eq!(dead.origin.unwrap().topic, parent());
+    });
+}
+
+#[test]
+fn a_suspended_lite_topic_comes_back_at_its_time_and_spends_no_attempt() {
+    let mut world = World::new();
+    world.life(async |broker| {
+        create(&broker, TopicSpec::default()).await;
+        broker.create_group(group(), GroupSpec { max_attempts: Some(1), ..GroupSpec::default() }).await.unwrap();
+        subscribe(&broker, "a", &["x"]).await;
+        send(&broker, "x", &["x0"]).await;
+        for _ in 0..3 {
+            let got = receive(&broker, "a").await;
+            assert_eq!((got.len(), got[0].attempt), (1, 1));
+            let changed = broker.suspend(&group(), &parent(), &got[0].handle, 5 * MINUTE).await.unwrap();
+            assert!(matches!(changed, ChangeOutcome::Changed { .. }));
+            assert!(receive(&broker, "a").await.is_empty());
+            let outcomes = broker.ack(&group(), &parent(), std::slice::from_ref(&got[0].handle)).await.unwrap();
+            assert_eq!(outcomes, [AckOutcome::InvalidHandle]);
+            tokio::time::sleep(5 * MINUTE).await;
+            subscribe(&broker, "a", &["x"]).await;
+        }
+    });
+    world.life(async |broker| {
+        subscribe(&broker, "a", &["x"]).await;
+        let got = receive(&broker, "a").await;
+        assert_eq!((got.len(), got[0].attempt), (1, 1));
     });
 }
 

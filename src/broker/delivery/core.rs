@@ -328,8 +328,9 @@ impl Core {
     pub fn leave(&mut self, topic: TopicId, group: GroupId, id: WaiterId) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
         let Some(subscription) = state.subscriptions.get_mut(&group) else { return };
-        if subscription.lite.as_mut().is_some_and(|lite| lite.leave(id)) {
-            return;
+        // Perhaps in both: on a mixed topic its client may have subscribed to lite topics meanwhile.
+        if let Some(lite) = &mut subscription.lite {
+            lite.leave(id);
         }
         let was_woken = subscription.waiters.leave(id);
         if !subscription.waiters.is_empty() && (was_woken || subscription.has_deliverable(&state.tails)) {

@@ -393,6 +393,15 @@ impl QueueLeases {
         Some(changed)
     }
 
+    /// The client of a current delivery cannot do it before `visible_at`, which is no failure: the attempt does not count.
+    /// Attempts so far.
+    pub fn suspend(&mut self, offset: QueueOffset, visible_at: Timestamp) -> Option<u32> {
+        let slot = self.take(offset)?;
+        let attempt = slot.attempt.saturating_sub(1);
+        self.put(offset, Slot { attempt, state: State::Waiting { visible_at }, ..slot });
+        Some(attempt)
+    }
+
     /// A delivery that never reached its client: the attempt does not count. Attempts so far and tag hash, if it was current.
     pub fn give_back(&mut self, offset: QueueOffset, grant: GrantId) -> Option<(u32, u32)> {
         match self.slots.get(&offset) {

@@ -14,10 +14,11 @@ use crate::broker::delivery::subscription::{QueueState, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::position::{GroupId, HolderId, QueueId, QueueOffset, RecordAt, TopicId};
+use crate::model::receipt::Receipt;
 use crate::model::time::Timestamp;
 use crate::model::topic::TopicType;
 use crate::store::QueueEntry;
-use crate::store::record::{MessageHead, Record, Unit};
+use crate::store::record::{LeaseState, MessageHead, Record, Unit};
 
 /// Lite topics looked at under one holding of the lock, where many must be.
 const PAGE: usize = 2_048;
@@ -177,7 +178,6 @@ impl Core {
         let Some(subscription) = state.subscriptions.get_mut(&wish.group) else { return selection };
         let Some(lite) = &mut subscription.lite else { return selection };
         lite.seen(holder, now);
-        let mut missing = None;
         let mut touched = Vec::new();
         let mut from = 0;
         while selection.grants.len() < wish.max
@@ -188,19 +188,19 @@ impl Core {
                 continue;
             };
             let look = queue_state.look_lane(&lite_topic.tail, wish, wish.max - selection.grants.len());
-            if missing.is_none() {
-                missing = look.missing.map(|offset| (queue, offset));
-            }
             record_look(queue_state, (wish.group, wish.topic, queue), &look.grants, &[], wish.terms.state(), unit);
             if !look.grants.is_empty() {
                 touched.push(queue);
             }
             selection.grants.extend(look.grants.into_iter().map(|grant| (queue, grant)));
             lite.changed(queue, &lite_topic.name, &lite_topic.tail);
+            if let (true, Some(offset)) = (selection.grants.is_empty(), look.missing) {
+                // Those behind it do not overtake: it would never be read while they have something to give.
+                selection.missing = Some((queue, offset));
+                break;
+            }
         }
-        if selection.grants.is_empty() {
-            selection.missing = missing;
-        } else if wish.terms.attempt_key != 0 {
+        if wish.terms.attempt_key != 0 && !selection.grants.is_empty() {
             let given = selection.grants.iter().map(|(queue, grant)| (*queue, grant.entry.offset, grant.terms.grant));
             subscription.note_attempt(wish.terms.attempt_key, given.collect(), now);
         }
@@ -208,6 +208,18 @@ impl Core {
             self.schedule(wish.topic, wish.group, queue);
         }
         selection
+    }
+
+    /// A client cannot go on with a lite topic before `until`: the delivery is put back without a counted attempt.
+    pub fn suspend(&mut self, receipt: &Receipt, until: Timestamp, unit: &mut Unit) {
+        let Receipt { topic, group, queue, offset, .. } = *receipt;
+        let Some(state) = self.queue_mut(topic, group, queue) else { return };
+        if let Some(attempt) = state.leases.suspend(offset, until) {
+            let lease = LeaseState::Waiting { visible_at: until };
+            unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt, lease });
+            self.schedule(topic, group, queue);
+            self.lite_changed(topic, group, queue);
+        }
     }
 
     /// Enters a receive for lite topics into the wait list, or marks it as waiting again.

@@ -1,7 +1,7 @@
 //! One group on the lite topics of one parent: which client subscribes to what, where the group is, what can be delivered now,
 //! and whose receives wait.
 //!
-//! I-8: a lite topic is in the ready set of a client exactly when the client subscribes to it and something of it can be
+//! I-9: a lite topic is in the ready set of a client exactly when the client subscribes to it and something of it can be
 //! delivered. So a receive looks at what it can take and at nothing else, and none waits beside something for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -227,12 +227,12 @@ impl LiteGroup {
         self.waiters.push_back(LiteWaiter { id, holder, notify: notify.clone(), woken: false });
     }
 
-    /// Takes a receive out and wakes another one if there is something for it. False when it does not wait here.
-    pub fn leave(&mut self, id: WaiterId) -> bool {
-        let Some(index) = self.waiters.iter().position(|waiter| waiter.id == id) else { return false };
-        self.waiters.remove(index);
-        self.pass_on();
-        true
+    /// Takes a receive out, if it waits here, and wakes another one if there is something for it.
+    pub fn leave(&mut self, id: WaiterId) {
+        if let Some(index) = self.waiters.iter().position(|waiter| waiter.id == id) {
+            self.waiters.remove(index);
+            self.pass_on();
+        }
     }
 
     /// Wakes everyone, for a change that may concern all.
@@ -266,7 +266,7 @@ impl LiteGroup {
         }
     }
 
-    /// I-8, and that the sums are the sums; for tests.
+    /// I-9, and that the sums are the sums; for tests.
     #[cfg(test)]
     pub fn check(&self, topics: &super::LiteTopics) {
         let mut subscriptions = 0;
