@@ -338,6 +338,10 @@ fn a_suspended_lite_topic_comes_back_at_its_time_and_spends_no_attempt() {
         }
     });
     world.life(async |broker| {
+        // This life begins before the time of the last suspension.
+        subscribe(&broker, "a", &["x"]).await;
+        assert!(receive(&broker, "a").await.is_empty());
+        tokio::time::sleep(20 * MINUTE).await;
         subscribe(&broker, "a", &["x"]).await;
         let got = receive(&broker, "a").await;
         assert_eq!((got.len(), got[0].attempt), (1, 1));
