@@ -217,7 +217,7 @@ async fn write_some_trims(
             let known = core.topic(topic).and_then(|state| state.tail(queue)).map(|tail| tail.first());
             if known.is_some_and(|known| first > known) {
                 unit.push(&Record::Trimmed { topic, queue, first });
-                core.trim(topic, queue, first);
+                core.trim(topic, queue, first, &mut unit);
             }
         }
         if let Some(start) = start {

@@ -6,8 +6,11 @@
 pub mod cursor;
 pub mod error;
 pub mod group;
+pub mod growth;
 pub mod handle;
 mod key;
+pub mod lane;
+pub mod lane_entry;
 pub mod lease;
 pub mod lite_topic;
 pub mod meta;
@@ -35,13 +38,19 @@ pub enum Family {
     Cursor,
     /// Outstanding messages of each group: see [`lease`].
     Lease,
+    /// Messages of each message group of a queue: see [`lane_entry`].
+    LaneEntry,
+    /// Message groups with messages that were passed over: see [`lane`].
+    Lane,
+    /// What queues held when others were added: see [`growth`].
+    Growth,
     /// Names of lite topics: see [`lite_topic`].
     LiteTopic,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -49,6 +58,9 @@ impl Family {
         Self::QueueTail,
         Self::Cursor,
         Self::Lease,
+        Self::LaneEntry,
+        Self::Lane,
+        Self::Growth,
         Self::LiteTopic,
     ];
 
@@ -63,6 +75,9 @@ impl Family {
             Self::QueueTail => "queue_tail",
             Self::Cursor => "cursor",
             Self::Lease => "lease",
+            Self::LaneEntry => "lane_entry",
+            Self::Lane => "lane",
+            Self::Growth => "growth",
             Self::LiteTopic => "lite_topic",
         }
     }

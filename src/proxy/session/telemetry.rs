@@ -19,7 +19,6 @@ use crate::model::topic::TopicType;
 use crate::proxy::call::Call;
 use crate::proxy::caller::{Caller, Language};
 use crate::proxy::convert::{names, time};
-use crate::proxy::messaging::route::is_ordered;
 use crate::proxy::session::registry::{CommandSender, Seen};
 use crate::proxy::session::settings::{self, GroupFacts};
 use crate::proxy::shared::Shared;
@@ -174,7 +173,7 @@ fn facts(broker: &Broker, caller: &Caller, settings: &v2::Settings) -> GroupFact
         // A lite topic is one lane: its messages come in order, and are to be consumed so.
         _ if settings::is_lite(settings) => true,
         Some(ordered) => ordered,
-        None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| is_ordered(&group, kind)),
+        None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| group.is_ordered(kind)),
     };
     let lite_quota = i32::try_from(broker.lite_subscriptions_per_client_max()).unwrap_or(i32::MAX);
     GroupFacts { fifo, max_attempts: group.max_attempts, backoff: group.backoff.clone(), lite_quota }

@@ -15,6 +15,7 @@ use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::position::{GroupId, HolderId, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::receipt::Receipt;
+use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::TopicType;
 use crate::store::QueueEntry;
@@ -170,6 +171,31 @@ impl Core {
         }
     }
 
+    /// Looks for messages of the kind that the client receives: of lite topics, or of the others.
+    pub fn select_for(&mut self, wish: &Wish<'_>, now: Timestamp, unit: &mut Unit) -> Selection {
+        if self.is_lite_receive(wish.topic, wish.group, wish.terms.holder) {
+            self.select_lite(wish, now, unit)
+        } else {
+            self.select(wish, now, unit)
+        }
+    }
+
+    /// Enters a receive into the wait list of that kind, or marks it as waiting again.
+    pub fn wait_for(
+        &mut self,
+        (topic, group): (TopicId, GroupId),
+        id: WaiterId,
+        holder: HolderId,
+        filter: &TagFilter,
+        notify: &Arc<Notify>,
+    ) {
+        if self.is_lite_receive(topic, group, holder) {
+            self.wait_lite(topic, group, id, holder, notify);
+        } else {
+            self.wait(topic, group, id, filter, notify);
+        }
+    }
+
     /// Looks for messages in the lite topics that the client subscribes to. Grants and positions go into `unit`.
     pub fn select_lite(&mut self, wish: &Wish<'_>, now: Timestamp, unit: &mut Unit) -> Selection {
         let mut selection = Selection::default();
@@ -188,15 +214,15 @@ impl Core {
                 continue;
             };
             let look = queue_state.look_lane(&lite_topic.tail, wish, wish.max - selection.grants.len());
-            record_look(queue_state, (wish.group, wish.topic, queue), &look.grants, &[], wish.terms.state(), unit);
+            record_look(queue_state, (wish.group, wish.topic, queue), &look, wish.terms.state(), unit);
             if !look.grants.is_empty() {
                 touched.push(queue);
             }
             selection.grants.extend(look.grants.into_iter().map(|grant| (queue, grant)));
             lite.changed(queue, &lite_topic.name, &lite_topic.tail);
-            if let (true, Some(offset)) = (selection.grants.is_empty(), look.missing) {
+            if let (true, Some(missing)) = (selection.grants.is_empty(), look.missing) {
                 // Those behind it do not overtake: it would never be read while they have something to give.
-                selection.missing = Some((queue, offset));
+                selection.missing = Some((queue, missing));
                 break;
             }
         }

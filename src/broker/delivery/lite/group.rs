@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::broker::api::ClientId;
+use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Counts;
 use crate::broker::delivery::subscription::QueueState;
 use crate::broker::delivery::tail::QueueTail;
@@ -77,7 +78,9 @@ impl LiteGroup {
     }
 
     /// Gives the group a position on a lite topic; [`LiteGroup::changed`] must follow.
-    pub fn begin(&mut self, queue: QueueId, state: QueueState) {
+    pub fn begin(&mut self, queue: QueueId, mut state: QueueState) {
+        let settled = state.leases.set_ordering(Ordering::WholeQueue);
+        debug_assert!(settled.is_empty(), "an acknowledged message waited for nothing");
         self.queues.insert(queue, LiteQueue { state, counted: Counts::default(), deliverable: false });
     }
 

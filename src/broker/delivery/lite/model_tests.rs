@@ -62,8 +62,13 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Leased { until: u64, grant: u64 },
+    Leased {
+        until: u64,
+        grant: u64,
+    },
     Ready,
+    /// Before one in front of it; delivered again behind that one if it comes back.
+    Acked,
 }
 
 #[derive(Clone, Debug)]
@@ -84,9 +89,15 @@ struct Lane {
 }
 
 impl Lane {
+    fn ack(&mut self, offset: u64) {
+        self.out.iter_mut().filter(|item| item.offset == offset).for_each(|item| item.state = State::Acked);
+        let done = self.out.iter().take_while(|item| item.state == State::Acked).count();
+        self.out.drain(..done);
+    }
+
     /// What a receive would get now, with attempts.
     fn available(&self) -> Vec<(u64, u32)> {
-        if self.out.iter().any(|item| item.state != State::Ready) {
+        if self.out.iter().any(|item| matches!(item.state, State::Leased { .. })) {
             return Vec::new();
         }
         let again = self.out.iter().map(|item| (item.offset, item.attempt + 1));
@@ -238,6 +249,8 @@ fn run(steps: &[Step], exclusive: bool) -> Result<(), TestCaseError> {
                     prop_assert!(own.contains(name), "only what the client subscribes to");
                     let expected = lane.available();
                     prop_assert_eq!(&items[..], &expected[..items.len()], "in order, from the first");
+                    // What is given again from the front on comes again as a whole, also what was acknowledged behind it.
+                    lane.out.iter_mut().for_each(|item| item.state = State::Ready);
                     for (offset, attempt) in items {
                         lane.out.retain(|item| item.offset != offset);
                         let state = State::Leased { until: model.now + LEASE, grant };
@@ -252,7 +265,7 @@ fn run(steps: &[Step], exclusive: bool) -> Result<(), TestCaseError> {
                 let Some(&(name, offset, grant)) = leased.get(which % leased.len().max(1)) else { continue };
                 let lane = model.lanes.get_mut(&name).unwrap();
                 lab.ack(QueueId(lane.queue), offset, grant);
-                lane.out.retain(|item| item.offset != offset);
+                lane.ack(offset);
             }
             Step::Nack { which } => {
                 let leased = model.leased();

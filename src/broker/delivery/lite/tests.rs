@@ -111,6 +111,7 @@ impl Lab {
             tag_hash: 0,
             body_bytes: 10,
             promise: Promise::Durable,
+            order_key: 0,
         };
         self.core.show(&head, entry.at);
     }
@@ -168,14 +169,15 @@ impl Lab {
             attempt: 1,
             grant: GrantId(grant),
             lease_end: Timestamp::MAX,
+            order_key: 0,
         }
     }
 
     pub fn ack(&mut self, queue: QueueId, offset: u64, grant: u64) {
         let receipt = self.receipt(queue, offset, grant);
         let mut settled = Vec::new();
-        assert_eq!(self.core.ack(&receipt, self.now, &mut settled), Acked::Now);
         let mut unit = Unit::state();
+        assert_eq!(self.core.ack(&receipt, self.now, &mut settled, &mut unit), Acked::Now);
         Core::record_settled(PARENT, GROUP, crate::store::record::SettleReason::Acked, settled, &mut unit);
         self.keep(&unit);
     }
