@@ -134,10 +134,18 @@ impl Lanes {
         !self.tickets.is_empty()
     }
 
-    /// Lanes that may be given from, the longest ready first.
+    /// The lane that may be given from and is ready longest, of those behind `ticket` that were ready before `end`; with its
+    /// own ticket.
     #[must_use]
-    pub fn deliverable(&self) -> Vec<u64> {
-        self.tickets.values().copied().collect()
+    pub fn next_deliverable(&self, ticket: Option<u64>, end: u64) -> Option<(u64, u64)> {
+        let from = ticket.map_or(0, |ticket| ticket + 1);
+        self.tickets.range(from..end.max(from)).next().map(|(ticket, key)| (*ticket, *key))
+    }
+
+    /// Behind every ticket so far.
+    #[must_use]
+    pub fn tickets_end(&self) -> u64 {
+        self.next_ticket
     }
 
     /// Whether this lane may be given from.

@@ -169,7 +169,10 @@ impl QueueLeases {
         room: &Room,
         out: &mut Offered,
     ) {
-        for key in self.lanes.deliverable() {
+        // A lane that becomes ready by what happens here has its turn at the next look.
+        let (end, mut at) = (self.lanes.tickets_end(), None);
+        while let Some((ticket, key)) = self.lanes.next_deliverable(at, end) {
+            at = Some(ticket);
             if out.grants.len() >= room.max {
                 return;
             }
