@@ -23,7 +23,7 @@ impl Broker {
         let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
         let connects = entries.first().is_some_and(|entry| entry.offset == from);
         let mut core = self.inner.core.lock();
-        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
+        let first = core.topic(topic.id).and_then(|state| state.tail(queue)).map(QueueTail::first);
         if !connects && first.is_some_and(|first| first <= from) {
             // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
             let text = format!(
