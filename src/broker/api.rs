@@ -425,6 +425,10 @@ pub struct BrokerStatus {
     pub groups: usize,
     /// Live clients.
     pub members: usize,
+    /// Lite topics below all parents.
+    pub lite_topics: usize,
+    /// Lite topics that clients subscribe to, counted for each client.
+    pub lite_subscriptions: usize,
     /// Receives that wait.
     pub pollers: usize,
     /// Deliveries with clients.

@@ -195,7 +195,13 @@ impl Broker {
             LogHealth::Failed { text } => (false, text),
         };
         let in_flight = self.group_counts().iter().map(|counts| counts.in_flight).sum();
+        let (lite_topics, lite_subscriptions) = {
+            let core = self.inner.core.lock();
+            (core.lite_topics(), core.lite_subscriptions())
+        };
         BrokerStatus {
+            lite_topics,
+            lite_subscriptions,
             ready,
             reason,
             topics: self.topics().len(),

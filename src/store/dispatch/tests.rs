@@ -77,6 +77,7 @@ impl Model {
                 self.leases.retain(|key, _| key.topic != id);
                 self.lanes.retain(|key, _| key.topic != id);
                 self.lite.retain(|key, _| key.0 != id);
+                self.growths.remove(&id);
             }
             Record::LiteTopicPut { topic, queue, name } => {
                 self.lite.insert((topic, queue), name);
