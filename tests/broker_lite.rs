@@ -1,6 +1,6 @@
 //! Lite topics over the real store, in memory and in virtual time: restarts, time to live, retention and dead letters included.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -370,6 +370,36 @@ fn quotas_of_lite_topics_are_exact_also_inside_one_request_and_after_a_kill() {
         let messages = vec![message("c", "c")];
         assert!(broker.publish(Publish { topic: parent(), messages }).await.is_err());
         assert_eq!(names(&broker).await, ["a", "b"]);
+    });
+}
+
+#[test]
+fn what_is_only_on_disk_comes_in_order_and_many_lite_topics_at_once() {
+    let mut world = World::new();
+    let names: Vec<String> = (0..20).map(|index| format!("cold-{index:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.life(async |broker| {
+        create(&broker, TopicSpec::default()).await;
+        for name in &names {
+            send(&broker, name, &["0", "1", "2"]).await;
+        }
+    });
+    world.life(async |broker| {
+        subscribe(&broker, "a", &names).await;
+        let first = receive(&broker, "a").await;
+        assert_eq!(first.len(), 32);
+        let second = receive(&broker, "a").await;
+        assert_eq!(first.len() + second.len(), 59, "one lane was cut by the batch, and waits for its first two");
+        let mut seen: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for one in first.iter().chain(&second) {
+            seen.entry(one.queue).or_default().push(one.message.message_id.clone());
+        }
+        assert_eq!(seen.len(), 20);
+        assert!(seen.values().all(|ids| ids.iter().eq(["0", "1", "2"][..ids.len()].iter())));
+        for one in &first {
+            ack(&broker, one).await;
+        }
+        assert_eq!(ids(&receive(&broker, "a").await), ["2"]);
     });
 }
 

@@ -181,6 +181,7 @@ impl Broker {
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
+                Step::ReadAhead(queue, _) if queue.is_lite() => self.read_ahead_lite(&topic, &group, &receive).await?,
                 Step::ReadAhead(queue, Missing::Queue(from)) => self.read_ahead(&topic, &group, queue, from).await?,
                 Step::ReadAhead(queue, Missing::Lane(key, from)) => {
                     self.read_back(&topic, &group, queue, key, from).await?;

@@ -367,10 +367,23 @@ impl QueueState {
         let mut out = Offered::default();
         self.leases.grant_lanes(&want, &is_fenced, &room, &mut out);
         self.consider(tail, &want, &is_fenced, &room, &mut out, &mut found);
+        if !out.grants.is_empty() {
+            // Nothing more is given of it for a while, and there may be very many like it.
+            self.read_ahead = VecDeque::new();
+        }
         found.grants = out.grants;
         found.unwanted = out.skipped;
         found.unacked = out.unacked;
         found
+    }
+
+    /// From where on a queue that is one lane must be read from disk before it can be given out of.
+    #[must_use]
+    pub fn lane_missing(&self, tail: &QueueTail) -> Option<QueueOffset> {
+        let next = self.leases.next().max(tail.first());
+        let is_known = || self.read_ahead.iter().any(|entry| entry.offset == next);
+        let wants_next = self.leases.outstanding() == 0 && next < tail.visible();
+        (wants_next && tail.recent(next).is_none() && !is_known()).then_some(next)
     }
 
     /// Considers entries that were never considered, in order.

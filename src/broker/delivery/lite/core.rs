@@ -180,6 +180,23 @@ impl Core {
         }
     }
 
+    /// What has to be read from disk of the first `max` lite topics that a client could be given from now.
+    #[must_use]
+    pub fn lite_missing(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        holder: HolderId,
+        max: usize,
+    ) -> Vec<(QueueId, QueueOffset)> {
+        let Some(state) = self.topics.get(&topic) else { return Vec::new() };
+        let Some(lite) = state.subscriptions.get(&group).and_then(|subscription| subscription.lite.as_ref()) else {
+            return Vec::new();
+        };
+        let missing = |queue: QueueId| Some((queue, lite.queue(queue)?.lane_missing(state.tail(queue)?)?));
+        lite.ready_of(holder).take(max).filter_map(missing).collect()
+    }
+
     /// Enters a receive into the wait list of that kind, or marks it as waiting again.
     pub fn wait_for(
         &mut self,

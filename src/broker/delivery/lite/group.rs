@@ -135,6 +135,11 @@ impl LiteGroup {
         self.clients.get(&holder)?.ready.range(from..).next().map(|(place, queue)| (*place, *queue))
     }
 
+    /// What a client can be given, in order.
+    pub fn ready_of(&self, holder: HolderId) -> impl Iterator<Item = QueueId> + '_ {
+        self.clients.get(&holder).into_iter().flat_map(|client| client.ready.values().copied())
+    }
+
     /// What a lite topic holds, or what the group has outstanding there, changed: keeps the ready sets and totals true, and wakes
     /// one waiting receive when something became deliverable.
     pub fn changed(&mut self, queue: QueueId, name: &str, tail: &QueueTail) {

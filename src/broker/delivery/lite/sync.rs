@@ -150,7 +150,7 @@ impl LiteGroup {
         let mut plan = LitePlan::default();
         if matches!(wish.action, LiteAction::Add | LiteAction::CompleteAdd) {
             let complete = wish.action == LiteAction::CompleteAdd;
-            let new = wish.names.iter().filter(|name| !has(name) && !(complete && lost(name)));
+            let new = wish.names.iter().filter(|name| !(has(name) || complete && lost(name)));
             plan.add = new.map(|name| self.shared_name(name)).collect();
         }
         if let Some(client) = client {
