@@ -1,10 +1,11 @@
-//! `bolide admin`: topics, groups and status of a running broker, over its internal gRPC service.
+//! `bolide admin`: topics, groups, transactions and status of a running broker, over its internal gRPC service.
 
 mod group;
 mod lite;
 mod output;
 mod status;
 mod topic;
+mod transaction;
 mod words;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -18,6 +19,7 @@ Examples:
   bolide admin topic create trades --type fifo --queues 16
   bolide admin group create billing --ordered --max-attempts 5
   bolide admin group lag billing
+  bolide admin transaction list --topic orders
   bolide admin topic list --output json | jq -r '.[].name'
   bolide admin --address broker-0:8082 status
 
@@ -70,6 +72,9 @@ enum What {
     /// See lite topics
     #[command(subcommand)]
     Lite(lite::LiteCommand),
+    /// List transactions that are open, and settle them by hand
+    #[command(subcommand)]
+    Transaction(transaction::TransactionCommand),
     /// Version, readiness, disk, log positions; succeeds whenever the broker answers
     Status,
 }
@@ -87,6 +92,7 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
             What::Topic(command) => topic::run(&mut client, &common, command).await,
             What::Group(command) => group::run(&mut client, &common, command).await,
             What::Lite(command) => lite::run(&mut client, &common, command).await,
+            What::Transaction(command) => transaction::run(&mut client, &common, command).await,
             What::Status => status::run(&mut client, &common).await,
         };
         done.map_err(|failure| failure.at(&common.address))

@@ -13,6 +13,8 @@ use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::lite::LiteTopics;
 use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::timers::Timers;
+use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
@@ -24,6 +26,9 @@ use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 
 /// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
 const ADVANCE_RECORD_EVERY: u64 = 1024;
+
+/// Timers in memory unless the options say otherwise.
+const DELAYS_IN_MEMORY: usize = 65_536;
 
 /// One topic.
 #[derive(Debug)]
@@ -76,6 +81,10 @@ pub struct Core {
     /// Lite topics of all topics.
     pub(super) lite_topics: usize,
     pub(super) acks: AckMemory,
+    /// Half messages.
+    pub transactions: Transactions,
+    /// Messages that are held back until their time.
+    pub delays: Timers,
     next_waiter: u64,
     /// Told when the earliest due instant moved forward.
     timer_changed: Arc<Notify>,
@@ -95,6 +104,8 @@ impl Core {
             recent_max,
             lite_topics: 0,
             acks: AckMemory::default(),
+            transactions: Transactions::new(CheckPolicy::default()),
+            delays: Timers::new(DELAYS_IN_MEMORY),
             next_waiter: 0,
             timer_changed,
             condemned_added,
@@ -139,6 +150,7 @@ impl Core {
 
     /// Takes a topic out. Its waiting receives are woken, to find it gone.
     pub fn remove_topic(&mut self, topic: TopicId) {
+        self.transactions.remove_topic(topic);
         if let Some(mut state) = self.topics.remove(&topic) {
             self.lite_topics -= state.lite.len();
             for subscription in state.subscriptions.values_mut() {

@@ -1,7 +1,7 @@
 //! One group on the lite topics of one parent: which client subscribes to what, where the group is, what can be delivered now,
 //! and whose receives wait.
 //!
-//! I-9: a lite topic is in the ready set of a client exactly when the client subscribes to it and something of it can be
+//! I-10: a lite topic is in the ready set of a client exactly when the client subscribes to it and something of it can be
 //! delivered. So a receive looks at what it can take and at nothing else, and none waits beside something for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -274,7 +274,7 @@ impl LiteGroup {
         }
     }
 
-    /// I-9, and that the sums are the sums; for tests.
+    /// I-10, and that the sums are the sums; for tests.
     #[cfg(test)]
     pub fn check(&self, topics: &super::LiteTopics) {
         let mut subscriptions = 0;

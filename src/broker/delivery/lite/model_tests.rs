@@ -1,5 +1,5 @@
 //! Lite topics against a naive model, histories by the thousand: whoever subscribes, leaves, is evicted or falls silent, each
-//! receive gets what the model would give it, in order, and I-9 holds after every step.
+//! receive gets what the model would give it, in order, and I-10 holds after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
