@@ -9,6 +9,8 @@ pub mod delivery;
 mod handles;
 mod holding;
 mod judging;
+mod lite;
+mod lite_upkeep;
 mod members;
 mod news;
 mod offsets;

@@ -117,7 +117,7 @@ async fn receive(broker: &Broker) -> Vec<Delivered> {
     let wish = Receive {
         group: GroupName::new("", "g").unwrap(),
         topic: topic(),
-        filter: TagFilter::parse("*").unwrap(),
+        filter: TagFilter::parse("*").unwrap().into(),
         batch: 32,
         lease: LeaseWish::Fixed(100 * HOUR),
         wait: Duration::from_millis(200),

@@ -7,12 +7,16 @@ use thiserror::Error;
 
 pub use crate::broker::delivery::reset::Seek;
 use crate::model::filter::Filter;
+mod lite;
+
+pub use crate::broker::delivery::lite::{LiteAction, LiteStart};
 use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, NameError, TopicName};
 use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, TopicType};
+pub use lite::{LiteError, LiteEviction, LiteListing, LiteSync, LiteView};
 
 /// A client, by the id it gave itself. Not unique over time: a restarted container may reuse it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +66,14 @@ pub enum PublishError {
     /// A kind of message that this version cannot keep its promises for.
     #[error("{0} are not implemented yet")]
     NotImplemented(&'static str),
+    /// There are as many lite topics as there may be.
+    #[error("there are {most} lite topics already; no new one can begin below {topic}")]
+    LiteTopicQuota {
+        /// Parent.
+        topic: TopicName,
+        /// How many there may be.
+        most: usize,
+    },
     /// Too much is in flight; try again later.
     #[error("too many bytes are waiting to be stored; try again later")]
     Overloaded,
@@ -124,6 +136,9 @@ pub enum ReceiveError {
     /// Ordered delivery, which this version cannot promise.
     #[error("{0} is not implemented yet")]
     NotImplemented(&'static str),
+    /// A filter where there is none: what a lite topic holds is for every subscriber.
+    #[error("lite topics are received without a filter: subscribe to those that are wanted")]
+    LiteFilter,
     /// Too many receives wait.
     #[error("too many receives are waiting; try again later")]
     Overloaded,
@@ -304,6 +319,8 @@ impl From<ReceiveError> for OffsetError {
             ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
             ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
             ReceiveError::NotImplemented(what) => Self::ShardFailed(what.to_owned()),
+            // A pull names a queue and asks for no lite topic.
+            ReceiveError::LiteFilter => Self::ShardFailed(error.to_string()),
             ReceiveError::Overloaded => Self::Overloaded,
             ReceiveError::ShardFailed(cause) => Self::ShardFailed(cause),
         }
@@ -483,6 +500,8 @@ pub struct TopicSpec {
     pub promise: Option<Promise>,
     /// Retention; `Some(None)` removes an own retention.
     pub retention: Option<Option<Duration>>,
+    /// How long a lite topic below it may be without activity; `Some(None)`: for ever.
+    pub lite_ttl: Option<Option<Duration>>,
 }
 
 /// Settings of a new group, or the ones to change. `None` keeps or takes the default.
@@ -500,6 +519,8 @@ pub struct GroupSpec {
     pub consume_timeout: Option<Duration>,
     /// Whether members may receive.
     pub enabled: Option<bool>,
+    /// Whether a lite topic has one subscriber of the group at a time.
+    pub lite_exclusive: Option<bool>,
 }
 
 /// Why the catalogue did not change.
@@ -584,6 +605,10 @@ pub struct BrokerStatus {
     pub groups: usize,
     /// Live clients.
     pub members: usize,
+    /// Lite topics below all parents.
+    pub lite_topics: usize,
+    /// Lite topics that clients subscribe to, counted for each client.
+    pub lite_subscriptions: usize,
     /// Receives that wait.
     pub pollers: usize,
     /// Deliveries with clients.
