@@ -17,4 +17,6 @@ pub mod subscription;
 pub mod tail;
 #[cfg(test)]
 pub mod testing;
+pub mod timers;
+pub mod transactions;
 pub mod wait_list;

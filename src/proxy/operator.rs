@@ -7,5 +7,6 @@ mod reset;
 mod server;
 mod status;
 mod topic;
+mod transaction;
 
 pub use server::{Facts, OperatorService, ShardFacts};

@@ -5,7 +5,6 @@ use crate::proxy::call::Call;
 use crate::proxy::convert::names;
 use crate::proxy::status::Refusal;
 use crate::wire::rocketmq as v2;
-use crate::wire::rocketmq::Code;
 
 fn refusal(outcome: Result<(), Refusal>, what: &'static str) -> Refusal {
     outcome.err().unwrap_or_else(|| Refusal::not_implemented(what))
@@ -23,25 +22,6 @@ fn topic(call: &Call, resource: Option<&v2::Resource>) -> Result<(), Refusal> {
 
 fn group(call: &Call, resource: Option<&v2::Resource>) -> Result<(), Refusal> {
     names::group(&call.caller, resource).map(|_| ())
-}
-
-/// EndTransaction.
-pub fn end_transaction(call: &Call, request: &v2::EndTransactionRequest) -> v2::EndTransactionResponse {
-    let transaction = || match request.transaction_id.trim() {
-        "" => Err(Refusal::new(Code::InvalidTransactionId, "the transaction id is blank")),
-        _ => Ok(()),
-    };
-    let checked = client(call).and_then(|()| topic(call, request.topic.as_ref())).and_then(|()| transaction());
-    v2::EndTransactionResponse { status: Some(call.caller.refused(&refusal(checked, "EndTransaction"))) }
-}
-
-/// RecallMessage.
-pub fn recall(call: &Call, request: &v2::RecallMessageRequest) -> v2::RecallMessageResponse {
-    let checked = client(call).and_then(|()| topic(call, request.topic.as_ref()));
-    v2::RecallMessageResponse {
-        status: Some(call.caller.refused(&refusal(checked, "RecallMessage"))),
-        message_id: String::new(),
-    }
 }
 
 /// SyncLiteSubscription.
