@@ -165,10 +165,6 @@ fn settled(queue: u32, offsets: &[u64]) -> Record {
     Record::Settled { group: GROUP, topic: TOPIC, queue: QueueId(queue), reason: SettleReason::Acked, offsets }
 }
 
-fn reset(queue: u32, next: u64) -> Record {
-    Record::Reset { group: GROUP, topic: TOPIC, queue: QueueId(queue), next: QueueOffset(next) }
-}
-
 /// A half message that comes, one that is checked and given up, one that ends, and the trace of one that is forgotten.
 fn transactions(offset: u64) -> Unit {
     let id = |ago: u64| format!("half-{}", offset.saturating_sub(ago));
@@ -222,6 +218,9 @@ fn delays(number: u64) -> Vec<Record> {
     records
 }
 
+fn reset(queue: u32, next: u64) -> Record {
+    Record::Reset { group: GROUP, topic: TOPIC, queue: QueueId(queue), next: QueueOffset(next) }
+}
 /// Messages in both queues, most of them delivered, half of those acknowledged.
 async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
     for offset in from..from + count {

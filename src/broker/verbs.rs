@@ -83,9 +83,9 @@ pub(super) struct Inner {
     /// The last unit that settled something: whoever reveals a settlement waits for it.
     last_settled: AtomicU64,
     grants: AtomicU64,
+    holds: AtomicU64,
     /// The last unit that moved a group to another position: what was granted before it may be nobody's any more.
     last_reset: AtomicU64,
-    holds: AtomicU64,
 }
 
 impl Broker {
@@ -136,8 +136,8 @@ impl Broker {
             any_written: Arc::new(AtomicBool::new(any_written)),
             last_settled: AtomicU64::new(0),
             grants: AtomicU64::new(entropy.next_u64()),
-            last_reset: AtomicU64::new(0),
             holds: AtomicU64::new(entropy.next_u64()),
+            last_reset: AtomicU64::new(0),
             options,
             store,
         });

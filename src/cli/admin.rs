@@ -19,8 +19,8 @@ Examples:
   bolide admin topic create trades --type fifo --queues 16
   bolide admin group create billing --ordered --max-attempts 5
   bolide admin group lag billing
-  bolide admin group reset billing --topic orders --to '15m ago'
   bolide admin transaction list --topic orders
+  bolide admin group reset billing --topic orders --to '15m ago'
   bolide admin topic list --output json | jq -r '.[].name'
   bolide admin --address broker-0:8082 status
 

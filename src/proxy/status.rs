@@ -95,25 +95,6 @@ impl From<SettleError> for Refusal {
     }
 }
 
-impl From<OffsetError> for Refusal {
-    fn from(error: OffsetError) -> Self {
-        let code = match &error {
-            OffsetError::TopicNotFound(topic) => return Self::unknown_topic(topic),
-            OffsetError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
-            OffsetError::NotReadable(_) | OffsetError::GroupDisabled(_) => Code::Forbidden,
-            OffsetError::UnknownQueue { .. } | OffsetError::WhichQueue { .. } => Code::BadRequest,
-            OffsetError::OutOfRange { .. } => Code::IllegalOffset,
-            OffsetError::NoPosition { .. } => Code::OffsetNotFound,
-            OffsetError::Overloaded => Code::TooManyRequests,
-            OffsetError::ShardFailed(cause) => {
-                tracing::warn!(%cause, "a request about offsets failed");
-                return Self::new(Code::InternalServerError, "the shard cannot answer; its log says why");
-            }
-        };
-        Self::new(code, error.to_string())
-    }
-}
-
 impl From<TransactionError> for Refusal {
     fn from(error: TransactionError) -> Self {
         let code = match &error {
@@ -142,6 +123,24 @@ impl From<RecallError> for Refusal {
     }
 }
 
+impl From<OffsetError> for Refusal {
+    fn from(error: OffsetError) -> Self {
+        let code = match &error {
+            OffsetError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            OffsetError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
+            OffsetError::NotReadable(_) | OffsetError::GroupDisabled(_) => Code::Forbidden,
+            OffsetError::UnknownQueue { .. } | OffsetError::WhichQueue { .. } => Code::BadRequest,
+            OffsetError::OutOfRange { .. } => Code::IllegalOffset,
+            OffsetError::NoPosition { .. } => Code::OffsetNotFound,
+            OffsetError::Overloaded => Code::TooManyRequests,
+            OffsetError::ShardFailed(cause) => {
+                tracing::warn!(%cause, "a request about offsets failed");
+                return Self::new(Code::InternalServerError, "the shard cannot answer; its log says why");
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+}
 /// A status of the protocol. `old_codes_only` is set for clients that die of codes younger than 2023 (rule C26).
 pub fn status(code: Code, text: impl Into<String>, old_codes_only: bool) -> v2::Status {
     let code = if old_codes_only { nearest_old_code(code) } else { code };
@@ -226,6 +225,16 @@ mod tests {
             assert_eq!(refusal.code as i32, code, "{error:?}");
             assert!(!refusal.text.contains("secret"), "internals must not leak");
         }
+        let transaction = [
+            (TransactionError::Unknown, 40008),
+            (TransactionError::Opposite { committed: true }, 42800),
+            (TransactionError::Discarded, 42800),
+            (TransactionError::Overloaded, 42900),
+            (TransactionError::ShardFailed, 50001),
+        ];
+        for (error, code) in transaction {
+            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
+        }
         let (queue, offset) = (QueueId(9), QueueOffset(9));
         let (first, next) = (QueueOffset(1), QueueOffset(5));
         let offsets = [
@@ -243,16 +252,6 @@ mod tests {
             let refusal = Refusal::from(error.clone());
             assert_eq!(refusal.code as i32, code, "{error:?}");
             assert!(!refusal.text.contains("secret"), "internals must not leak");
-        }
-        let transaction = [
-            (TransactionError::Unknown, 40008),
-            (TransactionError::Opposite { committed: true }, 42800),
-            (TransactionError::Discarded, 42800),
-            (TransactionError::Overloaded, 42900),
-            (TransactionError::ShardFailed, 50001),
-        ];
-        for (error, code) in transaction {
-            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
         }
         let settle = [
             (SettleError::GroupNotFound(group), 40403),

@@ -82,11 +82,6 @@ impl Model {
             Record::Advanced { group, topic, queue, next } => {
                 self.cursors.insert((topic, queue, group), next);
             }
-            Record::Reset { group, topic, queue, next } => {
-                self.cursors.insert((topic, queue, group), next);
-                self.leases.retain(|key, _| (key.topic, key.queue, key.group) != (topic, queue, group));
-                self.lanes.retain(|key, _| (key.topic, key.queue, key.group) != (topic, queue, group));
-            }
             Record::Half(half) => {
                 let key = (half.message.topic, half.message.message.message_id);
                 let before = self.halves.get(&key);
@@ -117,6 +112,11 @@ impl Model {
                 HalfOutcome::Forgotten => drop(self.traces.remove(&(topic, id))),
                 HalfOutcome::Expired => drop(self.halves.remove(&(topic, id))),
             },
+            Record::Reset { group, topic, queue, next } => {
+                self.cursors.insert((topic, queue, group), next);
+                self.leases.retain(|key, _| (key.topic, key.queue, key.group) != (topic, queue, group));
+                self.lanes.retain(|key, _| (key.topic, key.queue, key.group) != (topic, queue, group));
+            }
             Record::TopicPut(topic) => {
                 self.topics.insert(topic.id, topic);
             }
@@ -383,8 +383,8 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         7 => Record::TopicDeleted(topic),
         8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
         9 => Record::GroupDeleted(group),
-        17 => Record::Reset { group, topic, queue, next: offset },
         12 => Record::Delayed { key: hold_key(step.offset, step.count), message: held(topic) },
+        17 => Record::Reset { group, topic, queue, next: offset },
         13 => {
             let outcomes =
                 [DelayOutcome::Fired, DelayOutcome::Recalled, DelayOutcome::Dropped, DelayOutcome::Forgotten];
@@ -542,6 +542,25 @@ fn a_lease_of_an_earlier_batch_is_deleted_even_if_it_was_renewed_in_this_one() {
 }
 
 #[test]
+fn the_place_of_a_held_body_goes_with_its_part_of_the_log_and_not_before() {
+    let mut dispatcher = Dispatcher::new(Meta::default());
+    let mut table = Table::default();
+    let (key, topic) = (hold_key(5, 1), TopicId(1));
+    let places = |table: &Table| table.rows.keys().filter(|(family, _)| *family == Family::DelayPlace).count();
+    let delayed = Record::Delayed { key, message: held(topic) };
+    apply(&mut dispatcher, &mut table, std::slice::from_ref(&delayed));
+    assert_eq!(places(&table), 1);
+    let mut unit = Unit::state();
+    unit.push(&delayed);
+    dispatcher.apply(&Bytes::copy_from_slice(unit.bytes()), LogPosition(1000), &mut table).unwrap();
+    assert_eq!(places(&table), 2);
+    apply(&mut dispatcher, &mut table, &[Record::LogTrimmed { start: LogPosition(1000) }]);
+    assert_eq!(places(&table), 1, "the body that was stored again is still needed");
+    apply(&mut dispatcher, &mut table, &[Record::LogTrimmed { start: LogPosition(1001) }]);
+    assert_eq!(places(&table), 0);
+}
+
+#[test]
 fn a_reset_leaves_no_lease_behind_and_those_after_it_stay() {
     let reset = Record::Reset { group: GroupId(1), topic: TopicId(1), queue: QueueId(0), next: QueueOffset(2) };
     let lease_offsets = |table: &Table| {
@@ -560,25 +579,6 @@ fn a_reset_leaves_no_lease_behind_and_those_after_it_stay() {
     apply(&mut dispatcher, &mut table, &[settled(&[2])]);
     dispatcher.finish(LogPosition(300), &mut table);
     assert_eq!(lease_offsets(&table), [0u64; 0]);
-}
-
-#[test]
-fn the_place_of_a_held_body_goes_with_its_part_of_the_log_and_not_before() {
-    let mut dispatcher = Dispatcher::new(Meta::default());
-    let mut table = Table::default();
-    let (key, topic) = (hold_key(5, 1), TopicId(1));
-    let places = |table: &Table| table.rows.keys().filter(|(family, _)| *family == Family::DelayPlace).count();
-    let delayed = Record::Delayed { key, message: held(topic) };
-    apply(&mut dispatcher, &mut table, std::slice::from_ref(&delayed));
-    assert_eq!(places(&table), 1);
-    let mut unit = Unit::state();
-    unit.push(&delayed);
-    dispatcher.apply(&Bytes::copy_from_slice(unit.bytes()), LogPosition(1000), &mut table).unwrap();
-    assert_eq!(places(&table), 2);
-    apply(&mut dispatcher, &mut table, &[Record::LogTrimmed { start: LogPosition(1000) }]);
-    assert_eq!(places(&table), 1, "the body that was stored again is still needed");
-    apply(&mut dispatcher, &mut table, &[Record::LogTrimmed { start: LogPosition(1001) }]);
-    assert_eq!(places(&table), 0);
 }
 
 #[test]

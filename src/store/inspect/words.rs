@@ -63,9 +63,6 @@ pub fn describe(record: &Record) -> String {
         Record::GroupDeleted(id) => format!("group {id} deleted"),
         Record::Trimmed { topic, queue, first } => format!("trimmed: topic {topic}, queue {queue}, first {first}"),
         Record::LogTrimmed { start } => format!("log begins at {start}"),
-        Record::Reset { group, topic, queue, next } => {
-            format!("reset: group {group}, topic {topic}, queue {queue}, begins anew at {next}")
-        }
         Record::Half(half) => format!(
             "half message: topic {}, id {}, {} bytes, first check after {} s",
             half.message.topic,
@@ -89,6 +86,9 @@ pub fn describe(record: &Record) -> String {
         ),
         Record::DelayEnded { key, topic, outcome } => {
             format!("delay ended: hold {:x} of {}, topic {topic}, {outcome:?}", key.hold.get(), key.due)
+        }
+        Record::Reset { group, topic, queue, next } => {
+            format!("reset: group {group}, topic {topic}, queue {queue}, begins anew at {next}")
         }
         Record::QueuesAdded { topic, growth } => format!("topic {topic}: queues added to {}", growth.before()),
         Record::LaneParked { group, topic, queue, order_key, from } => {

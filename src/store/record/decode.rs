@@ -146,10 +146,6 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             first: QueueOffset(body.u64()?),
         },
         KIND_LOG_TRIMMED => Record::LogTrimmed { start: LogPosition(body.u64()?) },
-        KIND_RESET => {
-            let (group, topic, queue) = place(&mut body)?;
-            Record::Reset { group, topic, queue, next: QueueOffset(body.u64()?) }
-        }
         KIND_HALF => Record::Half(half(record, &mut body)?),
         KIND_HALF_CHECKED => Record::HalfChecked {
             topic: TopicId(body.u32()?),
@@ -165,6 +161,10 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
         KIND_DELAY_ENDED => {
             let (key, topic, outcome) = delay_ended(&mut body)?;
             Record::DelayEnded { key, topic, outcome }
+        }
+        KIND_RESET => {
+            let (group, topic, queue) = place(&mut body)?;
+            Record::Reset { group, topic, queue, next: QueueOffset(body.u64()?) }
         }
         KIND_LANE_PARKED => {
             let (group, topic, queue) = place(&mut body)?;

@@ -78,12 +78,12 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::GroupDeleted(_) => KIND_GROUP_DELETED,
         Record::Trimmed { .. } => KIND_TRIMMED,
         Record::LogTrimmed { .. } => KIND_LOG_TRIMMED,
-        Record::Reset { .. } => KIND_RESET,
         Record::Half(_) => KIND_HALF,
         Record::HalfChecked { .. } => KIND_HALF_CHECKED,
         Record::HalfEnded { .. } => KIND_HALF_ENDED,
         Record::Delayed { .. } => KIND_DELAYED,
         Record::DelayEnded { .. } => KIND_DELAY_ENDED,
+        Record::Reset { .. } => KIND_RESET,
         Record::LaneParked { .. } => KIND_LANE_PARKED,
         Record::QueuesAdded { .. } => KIND_QUEUES_ADDED,
     }

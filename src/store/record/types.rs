@@ -34,7 +34,6 @@ pub(super) const KIND_GROUP_PUT: u8 = 9;
 pub(super) const KIND_GROUP_DELETED: u8 = 10;
 pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
-pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_HALF: u8 = 15;
 pub(super) const KIND_HALF_CHECKED: u8 = 16;
 pub(super) const KIND_HALF_ENDED: u8 = 17;
@@ -43,6 +42,7 @@ pub(super) const KIND_DELAY_ENDED: u8 = 14;
 
 /// Bytes before the message in the body of a `Delayed` record: hold and due.
 pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
+pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
 pub(super) const KIND_QUEUES_ADDED: u8 = 24;
 
@@ -299,17 +299,6 @@ pub enum Record {
         /// First position that stays.
         start: LogPosition,
     },
-    /// The group begins anew at `next` in a queue: whatever it had outstanding there is forgotten, below and above.
-    Reset {
-        /// Group.
-        group: GroupId,
-        /// Topic.
-        topic: TopicId,
-        /// Queue.
-        queue: QueueId,
-        /// First offset that is delivered from now on, also when it was done before.
-        next: QueueOffset,
-    },
     /// A half message was stored; also when it was stored once more, because retention takes the place where it was.
     Half(HalfRecord),
     /// A producer was asked about a half message.
@@ -352,6 +341,17 @@ pub enum Record {
         topic: TopicId,
         /// Why.
         outcome: DelayOutcome,
+    },
+    /// The group begins anew at `next` in a queue: whatever it had outstanding there is forgotten, below and above.
+    Reset {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// First offset that is delivered from now on, also when it was done before.
+        next: QueueOffset,
     },
     /// Messages of a message group were passed over, or taken up again: those at or above `from` and below the group's position
     /// in the queue are not considered yet.
