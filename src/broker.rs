@@ -16,6 +16,7 @@ mod news;
 mod offsets;
 pub mod options;
 mod placing;
+mod positions;
 mod publish;
 mod pull;
 mod read_ahead;

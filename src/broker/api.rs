@@ -10,6 +10,7 @@ use crate::model::filter::Filter;
 mod lite;
 
 pub use crate::broker::delivery::lite::{LiteAction, LiteStart};
+pub use crate::broker::positions::{OffsetError, Pull, Pulled, QueueBoundary, QueueSeek, SeekTarget};
 use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, NameError, TopicName};
@@ -326,7 +327,6 @@ impl From<ReceiveError> for OffsetError {
         }
     }
 }
-
 /// What became of an ack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckOutcome {
