@@ -329,3 +329,19 @@ fn inspect_says_when_a_directory_is_none_of_ours() -> Result<()> {
     assert!(said.contains("no data directory of bolide"), "{said}");
     Ok(())
 }
+
+#[test]
+fn transactions_are_listed_and_one_that_nobody_knows_is_not_found() -> Result<()> {
+    let server = Server::start()?;
+    server.admin(&["topic", "create", "orders", "--type", "transaction"])?;
+    assert_eq!(json(&server, &["transaction", "list", "--topic", "orders", "--state", "all"])?, serde_json::json!([]));
+    let (code, said) = admin(&server, &["transaction", "list"])?;
+    assert!(code == 0 && said.contains("PRODUCER"), "{said}");
+    assert_eq!(admin(&server, &["transaction", "list", "--topic", "nothing"])?.0, 3);
+    assert_eq!(admin(&server, &["transaction", "list", "--state", "lost"])?.0, 2);
+    for end in ["commit", "rollback"] {
+        let (code, said) = admin(&server, &["transaction", end, "orders", "01AB"])?;
+        assert!(code == 3 && said.contains("no transaction"), "{code}: {said}");
+    }
+    Ok(())
+}

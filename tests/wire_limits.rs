@@ -19,6 +19,8 @@ mod receive;
 mod send;
 #[path = "wire_limits/settle.rs"]
 mod settle;
+#[path = "wire_limits/transaction.rs"]
+mod transaction;
 
 use common::ServerOptions;
 use harness::{OK, Row, Wire};
@@ -85,6 +87,15 @@ fn every_settling_limit_has_its_code_and_harms_no_lease() -> Result<()> {
     let wrong = runtime()?.block_on(async { settle::check(&prepared().await?).await })?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
+}
+
+#[test]
+fn every_end_of_a_transaction_has_its_code_and_a_refused_one_shows_nothing() -> Result<()> {
+    runtime()?.block_on(async {
+        let wire = prepared().await?;
+        transaction::prepare(&wire).await?;
+        run(&wire, transaction::rows()).await
+    })
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::model::filter::Filter;
 use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, NameError, TopicName};
-use crate::model::position::{QueueId, QueueOffset};
+use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, TopicType};
 
@@ -201,6 +201,128 @@ pub enum SettleError {
     /// The log failed; the outcome is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Its message becomes visible.
+    Commit,
+    /// Its message will never be seen.
+    Rollback,
+}
+
+/// Why a transaction did not end as wished, or may not have.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TransactionError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// No transaction of this id on this topic, or none any more.
+    #[error("no transaction of this id is known on this topic")]
+    Unknown,
+    /// It ended the other way.
+    #[error("the transaction was {} before", if *committed { "committed" } else { "rolled back" })]
+    Opposite {
+        /// Which way.
+        committed: bool,
+    },
+    /// It was given up after its last check; only an operator can settle it.
+    #[error("the transaction was given up after its last check; an operator can still settle it by hand")]
+    Discarded,
+    /// Too much is in flight.
+    #[error("too much is waiting to be stored; try again later")]
+    Overloaded,
+    /// The log failed, or the message could not be read; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// Why a message was not recalled, or may not have been.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RecallError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// The topic holds no delayed messages.
+    #[error("topic {0} is of a type without delayed messages")]
+    WrongType(TopicName),
+    /// The topic's permission forbids sending, and so recalling.
+    #[error("topic {0} does not allow sending, and so no recalling")]
+    NotWritable(TopicName),
+    /// Not a handle that this broker made.
+    #[error("the recall handle is malformed")]
+    BadHandle,
+    /// The handle is of another topic, or of a message that is not known any more.
+    #[error("the topic has no such delayed message")]
+    NotFound,
+    /// Its time has come: it is delivered.
+    #[error("the delivery time of the message has come; it can be recalled no longer")]
+    TooLate,
+    /// The log failed; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// An undecided transaction whose producer is to be asked.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Topic.
+    pub topic: TopicName,
+    /// Message id, and so the transaction's.
+    pub transaction_id: Arc<str>,
+    /// Client that sent it, cut to 255 bytes.
+    pub producer: Arc<str>,
+    /// Checks that reached a client so far.
+    pub checks: u32,
+    /// Message group, or empty.
+    pub message_group: String,
+    /// Content.
+    pub message: StoredMessage,
+    pub(super) topic_id: TopicId,
+    pub(super) ticket: u64,
+}
+
+/// Which transactions to list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransactionFilter {
+    /// Undecided, being checked.
+    #[default]
+    Pending,
+    /// Given up, waiting for an operator.
+    Discarded,
+    /// Both.
+    All,
+}
+
+/// A transaction that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Topic.
+    pub topic: TopicName,
+    /// Message id, and so the transaction's.
+    pub id: String,
+    /// When its message was stored.
+    pub stored_at: Timestamp,
+    /// Client that sent it.
+    pub producer: String,
+    /// Bytes of the body.
+    pub body_bytes: u32,
+    /// Checks that reached a client.
+    pub checks: u32,
+    /// When it is checked again, or given up; `None` once it was given up.
+    pub next_check: Option<Timestamp>,
+    /// When it was given up.
+    pub discarded_at: Option<Timestamp>,
+}
+
+/// Some transactions, and where the next ones begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransactionPage {
+    /// By topic in order of creation, then by id.
+    pub transactions: Vec<OpenTransaction>,
+    /// To be given with the next request; empty at the end.
+    pub next: String,
 }
 
 /// Settings of a new topic, or the ones to change. `None` keeps or takes the default.

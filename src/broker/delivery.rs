@@ -16,5 +16,7 @@ pub mod subscription;
 pub mod tail;
 #[cfg(test)]
 pub mod testing;
+pub mod timers;
+pub mod transactions;
 pub mod verdicts;
 pub mod wait_list;

@@ -6,5 +6,6 @@ pub mod options;
 mod server;
 mod status;
 mod topic;
+mod transaction;
 
 pub use server::{Facts, OperatorService, ShardFacts};

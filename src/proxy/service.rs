@@ -8,7 +8,7 @@ use tracing::Instrument;
 use crate::proxy::call::Call;
 use crate::proxy::messaging::later::PullStream;
 use crate::proxy::messaging::receive::ReceiveStream;
-use crate::proxy::messaging::{later, lifecycle, receive, route, send, settle};
+use crate::proxy::messaging::{later, lifecycle, recall, receive, route, send, settle, transaction};
 use crate::proxy::session::telemetry::{self, TelemetryStream};
 use crate::proxy::shared::Shared;
 use crate::wire::rocketmq as v2;
@@ -118,7 +118,7 @@ impl MessagingService for Service {
         request: Request<v2::EndTransactionRequest>,
     ) -> Answered<v2::EndTransactionResponse> {
         let call = self.call("EndTransaction", &request);
-        let answer = later::end_transaction(&call, request.get_ref());
+        let answer = transaction::end(&call, request.into_inner()).instrument(call.span.clone()).await;
         call.end(answer)
     }
 
@@ -150,7 +150,7 @@ impl MessagingService for Service {
 
     async fn recall_message(&self, request: Request<v2::RecallMessageRequest>) -> Answered<v2::RecallMessageResponse> {
         let call = self.call("RecallMessage", &request);
-        let answer = later::recall(&call, request.get_ref());
+        let answer = recall::recall(&call, request.get_ref()).instrument(call.span.clone()).await;
         call.end(answer)
     }
 

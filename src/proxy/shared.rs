@@ -9,6 +9,7 @@ use crate::proxy::caller::Caller;
 use crate::proxy::convert::filter::Compiled;
 use crate::proxy::convert::route::Address;
 use crate::proxy::options::ProxyOptions;
+use crate::proxy::session::producers::Producers;
 use crate::proxy::session::registry::Sessions;
 use crate::runtime::budget::Budget;
 use crate::runtime::clock::Clock;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub sessions: Sessions,
     /// Compiled SQL expressions.
     pub filters: Compiled,
+    /// Producers with an open telemetry stream.
+    pub producers: Producers,
     /// Message bytes of sends that wait for their answer.
     pub send_bytes: Budget,
     /// Bytes of requests that are still arriving.
@@ -54,6 +57,12 @@ impl Shared {
     /// What delivered messages name as the host that stored them.
     pub fn store_host(&self, caller: &Caller) -> String {
         self.advertised.clone().unwrap_or_else(|| self.own_address(caller)).to_string()
+    }
+
+    /// The same for a message that goes out unasked.
+    pub fn own_store_host(&self) -> String {
+        let socket = self.bound.get().copied().unwrap_or(self.options.listen);
+        self.advertised.clone().unwrap_or_else(|| Address::from_socket(socket)).to_string()
     }
 
     fn own_address(&self, caller: &Caller) -> Address {

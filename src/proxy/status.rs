@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::broker::api::{PublishError, ReceiveError, SettleError};
+use crate::broker::api::{PublishError, RecallError, ReceiveError, SettleError, TransactionError};
 use crate::model::name::{NameError, TopicName};
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::Code;
@@ -95,6 +95,34 @@ impl From<SettleError> for Refusal {
     }
 }
 
+impl From<TransactionError> for Refusal {
+    fn from(error: TransactionError) -> Self {
+        let code = match &error {
+            TransactionError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            TransactionError::Unknown => Code::InvalidTransactionId,
+            TransactionError::Opposite { .. } | TransactionError::Discarded => Code::PreconditionFailed,
+            TransactionError::Overloaded => Code::TooManyRequests,
+            TransactionError::ShardFailed => Code::InternalServerError,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<RecallError> for Refusal {
+    fn from(error: RecallError) -> Self {
+        let code = match &error {
+            RecallError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            RecallError::WrongType(_) => Code::MessagePropertyConflictWithType,
+            RecallError::NotWritable(_) => Code::Forbidden,
+            RecallError::BadHandle => Code::BadRequest,
+            RecallError::NotFound => Code::NotFound,
+            RecallError::TooLate => Code::PreconditionFailed,
+            RecallError::ShardFailed => Code::InternalServerError,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 /// A status of the protocol. `old_codes_only` is set for clients that die of codes younger than 2023 (rule C26).
 pub fn status(code: Code, text: impl Into<String>, old_codes_only: bool) -> v2::Status {
     let code = if old_codes_only { nearest_old_code(code) } else { code };
@@ -177,11 +205,32 @@ mod tests {
             assert_eq!(refusal.code as i32, code, "{error:?}");
             assert!(!refusal.text.contains("secret"), "internals must not leak");
         }
+        let transaction = [
+            (TransactionError::Unknown, 40008),
+            (TransactionError::Opposite { committed: true }, 42800),
+            (TransactionError::Discarded, 42800),
+            (TransactionError::Overloaded, 42900),
+            (TransactionError::ShardFailed, 50001),
+        ];
+        for (error, code) in transaction {
+            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
+        }
         let settle = [
             (SettleError::GroupNotFound(group), 40403),
             (SettleError::Overloaded, 42900),
             (SettleError::ShardFailed, 50001),
         ];
+        let recall = [
+            (RecallError::WrongType(topic()), 40014),
+            (RecallError::NotWritable(topic()), 40300),
+            (RecallError::BadHandle, 40000),
+            (RecallError::NotFound, 40400),
+            (RecallError::TooLate, 42800),
+            (RecallError::ShardFailed, 50001),
+        ];
+        for (error, code) in recall {
+            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
+        }
         for (error, code) in settle {
             assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
         }

@@ -12,13 +12,15 @@ use thiserror::Error;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::store::codec::RecordError;
 use crate::store::kv::cursor::{self, Cursor};
+use crate::store::kv::delay::{self, Held};
+use crate::store::kv::half::Checks;
 use crate::store::kv::lane::{self, LaneKey};
 use crate::store::kv::lease::{self, LeaseKey, LeaseValue};
 use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
-use crate::store::kv::{FoldError, Kv, Rows, group, growth, lane_entry, topic};
-use crate::store::record::{LeaseState, MessageHead, Record, decode, message_head, walk};
+use crate::store::kv::{FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, recalled, topic};
+use crate::store::record::{DelayOutcome, LeaseState, MessageHead, Record, decode, message_head, walk};
 
 /// A durable frame holds something that cannot be folded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -194,13 +196,35 @@ impl Dispatcher {
             }
             Record::GroupDeleted(id) => self.delete_group(id, rows),
             Record::Trimmed { topic, queue, first } => self.trim(topic, queue, first, rows),
+            Record::Half(stored) => half::put(rows, &stored, at),
+            Record::HalfChecked { topic, id, checks, next_check } => {
+                half::put_checks(rows, topic, &id, Checks { count: checks, next: next_check });
+            }
+            Record::HalfEnded { topic, id, outcome, at, was_checked } => {
+                half::end(rows, topic, &id, outcome, at, was_checked);
+            }
+            Record::LogTrimmed { start } => {
+                self.meta.log_start = self.meta.log_start.max(start);
+                delay_place::delete_before(rows, start);
+            }
+            Record::Delayed { key, message } => {
+                delay::put(rows, key, &Held { topic: message.topic, at });
+                delay_place::put(rows, at.position, key);
+            }
+            Record::DelayEnded { key, topic, outcome } => match outcome {
+                DelayOutcome::Fired | DelayOutcome::Dropped => delay::delete(rows, key),
+                DelayOutcome::Recalled => {
+                    delay::delete(rows, key);
+                    recalled::put(rows, key, topic);
+                }
+                DelayOutcome::Forgotten => recalled::delete_up_to(rows, key),
+            },
             Record::LaneParked { group, topic, queue, order_key, from } => {
                 let key = LaneKey { topic, queue, group, order_key };
                 self.lanes.entry(key).or_insert(Lane { from, is_stored: false }).from = from;
                 self.changed_lanes.insert(key);
             }
             Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
-            Record::LogTrimmed { start } => self.meta.log_start = self.meta.log_start.max(start),
         }
         Ok(())
     }
@@ -295,6 +319,7 @@ impl Dispatcher {
         queue_tail::delete_topic(rows, id);
         cursor::delete_topic(rows, id);
         lease::delete_topic(rows, id);
+        half::delete_topic(rows, id);
         lane_entry::delete_topic(rows, id);
         growth::delete_topic(rows, id);
         self.drop_lanes(|key| key.topic == id, rows);

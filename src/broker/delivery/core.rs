@@ -12,6 +12,8 @@ use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::timers::Timers;
+use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
 use crate::broker::delivery::verdicts::{Judges, Verdict};
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::filter::Filter;
@@ -26,6 +28,9 @@ use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 const JUDGED_MAX: usize = 1024;
 /// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
 const ADVANCE_RECORD_EVERY: u64 = 1024;
+
+/// Timers in memory unless the options say otherwise.
+const DELAYS_IN_MEMORY: usize = 65_536;
 
 /// One topic.
 #[derive(Debug)]
@@ -78,6 +83,10 @@ pub struct Core {
     recent_order: VecDeque<(TopicId, QueueId)>,
     recent_max: usize,
     pub(super) acks: AckMemory,
+    /// Half messages.
+    pub transactions: Transactions,
+    /// Messages that are held back until their time.
+    pub delays: Timers,
     next_waiter: u64,
     /// Told when the earliest due instant moved forward.
     timer_changed: Arc<Notify>,
@@ -96,6 +105,8 @@ impl Core {
             recent_order: VecDeque::new(),
             recent_max,
             acks: AckMemory::default(),
+            transactions: Transactions::new(CheckPolicy::default()),
+            delays: Timers::new(DELAYS_IN_MEMORY),
             next_waiter: 0,
             timer_changed,
             condemned_added,
@@ -139,6 +150,7 @@ impl Core {
 
     /// Takes a topic out. Its waiting receives are woken, to find it gone.
     pub fn remove_topic(&mut self, topic: TopicId) {
+        self.transactions.remove_topic(topic);
         if let Some(mut state) = self.topics.remove(&topic) {
             for subscription in state.subscriptions.values_mut() {
                 subscription.waiters.wake_all();

@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use prost::encoding;
 
 use crate::broker::api::{Delivered, Origin};
+use crate::model::message::MessageType;
 use crate::proxy::convert::fields::{self, put_int, put_pair, put_text};
-use crate::proxy::convert::properties::SHARDING_KEY;
+use crate::proxy::convert::properties::{SHARDING_KEY, TRANSACTION_ID};
 use crate::proxy::convert::time::{wire_duration, wire_timestamp};
 use crate::wire::rocketmq as v2;
 use crate::wire_receive::{Content, ReceiveMessageResponse};
@@ -50,11 +51,15 @@ impl DeliveryEncoder {
 
     fn message_fields(&mut self, delivered: &Delivered) -> Bytes {
         let properties = fields::message::USER_PROPERTIES;
-        if delivered.message_group.is_empty() && delivered.origin.is_none() {
+        let is_transactional = delivered.message_type == MessageType::Transaction;
+        if delivered.message_group.is_empty() && delivered.origin.is_none() && !is_transactional {
             return self.topic.clone();
         }
         self.out.extend_from_slice(&self.topic);
         put_sharding_key(&delivered.message_group, &mut self.out);
+        if is_transactional {
+            put_pair(properties, TRANSACTION_ID, &delivered.message.message_id, &mut self.out);
+        }
         if let Some(Origin { attempts, reason, .. }) = &delivered.origin {
             put_pair(properties, DEAD_LETTER_REASON, reason, &mut self.out);
             put_pair(properties, DEAD_LETTER_ATTEMPTS, &attempts.to_string(), &mut self.out);
@@ -94,7 +99,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::model::message::{MessageType, StoredMessage};
+    use crate::model::message::StoredMessage;
     use crate::model::name::TopicName;
     use crate::model::position::{QueueId, QueueOffset};
     use crate::model::time::Timestamp;
@@ -161,6 +166,13 @@ mod tests {
         let message = received(Delivered { message_group: "g1".into(), ..delivered() });
         assert_eq!(message.user_properties.get("__SHARDINGKEY").map(String::as_str), Some("g1"));
         assert_eq!(message.user_properties.len(), 2);
+    }
+
+    #[test]
+    fn a_committed_message_shows_the_id_of_its_transaction() {
+        let message = received(Delivered { message_type: MessageType::Transaction, ..delivered() });
+        assert_eq!(message.user_properties.get("__transactionId__").map(String::as_str), Some("ID"));
+        assert!(!received(delivered()).user_properties.contains_key("__transactionId__"));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use crate::proxy::call::{Answer, Call};
 use crate::proxy::convert::names;
 use crate::proxy::status::Refusal;
 use crate::wire::rocketmq as v2;
-use crate::wire::rocketmq::Code;
 
 /// One element, then the end.
 pub type PullStream = tokio_stream::Once<Result<v2::PullMessageResponse, tonic::Status>>;
@@ -70,25 +69,6 @@ pub fn get_offset(call: &Call, request: &v2::GetOffsetRequest) -> v2::GetOffsetR
 pub fn query_offset(call: &Call, request: &v2::QueryOffsetRequest) -> v2::QueryOffsetResponse {
     let checked = client(call).and_then(|()| queue(call, request.message_queue.as_ref()));
     v2::QueryOffsetResponse { status: Some(call.caller.refused(&refusal(checked, "QueryOffset"))), offset: 0 }
-}
-
-/// EndTransaction.
-pub fn end_transaction(call: &Call, request: &v2::EndTransactionRequest) -> v2::EndTransactionResponse {
-    let transaction = || match request.transaction_id.trim() {
-        "" => Err(Refusal::new(Code::InvalidTransactionId, "the transaction id is blank")),
-        _ => Ok(()),
-    };
-    let checked = client(call).and_then(|()| topic(call, request.topic.as_ref())).and_then(|()| transaction());
-    v2::EndTransactionResponse { status: Some(call.caller.refused(&refusal(checked, "EndTransaction"))) }
-}
-
-/// RecallMessage.
-pub fn recall(call: &Call, request: &v2::RecallMessageRequest) -> v2::RecallMessageResponse {
-    let checked = client(call).and_then(|()| topic(call, request.topic.as_ref()));
-    v2::RecallMessageResponse {
-        status: Some(call.caller.refused(&refusal(checked, "RecallMessage"))),
-        message_id: String::new(),
-    }
 }
 
 /// SyncLiteSubscription.
