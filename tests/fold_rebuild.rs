@@ -218,6 +218,9 @@ fn delays(number: u64) -> Vec<Record> {
     records
 }
 
+fn reset(queue: u32, next: u64) -> Record {
+    Record::Reset { group: GROUP, topic: TOPIC, queue: QueueId(queue), next: QueueOffset(next) }
+}
 /// Messages in both queues, most of them delivered, half of those acknowledged.
 async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
     for offset in from..from + count {
@@ -299,6 +302,35 @@ fn a_deleted_fold_is_rebuilt_from_the_log() {
     world.kill();
     assert!(before.len() > 100, "the history left rows to compare");
     assert_eq!(world.look().unwrap(), before, "after a crash");
+    world.env.destroy(&world.fold_path()).unwrap();
+    assert_eq!(world.look().unwrap(), before, "rebuilt from nothing");
+}
+
+#[test]
+fn resets_back_and_forth_read_the_same_after_every_way_to_rebuild() {
+    let mut world = World::new(21);
+    let before = world.life(async |store| {
+        let store = running(store);
+        durable(&store, catalogue()).await;
+        some_history(&store, 0, 40, 300).await;
+        durable(&store, unit(&[reset(0, 12), granted(0, 12..15)])).await;
+        some_history(&store, 40, 40, 300).await;
+        durable(&store, unit(&[reset(1, 80), reset(0, 60)])).await;
+        durable(&store, unit(&[granted(0, 60..64), settled(0, &[61])])).await;
+        folded(&store).await;
+        let cursors = store.cursors().unwrap();
+        let next = |queue| cursors.iter().find(|row| row.2 == QueueId(queue)).map(|row| row.3);
+        assert_eq!((next(0), next(1)), (Some(QueueOffset(64)), Some(QueueOffset(80))));
+        let left: Vec<u64> = store.leases().unwrap().iter().map(|row| row.offset.get()).collect();
+        assert_eq!(left, [60, 62, 63], "nothing of before a reset is outstanding");
+        dump_store(&store).unwrap()
+    });
+    world.kill();
+    assert_eq!(world.look().unwrap(), before, "after a crash");
+    for remains in [Remains::Copy(0), Remains::Copy(1), Remains::Nothing] {
+        world.env.power_cut(&world.fold_path(), remains).unwrap();
+        assert_eq!(world.look().unwrap(), before, "{remains:?}");
+    }
     world.env.destroy(&world.fold_path()).unwrap();
     assert_eq!(world.look().unwrap(), before, "rebuilt from nothing");
 }

@@ -13,6 +13,8 @@ mod history;
 mod connections;
 #[path = "wire_limits/harness.rs"]
 mod harness;
+#[path = "wire_limits/offset.rs"]
+mod offset;
 #[path = "wire_limits/receive.rs"]
 mod receive;
 #[path = "wire_limits/send.rs"]
@@ -80,6 +82,11 @@ fn every_receive_and_route_limit_has_its_code_and_moves_nothing() -> Result<()> 
 #[test]
 fn every_rpc_wants_a_client_id_and_what_comes_later_says_so_in_band() -> Result<()> {
     runtime()?.block_on(async { run(&prepared().await?, receive::other_rpcs()).await })
+}
+
+#[test]
+fn every_limit_of_pulls_and_offsets_has_its_code_and_moves_nothing() -> Result<()> {
+    runtime()?.block_on(async { run(&prepared().await?, offset::rows()).await })
 }
 
 #[test]

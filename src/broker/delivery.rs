@@ -9,8 +9,10 @@ mod fifo_model_tests;
 #[cfg(test)]
 pub mod fifo_rig;
 pub mod filters;
+pub mod gather;
 pub mod lease;
 pub mod ordered;
+pub mod reset;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;

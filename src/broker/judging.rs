@@ -59,7 +59,7 @@ impl Broker {
         self.inner.core.lock().judged(topic.id, group.id, &judges, &rulings);
     }
 
-    async fn rulings(&self, case: Case) -> (Judges, Vec<Ruling>) {
+    pub(super) async fn rulings(&self, case: Case) -> (Judges, Vec<Ruling>) {
         let store = &self.inner.store;
         if let Some(rulings) = judge_at_once(store, &case) {
             return (case.judges, rulings);

@@ -84,6 +84,8 @@ pub(super) struct Inner {
     last_settled: AtomicU64,
     grants: AtomicU64,
     holds: AtomicU64,
+    /// The last unit that moved a group to another position: what was granted before it may be nobody's any more.
+    last_reset: AtomicU64,
 }
 
 impl Broker {
@@ -135,6 +137,7 @@ impl Broker {
             last_settled: AtomicU64::new(0),
             grants: AtomicU64::new(entropy.next_u64()),
             holds: AtomicU64::new(entropy.next_u64()),
+            last_reset: AtomicU64::new(0),
             options,
             store,
         });
@@ -273,6 +276,17 @@ impl Inner {
             Err(_) => self.last_settled.store(SETTLED_BUT_LOST, Ordering::Release),
         }
         appended
+    }
+
+    /// The log has taken a unit that moves groups to other positions, and memory follows under the same lock.
+    pub fn reset_with(&self, seq: UnitSeq) {
+        self.last_settled.fetch_max(seq.get(), Ordering::AcqRel);
+        self.last_reset.store(seq.get(), Ordering::Release);
+    }
+
+    /// The last unit that moved a group to another position; 0 when none has since the start.
+    pub fn last_reset(&self) -> UnitSeq {
+        UnitSeq(self.last_reset.load(Ordering::Acquire))
     }
 
     /// Waits until everything that was settled so far is on stable storage: an answer that reveals an earlier settlement must

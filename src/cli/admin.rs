@@ -2,6 +2,7 @@
 
 mod group;
 mod output;
+mod reset;
 mod status;
 mod topic;
 mod transaction;
@@ -19,6 +20,7 @@ Examples:
   bolide admin group create billing --ordered --max-attempts 5
   bolide admin group lag billing
   bolide admin transaction list --topic orders
+  bolide admin group reset billing --topic orders --to '15m ago'
   bolide admin topic list --output json | jq -r '.[].name'
   bolide admin --address broker-0:8082 status
 
@@ -65,7 +67,7 @@ enum What {
     /// Create, change, list, show and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
-    /// Create, change, list, show and delete consumer groups, and see how far they are
+    /// Create, change, list, show and delete consumer groups, see how far they are, and move them elsewhere
     #[command(subcommand)]
     Group(group::GroupCommand),
     /// List transactions that are open, and settle them by hand

@@ -2,6 +2,7 @@
 
 pub mod later;
 pub mod lifecycle;
+pub mod offset;
 pub mod recall;
 pub mod receive;
 pub mod route;

@@ -3,6 +3,7 @@
 mod convert;
 mod group;
 pub mod options;
+mod reset;
 mod server;
 mod status;
 mod topic;

@@ -25,10 +25,10 @@ pub struct Shared {
     pub meters: Arc<Meters>,
     pub options: ProxyOptions,
     pub sessions: Sessions,
-    /// Compiled SQL expressions.
-    pub filters: Compiled,
     /// Producers with an open telemetry stream.
     pub producers: Producers,
+    /// Compiled SQL expressions.
+    pub filters: Compiled,
     /// Message bytes of sends that wait for their answer.
     pub send_bytes: Budget,
     /// Bytes of requests that are still arriving.

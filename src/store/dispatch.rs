@@ -225,6 +225,7 @@ impl Dispatcher {
                 self.changed_lanes.insert(key);
             }
             Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
+            Record::Reset { group, topic, queue, next } => self.reset((topic, queue, group), next, rows),
         }
         Ok(())
     }
@@ -313,6 +314,20 @@ impl Dispatcher {
         }
     }
 
+    /// Unlike [`set_cursor`](Self::set_cursor) this may go back, so what lies above `next` must go too: a lease row there would
+    /// be restored as a delivery that nobody holds.
+    fn reset(&mut self, place_key: PlaceKey, next: QueueOffset, rows: &mut impl Rows) {
+        let (topic, queue, group) = place_key;
+        let place = self.places.entry(place_key).or_default();
+        if place.rows_begin < place.rows_end {
+            lease::delete_place(rows, topic, queue, group, None);
+        }
+        (place.rows_begin, place.rows_end) = (QueueOffset(0), QueueOffset(0));
+        forget_pending(&mut self.leases, place_key, QueueOffset(u64::MAX));
+        self.drop_lanes(|key| (key.topic, key.queue, key.group) == place_key, rows);
+        self.set_cursor(place_key, next);
+    }
+
     fn delete_topic(&mut self, id: TopicId, rows: &mut impl Rows) {
         topic::delete(rows, id);
         queue_entry::delete_topic(rows, id);
@@ -360,12 +375,17 @@ impl Dispatcher {
                 lease::delete_place(rows, topic, queue, group, Some(first));
             }
             place.rows_begin = place.rows_begin.max(first);
-            let below = |offset| LeaseKey { topic, queue, group, offset };
-            let gone: Vec<_> = self.leases.range(below(QueueOffset(0))..below(first)).map(|(&key, _)| key).collect();
-            for key in gone {
-                self.leases.remove(&key);
-            }
+            forget_pending(&mut self.leases, (topic, queue, group), first);
         }
+    }
+}
+
+/// Leases of a place below `end` are not written by this batch any more.
+fn forget_pending(leases: &mut BTreeMap<LeaseKey, PendingLease>, (topic, queue, group): PlaceKey, end: QueueOffset) {
+    let at = |offset| LeaseKey { topic, queue, group, offset };
+    let gone: Vec<_> = leases.range(at(QueueOffset(0))..at(end)).map(|(&key, _)| key).collect();
+    for key in gone {
+        leases.remove(&key);
     }
 }
 

@@ -228,21 +228,8 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
 /// What the next version brings: answered in-band, whatever is asked.
 fn not_there_yet() -> Vec<(&'static str, Ask)> {
     let group = Some(resource(GROUP));
-    let queue = || Some(v2::MessageQueue { id: 0, ..queue(NORMAL) });
-    let pull =
-        v2::PullMessageRequest { group: group.clone(), message_queue: queue(), batch_size: 1, ..Default::default() };
-    let lite =
-        v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
-    vec![
-        ("PullMessage", Ask::Pull(pull)),
-        (
-            "UpdateOffset",
-            Ask::UpdateOffset(v2::UpdateOffsetRequest { group: group.clone(), message_queue: queue(), offset: 0 }),
-        ),
-        ("GetOffset", Ask::GetOffset(v2::GetOffsetRequest { group, message_queue: queue() })),
-        ("QueryOffset", Ask::QueryOffset(v2::QueryOffsetRequest { message_queue: queue(), ..Default::default() })),
-        ("SyncLiteSubscription", Ask::SyncLite(lite)),
-    ]
+    let lite = v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group, ..Default::default() };
+    vec![("SyncLiteSubscription", Ask::SyncLite(lite))]
 }
 
 fn recall(topic: &str) -> Ask {
@@ -267,7 +254,9 @@ pub fn other_rpcs() -> Vec<Row> {
     }
     let end = ("EndTransaction", transaction::end(NORMAL, "id", v2::TransactionResolution::Commit as i32));
     let others = [end, ("RecallMessage", recall(DELAY))];
-    for (name, ask) in one_of_each().into_iter().chain(not_there_yet()).chain(others) {
+    for (name, ask) in
+        one_of_each().into_iter().chain(crate::offset::one_of_each()).chain(not_there_yet()).chain(others)
+    {
         for blank in ["", "  "] {
             let row = refused(format!("{name} by a client with the id {blank:?}"), ask.clone(), 40017);
             rows.push(Row { client_id: blank.to_owned(), ..row });

@@ -15,7 +15,7 @@ use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
 use crate::broker::delivery::verdicts::{Judges, Verdict};
-use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
@@ -41,6 +41,8 @@ pub struct TopicState {
     pub tails: Vec<QueueTail>,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
+    /// Pulls that wait at the end of a queue; no entry is empty.
+    pub(super) pulls: BTreeMap<(QueueId, GroupId), WaitList>,
     /// How it got its queues, as far as messages from before are there.
     pub growths: Vec<Growth>,
     turn: u32,
@@ -120,6 +122,7 @@ impl Core {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
             subscriptions: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             growths: Vec::new(),
             turn: 0,
         });
@@ -155,6 +158,7 @@ impl Core {
             for subscription in state.subscriptions.values_mut() {
                 subscription.waiters.wake_all();
             }
+            state.pulls.values_mut().for_each(WaitList::wake_all);
         }
     }
 
@@ -165,6 +169,7 @@ impl Core {
                 subscription.group = group.clone();
                 subscription.waiters.wake_all();
             }
+            state.wake_pulls_of(group.id);
         }
     }
 
@@ -174,6 +179,7 @@ impl Core {
             if let Some(mut subscription) = state.subscriptions.remove(&group) {
                 subscription.waiters.wake_all();
             }
+            state.wake_pulls_of(group);
         }
     }
 
@@ -246,6 +252,10 @@ impl Core {
             if !subscription.waiters.is_empty() {
                 subscription.waiters.wake_for(head.tag_hash);
             }
+        }
+        let here = (head.queue, GroupId(0))..=(head.queue, GroupId(u32::MAX));
+        for (_, pulls) in state.pulls.range_mut(here) {
+            pulls.wake_every_for(head.tag_hash);
         }
     }
 
@@ -430,6 +440,13 @@ impl Core {
 
     pub(super) fn queue_mut(&mut self, topic: TopicId, group: GroupId, queue: QueueId) -> Option<&mut QueueState> {
         self.subscription_mut(topic, group)?.queues.get_mut(queue.get() as usize)
+    }
+}
+
+impl TopicState {
+    fn wake_pulls_of(&mut self, group: GroupId) {
+        let of_group = self.pulls.iter_mut().filter(|((_, own), _)| *own == group);
+        of_group.for_each(|(_, pulls)| pulls.wake_all());
     }
 }
 

@@ -1,7 +1,7 @@
 //! A delivered message as the element of a receive stream: the stored bytes, and what only this delivery knows.
 
 use bytes::{Bytes, BytesMut};
-use prost::encoding;
+use prost::{DecodeError, Message as _, encoding};
 
 use crate::broker::api::{Delivered, Origin};
 use crate::model::message::MessageType;
@@ -49,6 +49,21 @@ impl DeliveryEncoder {
         })
     }
 
+    /// The same message as ordinary fields, for an element that has no spliced form. The body is shared, not copied.
+    ///
+    /// # Errors
+    /// The stored bytes are no message.
+    pub fn message(&mut self, delivered: Delivered) -> Result<v2::Message, DecodeError> {
+        let delivery = self.message_fields(&delivered);
+        let system_delivery = self.system_fields(&delivered);
+        let mut message = v2::Message::decode(delivered.message.rest)?;
+        message.merge(delivery)?;
+        let mut system = v2::SystemProperties::decode(delivered.message.system_static)?;
+        system.merge(system_delivery)?;
+        message.system_properties = Some(system);
+        Ok(message)
+    }
+
     fn message_fields(&mut self, delivered: &Delivered) -> Bytes {
         let properties = fields::message::USER_PROPERTIES;
         let is_transactional = delivered.message_type == MessageType::Transaction;
@@ -76,7 +91,9 @@ impl DeliveryEncoder {
         put_text(field::RECEIPT_HANDLE, &delivered.handle, out);
         put_int(field::QUEUE_ID, i64::from(delivered.queue.get()), out);
         put_int(field::QUEUE_OFFSET, i64::try_from(delivered.offset.get()).unwrap_or(i64::MAX), out);
-        encoding::message::encode(field::INVISIBLE_DURATION, &wire_duration(delivered.invisible), out);
+        if !delivered.handle.is_empty() {
+            encoding::message::encode(field::INVISIBLE_DURATION, &wire_duration(delivered.invisible), out);
+        }
         put_int(field::DELIVERY_ATTEMPT, i64::from(delivered.attempt.max(1)), out);
         if let Some(origin) = &delivered.origin {
             // The dead letter keeps the id of the message it was.
@@ -159,6 +176,19 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(message.system_properties, Some(expected));
+    }
+
+    #[test]
+    fn a_pulled_message_is_the_same_without_handle_and_lease() {
+        let topic = v2::Resource { resource_namespace: "ns".into(), name: "t".into() };
+        let pulled = Delivered { handle: String::new(), invisible: Duration::ZERO, attempt: 1, ..delivered() };
+        let message = DeliveryEncoder::new(&topic, "host".into(), 1).message(pulled).unwrap();
+        let mut expected = received(delivered());
+        let system = expected.system_properties.as_mut().unwrap();
+        system.receipt_handle = None;
+        system.invisible_duration = None;
+        system.delivery_attempt = Some(1);
+        assert_eq!(message, expected);
     }
 
     #[test]

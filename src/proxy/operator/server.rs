@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::{group, status, topic, transaction};
+use super::{group, reset, status, topic, transaction};
 use crate::broker::Broker;
 use crate::runtime::clock::{Clock, Mark};
 use crate::wire::admin as wire;
@@ -126,6 +126,10 @@ impl Admin for OperatorService {
 
     async fn group_lag(&self, request: Request<wire::GroupLagRequest>) -> Answer<wire::GroupLagResponse> {
         group::lag(&self.broker, request.into_inner(), self.facts.clock.now()).await.map(Response::new)
+    }
+
+    async fn reset_group(&self, request: Request<wire::ResetGroupRequest>) -> Answer<wire::ResetGroupResponse> {
+        reset::reset(&self.broker, &request.into_inner(), self.facts.clock.now()).await.map(Response::new)
     }
 
     async fn status(&self, _: Request<wire::StatusRequest>) -> Answer<wire::StatusResponse> {

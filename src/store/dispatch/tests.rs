@@ -112,6 +112,11 @@ impl Model {
                 HalfOutcome::Forgotten => drop(self.traces.remove(&(topic, id))),
                 HalfOutcome::Expired => drop(self.halves.remove(&(topic, id))),
             },
+            Record::Reset { group, topic, queue, next } => {
+                self.cursors.insert((topic, queue, group), next);
+                self.leases.retain(|key, _| (key.topic, key.queue, key.group) != (topic, queue, group));
+                self.lanes.retain(|key, _| (key.topic, key.queue, key.group) != (topic, queue, group));
+            }
             Record::TopicPut(topic) => {
                 self.topics.insert(topic.id, topic);
             }
@@ -263,7 +268,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5), 6 => Just(12), 5 => Just(13),
         8 => Just(14), 3 => Just(15)
     ];
-    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11), Just(16)];
+    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11), Just(16), Just(17), Just(17)];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
     let ends = prop::bool::weighted(0.3);
@@ -379,6 +384,7 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
         9 => Record::GroupDeleted(group),
         12 => Record::Delayed { key: hold_key(step.offset, step.count), message: held(topic) },
+        17 => Record::Reset { group, topic, queue, next: offset },
         13 => {
             let outcomes =
                 [DelayOutcome::Fired, DelayOutcome::Recalled, DelayOutcome::Dropped, DelayOutcome::Forgotten];
@@ -552,6 +558,27 @@ fn the_place_of_a_held_body_goes_with_its_part_of_the_log_and_not_before() {
     assert_eq!(places(&table), 1, "the body that was stored again is still needed");
     apply(&mut dispatcher, &mut table, &[Record::LogTrimmed { start: LogPosition(1001) }]);
     assert_eq!(places(&table), 0);
+}
+
+#[test]
+fn a_reset_leaves_no_lease_behind_and_those_after_it_stay() {
+    let reset = Record::Reset { group: GroupId(1), topic: TopicId(1), queue: QueueId(0), next: QueueOffset(2) };
+    let lease_offsets = |table: &Table| {
+        let of_leases = table.rows.keys().filter(|(family, _)| *family == Family::Lease);
+        of_leases.map(|(_, key)| u64::from_be_bytes(key[12..20].try_into().unwrap())).collect::<Vec<_>>()
+    };
+    let mut dispatcher = Dispatcher::new(Meta::default());
+    let mut table = Table::default();
+    apply(&mut dispatcher, &mut table, &[granted(5, (0..5).map(waiting).collect())]);
+    dispatcher.finish(LogPosition(100), &mut table);
+    assert_eq!(lease_offsets(&table), [0, 1, 2, 3, 4]);
+    apply(&mut dispatcher, &mut table, &[granted(6, vec![waiting(5)]), reset, granted(3, vec![waiting(2)])]);
+    dispatcher.finish(LogPosition(200), &mut table);
+    assert_eq!(lease_offsets(&table), [2]);
+    // Rows of before the reset do not count as rows any more: this one is there, and is deleted.
+    apply(&mut dispatcher, &mut table, &[settled(&[2])]);
+    dispatcher.finish(LogPosition(300), &mut table);
+    assert_eq!(lease_offsets(&table), [0u64; 0]);
 }
 
 #[test]

@@ -87,6 +87,9 @@ pub fn describe(record: &Record) -> String {
         Record::DelayEnded { key, topic, outcome } => {
             format!("delay ended: hold {:x} of {}, topic {topic}, {outcome:?}", key.hold.get(), key.due)
         }
+        Record::Reset { group, topic, queue, next } => {
+            format!("reset: group {group}, topic {topic}, queue {queue}, begins anew at {next}")
+        }
         Record::QueuesAdded { topic, growth } => format!("topic {topic}: queues added to {}", growth.before()),
         Record::LaneParked { group, topic, queue, order_key, from } => {
             let from = from.map_or_else(|| "caught up".to_owned(), |from| format!("passed over from {from}"));

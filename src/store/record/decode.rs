@@ -17,8 +17,8 @@ use crate::store::record::types::{
     DeadLetterOrigin, DelayNews, DelayOutcome, FLAG_ORIGIN, HalfMark, HalfOutcome, HalfRecord, HoldKey, KIND_ADVANCED,
     KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED,
     KIND_HALF_ENDED, KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED,
-    KIND_QUEUES_ADDED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead,
-    MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
+    MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -161,6 +161,10 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
         KIND_DELAY_ENDED => {
             let (key, topic, outcome) = delay_ended(&mut body)?;
             Record::DelayEnded { key, topic, outcome }
+        }
+        KIND_RESET => {
+            let (group, topic, queue) = place(&mut body)?;
+            Record::Reset { group, topic, queue, next: QueueOffset(body.u64()?) }
         }
         KIND_LANE_PARKED => {
             let (group, topic, queue) = place(&mut body)?;

@@ -13,7 +13,7 @@ use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
     DelayOutcome, FLAG_ORIGIN, HalfOutcome, HoldKey, KIND_ADVANCED, KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED,
     KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LANE_PARKED,
-    KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_SETTLED,
+    KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED,
     KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord,
     PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, Record, SettleReason,
 };
@@ -83,6 +83,7 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::HalfEnded { .. } => KIND_HALF_ENDED,
         Record::Delayed { .. } => KIND_DELAYED,
         Record::DelayEnded { .. } => KIND_DELAY_ENDED,
+        Record::Reset { .. } => KIND_RESET,
         Record::LaneParked { .. } => KIND_LANE_PARKED,
         Record::QueuesAdded { .. } => KIND_QUEUES_ADDED,
     }
@@ -159,7 +160,7 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
                 out.put_u64_le(offset.get());
             }
         }
-        Record::Advanced { group, topic, queue, next } => {
+        Record::Advanced { group, topic, queue, next } | Record::Reset { group, topic, queue, next } => {
             put_place(out, *group, *topic, *queue);
             out.put_u64_le(next.get());
         }

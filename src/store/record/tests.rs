@@ -212,6 +212,12 @@ fn record() -> impl Strategy<Value = Record> {
             queue,
             next: QueueOffset(next)
         }),
+        (place(), any::<u64>()).prop_map(|((group, topic, queue), next)| Record::Reset {
+            group,
+            topic,
+            queue,
+            next: QueueOffset(next)
+        }),
         topic().prop_map(Record::TopicPut),
         any::<u32>().prop_map(|id| Record::TopicDeleted(TopicId(id))),
         group().prop_map(Record::GroupPut),
@@ -250,9 +256,9 @@ fn payload_of(records: &[Record]) -> Bytes {
 fn read_every_way(bytes: &Bytes) {
     let _ = decode(bytes);
     let _ = message_head(bytes);
-    let _ = properties(bytes).map(|properties| properties.pairs(|_| true).count());
     let _ = half_mark(bytes);
     let _ = delay_news(bytes);
+    let _ = properties(bytes).map(|properties| properties.pairs(|_| true).count());
     let _ = decode_lease_state(bytes);
     let _ = decode_topic(bytes);
     let _ = decode_group(bytes);

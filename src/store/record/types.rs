@@ -42,6 +42,7 @@ pub(super) const KIND_DELAY_ENDED: u8 = 14;
 
 /// Bytes before the message in the body of a `Delayed` record: hold and due.
 pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
+pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
 pub(super) const KIND_QUEUES_ADDED: u8 = 24;
 
@@ -340,6 +341,17 @@ pub enum Record {
         topic: TopicId,
         /// Why.
         outcome: DelayOutcome,
+    },
+    /// The group begins anew at `next` in a queue: whatever it had outstanding there is forgotten, below and above.
+    Reset {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// First offset that is delivered from now on, also when it was done before.
+        next: QueueOffset,
     },
     /// Messages of a message group were passed over, or taken up again: those at or above `from` and below the group's position
     /// in the queue are not considered yet.
