@@ -6,9 +6,9 @@ use thiserror::Error;
 
 use crate::broker::api::{ClientId, Delivered, ReceiveError};
 use crate::broker::delivery::reset::Seek;
+use crate::model::filter::Filter;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, QueueOffset};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 
 /// A wish for messages of one queue, without lease and ack.
@@ -23,7 +23,7 @@ pub struct Pull {
     /// First message.
     pub offset: QueueOffset,
     /// Which messages.
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// Most messages, at least 1.
     pub batch: usize,
     /// How long to wait for the first.
@@ -149,6 +149,8 @@ impl From<ReceiveError> for OffsetError {
             ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
             ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
             ReceiveError::NotImplemented(what) => Self::ShardFailed(what.to_owned()),
+            // A pull names a queue and asks for no lite topic.
+            ReceiveError::LiteFilter => Self::ShardFailed(error.to_string()),
             ReceiveError::Overloaded => Self::Overloaded,
             ReceiveError::ShardFailed(cause) => Self::ShardFailed(cause),
         }
