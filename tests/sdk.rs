@@ -179,7 +179,11 @@ impl Suite {
 
     fn expected_cases(&self) -> Result<BTreeSet<String>> {
         let path = self.folder.join("cases.txt");
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let more = self.folder.join(format!("cases-{}.txt", self.variant));
+        if more.exists() {
+            text += &std::fs::read_to_string(&more).with_context(|| more.display().to_string())?;
+        }
         let cases: BTreeSet<String> = text
             .lines()
             .map(str::trim)
