@@ -24,6 +24,7 @@ mod world;
 
 use history::check::check;
 use history::mutants::MUTANTS;
+use history::mutants_kinds::MUTANTS_OF_KINDS;
 use world::{Outcome, run};
 
 /// Seeds whose run is repeated, to see that it repeats.
@@ -208,7 +209,7 @@ fn lies_about_real_histories_are_seen() {
         if outcome.problem.is_some() || outcome.history.terms.forgets {
             continue;
         }
-        for mutant in &MUTANTS {
+        for mutant in MUTANTS.iter().chain(&MUTANTS_OF_KINDS) {
             let mut lie = outcome.history.clone();
             if (mutant.apply)(&mut lie) {
                 assert!(check(&lie).is_err(), "seed {seed}: the checker does not see: {}", mutant.name);

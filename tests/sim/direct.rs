@@ -31,7 +31,7 @@ async fn stage() -> Stage {
 
 impl Stage {
     async fn send(&self, id: &str) {
-        let draft = Draft { id: id.to_owned(), tag: String::new(), body: vec![1; 10] };
+        let draft = Draft { id: id.to_owned(), tag: String::new(), body: vec![1; 10], ..Draft::default() };
         let answer = self.client.send(TOPIC, &[draft]).await;
         assert!(matches!(&answer, Answer::Sent(results) if results[0].is_ok()), "{answer:?}");
     }
@@ -51,7 +51,7 @@ impl Stage {
 
     /// Gives the message back and receives it again.
     async fn redelivered(&self, delivery: &Delivery) -> Delivery {
-        let answer = self.client.change(GROUP, TOPIC, &delivery.handle, Duration::ZERO).await;
+        let answer = self.client.change(GROUP, TOPIC, delivery, Duration::ZERO).await;
         assert!(matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
         let again = self.receive().await.expect("it comes back");
         assert_eq!((again.offset, again.attempt), (delivery.offset, delivery.attempt + 1));
@@ -127,7 +127,7 @@ fn a_grant_that_a_failed_log_refused_is_not_handed_out_at_the_next_try() {
         stage.send("a").await;
         let first = stage.receive().await.expect("a message");
         stage.machine.files.plan(Fault::fail(Call::Write));
-        let answer = stage.client.change(GROUP, TOPIC, &first.handle, Duration::ZERO).await;
+        let answer = stage.client.change(GROUP, TOPIC, &first, Duration::ZERO).await;
         assert!(!matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
         for attempt_id in [Some("x"), Some("x"), None, Some("x")] {
             let delivered = got(stage.client.receive(&wish(attempt_id)).await);
@@ -155,7 +155,7 @@ fn a_message_that_was_put_back_is_not_delivered_before_the_log_holds_that() {
             let put_back = async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 stage.machine.files.plan(Fault::fail(call));
-                stage.client.change(GROUP, TOPIC, &first.handle, Duration::ZERO).await
+                stage.client.change(GROUP, TOPIC, &first, Duration::ZERO).await
             };
             let (received, answer) = tokio::join!(waiting, put_back);
             assert!(!matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");

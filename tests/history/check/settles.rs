@@ -6,7 +6,8 @@ use super::view::{Delivered, Kind, Settle, View};
 /// The server counts in whole milliseconds; a bound of ours may be off by one of them on either side.
 pub const ROUNDING_US: u64 = 2_000;
 
-/// After an OK to an ack or a forward the message is not delivered again to that group, whatever happens.
+/// After an OK to an ack or a forward the message is not delivered again to that group, whatever happens. Where order is
+/// kept, an acked one comes again behind an earlier one of its lane that comes again.
 pub fn an_acked_message_does_not_come_back(view: &View<'_>) -> Result<(), Violation> {
     const PROMISE: &str = "an acked message does not come back";
     for ((group, _), indexes) in &view.by_copy {
@@ -14,7 +15,10 @@ pub fn an_acked_message_does_not_come_back(view: &View<'_>) -> Result<(), Violat
         for done in &deliveries {
             for settle in done.settles.iter().filter(|settle| is_final_ok(settle, group)) {
                 let acked_us = settle.call.end_us.unwrap_or(u64::MAX);
-                let back = deliveries.iter().find(|again| again.call.begin_us > acked_us);
+                let back = deliveries.iter().find(|again| again.call.begin_us > acked_us).filter(|again| {
+                    let may_return = || super::order::may_have_returned(view, again, acked_us);
+                    settle.kind != Kind::Ack || !may_return()
+                });
                 if let Some(again) = back {
                     let id = done.got.id.as_str();
                     let finding = format!(
