@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::mutants::{Mutant, acked, append, deliveries, ids_sent_once, is_dead, messages_of};
 use super::{Answer, Check, Delivery, History, OK, PRECONDITION_FAILED, Receipt, ReceiveRequest, Request, Sent};
 
-pub const MUTANTS_OF_KINDS: [Mutant; 17] = [
+pub const MUTANTS_OF_KINDS: [Mutant; 19] = [
     Mutant {
         name: "two messages of a lane change places in an answer",
         promise: "no message overtakes an earlier one of its lane",
@@ -62,6 +62,8 @@ pub const MUTANTS_OF_KINDS: [Mutant; 17] = [
         promise: "a question is complete and in time",
         apply: ask_with_other_bytes,
     },
+    Mutant { name: "a question comes early", promise: "a question is complete and in time", apply: ask_too_early },
+    Mutant { name: "a dead letter is lost", promise: "no acknowledged send is missing", apply: lose_a_dead_letter },
     Mutant {
         name: "a lite message goes to a stranger",
         promise: "a lite message goes to subscribers only",
@@ -403,6 +405,54 @@ fn ask_with_other_bytes(history: &mut History) -> bool {
     let mut check = question(topic, sent, last + 60_000_000);
     check.body_hash ^= 1;
     history.checks.push(check);
+    true
+}
+
+fn ask_too_early(history: &mut History) -> bool {
+    history.events.clear();
+    let sent = history.calls.iter().find_map(|call| match (&call.request, &call.answer) {
+        (Request::Send { topic, messages }, Answer::Sent(_)) => {
+            let half = messages.iter().find(|sent| sent.ask.half)?;
+            Some((topic.clone(), half.clone(), call.end_us?))
+        }
+        _ => None,
+    });
+    let Some((topic, sent, end_us)) = sent else { return false };
+    history.checks.push(question(topic, sent, end_us + 1));
+    true
+}
+
+/// A message whose group never settled it, and found it among its dead letters: it is not there.
+fn lose_a_dead_letter(history: &mut History) -> bool {
+    let once = ids_sent_once(history);
+    let settled: std::collections::BTreeSet<String> = history
+        .calls
+        .iter()
+        .flat_map(|call| match &call.request {
+            Request::Ack { handles, .. } => handles.clone(),
+            Request::Forward { handle, .. } | Request::Change { handle, .. } => vec![handle.clone()],
+            _ => Vec::new(),
+        })
+        .collect();
+    let all = deliveries(history);
+    let letter = history.calls.iter().find_map(|call| {
+        let Request::Receive(receive) = &call.request else { return None };
+        let group = receive.topic.strip_prefix(super::DEAD_LETTER_PREFIX)?;
+        let untouched = |id: &str| {
+            let mut given = all.iter().filter(|(_, receive, got)| receive.group == group && got.id == id).peekable();
+            given.peek().is_some() && given.all(|(_, _, got)| !settled.contains(&got.handle))
+        };
+        let found = call.deliveries().iter().find(|got| once.contains(&got.id) && untouched(&got.id))?;
+        let acknowledged = receipts(history).iter().any(|(_, sent, _)| sent.id == found.id && !sent.ask.half);
+        acknowledged.then(|| (receive.topic.clone(), found.id.clone()))
+    });
+    let Some((topic, id)) = letter.filter(|_| !history.terms.forgets) else { return false };
+    for call in &mut history.calls {
+        let is_of = matches!(&call.request, Request::Receive(receive) if receive.topic == topic);
+        if let Some(messages) = messages_of(call).filter(|_| is_of) {
+            messages.retain(|got| got.id != id);
+        }
+    }
     true
 }
 

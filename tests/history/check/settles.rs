@@ -66,6 +66,7 @@ pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(),
                         && !newer.is_repeat_of(held)
                         && newer.got.handle != held.got.handle
                 });
+                let Some(newer) = newer else { continue };
                 let done = deliveries.iter().any(|other| {
                     other.settles.iter().any(|by| {
                         let ends = !matches!(by.kind, Kind::Change { .. }) && by.maybe();
@@ -76,7 +77,7 @@ pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(),
                 let buried = view.dead_letters(&held.receive.group).contains_key(id);
                 let excused =
                     !matches!(settle.kind, Kind::Change { .. }) && (done || buried || view.history.terms.forgets);
-                if let Some(newer) = newer.filter(|_| !excused) {
+                if !excused {
                     let finding = format!(
                         "{id}: {:?} at {} ms was OK for attempt {} although attempt {} had come at {} ms",
                         settle.kind,
