@@ -403,7 +403,67 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// How often a history came to what makes it worth checking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage(pub BTreeMap<&'static str, u64>);
+
+impl Coverage {
+    pub fn add(&mut self, other: &Self) {
+        for (what, times) in &other.0 {
+            *self.0.entry(what).or_default() += times;
+        }
+    }
+
+    fn saw(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+}
+
+impl std::fmt::Display for Coverage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(what, times)| format!("{times} {what}")).collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
 impl History {
+    pub fn coverage(&self) -> Coverage {
+        let mut coverage = Coverage::default();
+        for call in &self.calls {
+            match (&call.request, &call.answer) {
+                (Request::Recall { genuine: true, .. }, Answer::Recalled { code, .. }) => match *code {
+                    OK => coverage.saw("recalls"),
+                    PRECONDITION_FAILED => coverage.saw("recalls too late"),
+                    _ => {}
+                },
+                (Request::Resolve { commit, .. }, Answer::Resolved(code)) => match *code {
+                    OK if *commit => coverage.saw("commits"),
+                    OK => coverage.saw("rollbacks"),
+                    PRECONDITION_FAILED => coverage.saw("opposite ends"),
+                    _ => {}
+                },
+                _ => {}
+            }
+            let Request::Receive(receive) = &call.request else { continue };
+            let is_ordered = self.terms.groups.get(&receive.group).is_some_and(|terms| terms.ordered);
+            for got in call.deliveries() {
+                if receive.topic.starts_with(DEAD_LETTER_PREFIX) {
+                    coverage.saw("dead letters");
+                } else if got.due_ms.is_some() {
+                    coverage.saw("delayed");
+                } else if got.lite_topic.is_some() {
+                    coverage.saw("lite");
+                } else if is_ordered && got.message_group.is_some() {
+                    coverage.saw("ordered");
+                }
+            }
+        }
+        for _ in &self.checks {
+            coverage.saw("questions");
+        }
+        coverage
+    }
+
     /// A hash of everything observed: two runs of one seed must agree on it.
     pub fn trace_hash(&self) -> u64 {
         let mut hash = 0;
