@@ -11,6 +11,7 @@ mod news;
 pub mod options;
 mod placing;
 mod publish;
+mod read_ahead;
 mod receive;
 mod report;
 mod settle;

@@ -4,6 +4,7 @@ pub mod group;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod order;
 pub mod position;
 pub mod receipt;
 pub mod tag;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use bolide::model::group::Group;
 use bolide::model::message::NewMessage;
 use bolide::model::name::{GroupName, TopicName};
+use bolide::model::order::order_key;
 use bolide::model::position::{
     GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, TopicId, UnitSeq,
 };
 use bolide::model::time::Timestamp;
-use bolide::model::topic::{Permission, Promise, Topic, TopicType};
+use bolide::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
 use bolide::runtime::tasks::{Tasks, Threads};
@@ -189,6 +190,45 @@ async fn trim(store: &Store, start: LogPosition) -> usize {
 }
 
 const MUCH_LATER: Timestamp = Timestamp(2_000_000_000_000);
+
+#[test]
+fn message_groups_and_what_was_passed_over_are_rebuilt_from_the_log() {
+    let mut world = World::new(7);
+    let before = world.life(async |store| {
+        let store = running(store);
+        durable(&store, catalogue()).await;
+        for offset in 0..9 {
+            let message = NewMessage { message_group: format!("g{}", offset % 3), ..NewMessage::default() };
+            let mut send = Unit::send(100);
+            let slot = send.push_message(TOPIC, Promise::Durable, 5, &message);
+            send.place(slot, QueueId(0), QueueOffset(offset), START);
+            durable(&store, send).await;
+        }
+        let lane =
+            |order_key, from| Record::LaneParked { group: GROUP, topic: TOPIC, queue: QueueId(0), order_key, from };
+        let acked = Record::LeaseChanged {
+            group: GROUP,
+            topic: TOPIC,
+            queue: QueueId(0),
+            offset: QueueOffset(1),
+            attempt: 1,
+            lease: LeaseState::Acked { grant: GrantId(0), lease_end: START },
+        };
+        let passed = [granted(0, 0..3), lane(7, Some(QueueOffset(3))), lane(8, Some(QueueOffset(4))), acked];
+        durable(&store, unit(&passed)).await;
+        durable(&store, unit(&[lane(7, None)])).await;
+        let growth = Growth { fences: vec![QueueOffset(9), QueueOffset(0)] };
+        durable(&store, unit(&[Record::QueuesAdded { topic: TOPIC, growth }])).await;
+        folded(&store).await;
+        let of_group = store.lane_entries(TOPIC, QueueId(0), order_key("g1"), QueueOffset(2), 10).unwrap();
+        assert_eq!(of_group.0.iter().map(|entry| entry.offset.get()).collect::<Vec<_>>(), [4, 7]);
+        assert_eq!((of_group.1, store.lanes().unwrap().len()), (QueueOffset(9), 1));
+        dump_store(&store).unwrap()
+    });
+    world.kill();
+    world.env.destroy(&world.fold_path()).unwrap();
+    assert_eq!(world.look().unwrap(), before);
+}
 
 #[test]
 fn a_deleted_fold_is_rebuilt_from_the_log() {

@@ -3,7 +3,13 @@
 
 pub mod ack_memory;
 pub mod core;
+pub mod fifo;
+#[cfg(test)]
+mod fifo_model_tests;
+#[cfg(test)]
+pub mod fifo_rig;
 pub mod lease;
+pub mod ordered;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;

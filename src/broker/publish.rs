@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::broker::api::{Publish, PublishError, Published, TopicSpec};
-use crate::broker::members::fnv64;
 use crate::broker::placing::Placing;
 use crate::broker::verbs::Broker;
 use crate::model::limits::SEND_BATCH_BYTES_MAX;
 use crate::model::message::{MessageType, NewMessage};
 use crate::model::name::{RETRY_PREFIX, TopicName};
+use crate::model::order::{order_key, queue_of};
 use crate::model::position::{QueueId, UnitSeq};
 use crate::model::tag::tag_hash;
 use crate::model::topic::{Promise, Topic, TopicType};
@@ -73,6 +73,8 @@ impl Broker {
         let mut core = self.inner.core.lock();
         let now = self.inner.clock.now();
         let gone = || PublishError::TopicNotFound(topic.name.clone());
+        // As it is under the lock: a topic that has grown meanwhile has its new queues from one message on, for all senders.
+        let queues = core.topic(topic.id).ok_or_else(gone)?.topic.queues;
         let shared_queue = core.next_queue(topic.id).ok_or_else(gone)?;
         for (message, prepared) in messages.iter().zip(prepared) {
             match prepared {
@@ -80,7 +82,7 @@ impl Broker {
                     let queue = if message.message_group.is_empty() {
                         shared_queue
                     } else {
-                        queue_of_group(&message.message_group, topic.queues)
+                        queue_of_group(&message.message_group, queues)
                     };
                     let offset = placing.next(&core, topic.id, queue).ok_or_else(gone)?;
                     unit.place(*slot, queue, offset, now);
@@ -119,8 +121,7 @@ fn prepare(topic: &Topic, message: &NewMessage, unit: &mut Unit) -> Prepared {
 /// The queue of a message group. The server maps groups to queues itself: every client library hashes differently.
 #[must_use]
 pub fn queue_of_group(message_group: &str, queues: u32) -> QueueId {
-    let hash = fnv64(message_group.as_bytes(), 0xcbf2_9ce4_8422_2325);
-    QueueId(u32::try_from(hash % u64::from(queues.max(1))).unwrap_or(0))
+    queue_of(order_key(message_group), queues)
 }
 
 fn stored_bytes(message: &NewMessage) -> usize {

@@ -8,10 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
-use crate::broker::delivery::core::Core;
+use crate::broker::delivery::core::{Core, ordering};
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription, Wish};
-use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::subscription::{Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
@@ -21,7 +20,7 @@ use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, T
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
-use crate::model::topic::{Topic, TopicType};
+use crate::model::topic::Topic;
 use crate::store::record::{MessageRecord, Record, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
 
@@ -64,6 +63,7 @@ impl Delivery {
             attempt: grant.attempt,
             grant: grant.terms.grant,
             lease_end: grant.terms.deadline,
+            order_key: grant.entry.order_key,
         };
         let again = grant.attempt > 1;
         inner.metrics.messages_out(
@@ -127,7 +127,7 @@ const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 enum Step {
     /// Messages, and the unit that records their granting.
     Granted(Delivery, Option<UnitSeq>),
-    ReadAhead(QueueId, QueueOffset),
+    ReadAhead(QueueId, Missing),
     LookAgain,
     Nothing,
 }
@@ -176,7 +176,10 @@ impl Broker {
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
-                Step::ReadAhead(queue, offset) => self.read_ahead(&topic, &group, queue, offset).await?,
+                Step::ReadAhead(queue, Missing::Queue(from)) => self.read_ahead(&topic, &group, queue, from).await?,
+                Step::ReadAhead(queue, Missing::Lane(key, from)) => {
+                    self.read_back(&topic, &group, queue, key, from).await?;
+                }
                 Step::LookAgain => tokio::task::yield_now().await,
                 Step::Nothing => {
                     let left = receive.wait.saturating_sub(started.elapsed());
@@ -201,9 +204,6 @@ impl Broker {
         };
         if !group.enabled {
             return Err(ReceiveError::GroupDisabled(receive.group.clone()));
-        }
-        if group.ordered == Some(true) || (group.ordered.is_none() && topic.topic_type == TopicType::Fifo) {
-            return Err(ReceiveError::NotImplemented("ordered delivery"));
         }
         Ok((topic, group))
     }
@@ -261,8 +261,8 @@ impl Broker {
             drop(core);
             return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false), recorded));
         }
-        if let Some((queue, offset)) = selection.missing {
-            return Ok(Step::ReadAhead(queue, offset));
+        if let Some((queue, missing)) = selection.missing {
+            return Ok(Step::ReadAhead(queue, missing));
         }
         if selection.more {
             return Ok(Step::LookAgain);
@@ -373,37 +373,13 @@ impl Broker {
         let mut unit = Unit::state();
         let mut core = self.inner.core.lock();
         // Only while it is ours: the lease may have ended while the disk was read.
-        if core.settle_granted(topic, group, queue, offset, grant) {
-            Core::record_settled(topic, group, reason, vec![(queue, offset)], &mut unit);
-        }
+        let settled = core.settle_granted(topic, group, queue, offset, grant);
+        Core::record_settled(topic, group, reason, settled, &mut unit);
+        // Its lane may go on now.
+        core.wake_if_deliverable(topic, group);
         if let Err(error) = self.inner.append_settlement(unit) {
             tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }
-    }
-
-    async fn read_ahead(
-        &self,
-        topic: &Topic,
-        group: &Group,
-        queue: QueueId,
-        from: QueueOffset,
-    ) -> Result<(), ReceiveError> {
-        let (store, id) = (self.inner.store.clone(), topic.id);
-        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
-        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
-        let connects = entries.first().is_some_and(|entry| entry.offset == from);
-        let mut core = self.inner.core.lock();
-        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
-        if !connects && first.is_some_and(|first| first <= from) {
-            // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
-            let text = format!(
-                "queue entry {} of queue {queue} of topic {} is missing from the folded state",
-                from, topic.name
-            );
-            return Err(ReceiveError::ShardFailed(text));
-        }
-        core.read_ahead(topic.id, group.id, queue, entries);
-        Ok(())
     }
 
     /// Makes the group's state on a topic at its first receive.
@@ -439,7 +415,9 @@ impl Broker {
         }
         self.inner.append_state(unit).map_err(|error| refused(&error))?;
         let queues = positions.into_iter().map(QueueState::starting_at).collect();
-        core.put_subscription(topic.id, Subscription::new(group.clone(), queues));
+        let mut subscription = Subscription::new(group.clone(), queues);
+        subscription.set_ordering(ordering(&group, topic));
+        core.put_subscription(topic.id, subscription);
         Ok(())
     }
 

@@ -39,13 +39,14 @@ impl Broker {
         let awaited = {
             let mut core = inner.deciding().map_err(|error| refused(&error))?;
             let now = inner.clock.now();
+            let mut unit = Unit::state();
             for receipt in &receipts {
-                let acked = receipt.as_ref().map_or(Acked::Stale, |receipt| core.ack(receipt, now, &mut settled));
+                let acked =
+                    receipt.as_ref().map_or(Acked::Stale, |receipt| core.ack(receipt, now, &mut settled, &mut unit));
                 repeated |= acked == Acked::Before;
                 outcomes.push(if acked == Acked::Stale { AckOutcome::InvalidHandle } else { AckOutcome::Done });
             }
             core.wake_if_deliverable(topic.id, group.id);
-            let mut unit = Unit::state();
             Core::record_settled(topic.id, group.id, SettleReason::Acked, settled, &mut unit);
             inner.append_settlement(unit).map_err(|error| refused(&error))?
         };

@@ -190,7 +190,7 @@ async fn write_trims(
                 core.topic(topic).and_then(|state| state.tails.get(queue.get() as usize)).map(|tail| tail.first());
             if known.is_some_and(|known| first > known) {
                 unit.push(&Record::Trimmed { topic, queue, first });
-                core.trim(topic, queue, first);
+                core.trim(topic, queue, first, &mut unit);
             }
         }
         if let Some(start) = start {

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::broker::api::{BrokerStatus, ClientId};
 use crate::broker::catalog::{Catalog, NextIds};
-use crate::broker::delivery::core::Core;
+use crate::broker::delivery::core::{Core, ordering};
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::handles::Handles;
@@ -292,14 +292,19 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
             tails[index] = QueueTail::restored(bounds.first, bounds.next);
         }
         core.put_topic(Arc::new(topic.clone()), Some(tails));
+        for growth in store.growths(topic.id)? {
+            core.add_growth(topic.id, growth);
+        }
     }
     let by_id: BTreeMap<GroupId, Arc<Group>> = groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
     for ((topic, group), queues) in restored_queues(store)? {
         let Some(group) = by_id.get(&group) else { continue };
-        let Some(count) = core.topic(topic).map(|state| state.tails.len()) else { continue };
+        let Some(state) = core.topic(topic) else { continue };
+        let (count, ordering) = (state.tails.len(), ordering(group, &state.topic));
         let mut queues = queues;
         let states = (0..count as u32).map(|queue| queues.remove(&queue).unwrap_or_default()).collect();
         let mut subscription = Subscription::new(group.clone(), states);
+        subscription.restore_ordering(ordering);
         subscription.expect_unknown_filters(now);
         core.put_subscription(topic, subscription);
     }
@@ -321,6 +326,10 @@ fn restored_queues(store: &Store) -> Result<QueuesOfSubscriptions, FoldError> {
         state.leases.restore(entry, row.attempt, row.lease);
         state.leases.advance(QueueOffset(row.offset.get() + 1));
         state.recorded_next = state.leases.next();
+    }
+    for (lane, from) in store.lanes()? {
+        let queues = subscriptions.entry((lane.topic, lane.group)).or_default();
+        queues.entry(lane.queue.get()).or_default().leases.restore_lane(lane.order_key, from);
     }
     Ok(subscriptions)
 }

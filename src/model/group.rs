@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::name::GroupName;
 use crate::model::position::GroupId;
 use crate::model::time::Timestamp;
+use crate::model::topic::TopicType;
 
 /// Attempts before a message is dead-lettered, unless the group says otherwise.
 pub const MAX_ATTEMPTS_DEFAULT: u32 = 17;
@@ -103,6 +104,12 @@ impl Group {
             consume_timeout: CONSUME_TIMEOUT_DEFAULT,
             enabled: true,
         }
+    }
+
+    /// Whether it consumes a topic of this type in order (rule C13).
+    #[must_use]
+    pub fn is_ordered(&self, topic: TopicType) -> bool {
+        self.ordered.unwrap_or(topic == TopicType::Fifo)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::name::TopicName;
-use crate::model::position::TopicId;
+use crate::model::position::{QueueOffset, TopicId};
 
 /// Kind of messages a topic takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,6 +48,21 @@ pub enum Promise {
     /// On stable storage.
     #[default]
     Durable,
+}
+
+/// One time at which a topic got more queues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// The next offset at that instant of each queue that it had before.
+    pub fences: Vec<QueueOffset>,
+}
+
+impl Growth {
+    /// Number of queues before.
+    #[must_use]
+    pub fn before(&self) -> u32 {
+        u32::try_from(self.fences.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// Settings of a topic, as the catalogue keeps them.

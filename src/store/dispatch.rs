@@ -12,11 +12,12 @@ use thiserror::Error;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::store::codec::RecordError;
 use crate::store::kv::cursor::{self, Cursor};
+use crate::store::kv::lane::{self, LaneKey};
 use crate::store::kv::lease::{self, LeaseKey, LeaseValue};
 use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
-use crate::store::kv::{FoldError, Kv, Rows, group, topic};
+use crate::store::kv::{FoldError, Kv, Rows, group, growth, lane_entry, topic};
 use crate::store::record::{LeaseState, MessageHead, Record, decode, message_head, walk};
 
 /// A durable frame holds something that cannot be folded.
@@ -48,6 +49,15 @@ struct PendingLease {
     row: Option<LeaseValue>,
 }
 
+/// A message group with messages that were passed over.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    /// `None`: has caught up.
+    from: Option<QueueOffset>,
+    /// The database has a row of it.
+    is_stored: bool,
+}
+
 type PlaceKey = (TopicId, QueueId, GroupId);
 
 /// Folds frames into rows.
@@ -61,6 +71,8 @@ pub struct Dispatcher {
     places: BTreeMap<PlaceKey, Place>,
     changed_places: Vec<PlaceKey>,
     leases: BTreeMap<LeaseKey, PendingLease>,
+    lanes: BTreeMap<LaneKey, Lane>,
+    changed_lanes: BTreeSet<LaneKey>,
     scratch: BytesMut,
 }
 
@@ -80,6 +92,9 @@ impl Dispatcher {
         for last in lease::last_of_each_place(kv)? {
             dispatcher.places.entry((last.topic, last.queue, last.group)).or_default().rows_end = last.offset.next();
         }
+        for (key, from) in lane::all(kv)? {
+            dispatcher.lanes.insert(key, Lane { from: Some(from), is_stored: true });
+        }
         Ok(dispatcher)
     }
 
@@ -92,6 +107,8 @@ impl Dispatcher {
             places: BTreeMap::new(),
             changed_places: Vec::new(),
             leases: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            changed_lanes: BTreeSet::new(),
             scratch: BytesMut::new(),
         }
     }
@@ -135,6 +152,7 @@ impl Dispatcher {
                 None => lease::delete(rows, &key),
             }
         }
+        self.finish_lanes(rows);
         self.meta.position = position;
         meta::put(rows, &self.meta, &self.meta_before);
         self.meta_before = self.meta;
@@ -176,6 +194,12 @@ impl Dispatcher {
             }
             Record::GroupDeleted(id) => self.delete_group(id, rows),
             Record::Trimmed { topic, queue, first } => self.trim(topic, queue, first, rows),
+            Record::LaneParked { group, topic, queue, order_key, from } => {
+                let key = LaneKey { topic, queue, group, order_key };
+                self.lanes.entry(key).or_insert(Lane { from, is_stored: false }).from = from;
+                self.changed_lanes.insert(key);
+            }
+            Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
             Record::LogTrimmed { start } => self.meta.log_start = self.meta.log_start.max(start),
         }
         Ok(())
@@ -188,13 +212,44 @@ impl Dispatcher {
             tag_hash: head.tag_hash,
             stored_at: head.stored_at,
             body_bytes: head.body_bytes,
+            order_key: head.order_key,
         };
         queue_entry::put(rows, head.topic, head.queue, &entry);
+        if entry.order_key != 0 {
+            lane_entry::put(rows, head.topic, head.queue, &entry);
+        }
         let key = (head.topic, head.queue);
         // The first message that is seen of a queue is its first: what came before it is out of retention.
         let bounds = self.tails.entry(key).or_insert(QueueBounds { first: head.offset, next: head.offset });
         bounds.next = bounds.next.max(head.offset.next());
         self.changed_tails.insert(key);
+    }
+
+    /// Lanes are few, those of active message groups only: all are known here, so that a row which was never written is never
+    /// removed.
+    fn finish_lanes(&mut self, rows: &mut impl Rows) {
+        for key in std::mem::take(&mut self.changed_lanes) {
+            let Some(known) = self.lanes.get_mut(&key) else { continue };
+            if let Some(from) = known.from {
+                known.is_stored = true;
+                lane::put(rows, &key, from);
+            } else {
+                if known.is_stored {
+                    lane::delete(rows, &key);
+                }
+                self.lanes.remove(&key);
+            }
+        }
+    }
+
+    fn drop_lanes(&mut self, which: impl Fn(&LaneKey) -> bool, rows: &mut impl Rows) {
+        self.lanes.retain(|key, lane| {
+            let goes = which(key);
+            if goes && lane.is_stored {
+                lane::delete(rows, key);
+            }
+            !goes
+        });
     }
 
     fn set_cursor(&mut self, key: PlaceKey, next: QueueOffset) {
@@ -240,6 +295,9 @@ impl Dispatcher {
         queue_tail::delete_topic(rows, id);
         cursor::delete_topic(rows, id);
         lease::delete_topic(rows, id);
+        lane_entry::delete_topic(rows, id);
+        growth::delete_topic(rows, id);
+        self.drop_lanes(|key| key.topic == id, rows);
         self.tails.retain(|key, _| key.0 != id);
         self.places.retain(|key, _| key.0 != id);
         self.leases.retain(|key, _| key.topic != id);
@@ -247,6 +305,7 @@ impl Dispatcher {
 
     fn delete_group(&mut self, id: GroupId, rows: &mut impl Rows) {
         group::delete(rows, id);
+        self.drop_lanes(|key| key.group == id, rows);
         for &(topic, queue, group) in self.places.keys().filter(|key| key.2 == id) {
             cursor::delete(rows, topic, queue, group);
             lease::delete_place(rows, topic, queue, group, None);
@@ -262,6 +321,7 @@ impl Dispatcher {
             bounds.next = bounds.next.max(first);
             self.changed_tails.insert((topic, queue));
             queue_entry::delete_before(rows, topic, queue, first);
+            lane_entry::delete_before(rows, topic, queue, first);
         }
         let groups = (topic, queue, GroupId(0))..=(topic, queue, GroupId(u32::MAX));
         for (&(_, _, group), place) in self.places.range_mut(groups) {

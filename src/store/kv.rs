@@ -6,8 +6,11 @@
 pub mod cursor;
 pub mod error;
 pub mod group;
+pub mod growth;
 pub mod handle;
 mod key;
+pub mod lane;
+pub mod lane_entry;
 pub mod lease;
 pub mod meta;
 pub mod queue_entry;
@@ -34,12 +37,28 @@ pub enum Family {
     Cursor,
     /// Outstanding messages of each group: see [`lease`].
     Lease,
+    /// Messages of each message group of a queue: see [`lane_entry`].
+    LaneEntry,
+    /// Message groups with messages that were passed over: see [`lane`].
+    Lane,
+    /// What queues held when others were added: see [`growth`].
+    Growth,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Topic, Self::Group, Self::QueueEntry, Self::QueueTail, Self::Cursor, Self::Lease];
+    pub const ALL: [Self; 10] = [
+        Self::Meta,
+        Self::Topic,
+        Self::Group,
+        Self::QueueEntry,
+        Self::QueueTail,
+        Self::Cursor,
+        Self::Lease,
+        Self::LaneEntry,
+        Self::Lane,
+        Self::Growth,
+    ];
 
     /// Its name on disk.
     #[must_use]
@@ -52,6 +71,9 @@ impl Family {
             Self::QueueTail => "queue_tail",
             Self::Cursor => "cursor",
             Self::Lease => "lease",
+            Self::LaneEntry => "lane_entry",
+            Self::Lane => "lane",
+            Self::Growth => "growth",
         }
     }
 }

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::broker::delivery::ack_memory::AckMemory;
+use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Grant;
-use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
+use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
-use crate::model::topic::Topic;
+use crate::model::topic::{Growth, Topic};
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 
@@ -32,6 +33,8 @@ pub struct TopicState {
     pub tails: Vec<QueueTail>,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
+    /// How it got its queues, as far as messages from before are there.
+    pub growths: Vec<Growth>,
     turn: u32,
 }
 
@@ -54,7 +57,7 @@ pub struct Selection {
     /// Messages, with their queues.
     pub grants: Vec<(QueueId, Grant)>,
     /// Set when nothing was granted because entries must be read from disk first.
-    pub missing: Option<(QueueId, QueueOffset)>,
+    pub missing: Option<(QueueId, Missing)>,
     /// Nothing was granted, but there is more to look at.
     pub more: bool,
 }
@@ -99,6 +102,7 @@ impl Core {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
             subscriptions: BTreeMap::new(),
+            growths: Vec::new(),
             turn: 0,
         });
         state.topic = topic;
@@ -109,6 +113,20 @@ impl Core {
             while subscription.queues.len() < count {
                 subscription.queues.push(QueueState::default());
             }
+        }
+    }
+
+    /// What the queues of a topic hold now, for the record of its growth: the next offset of each.
+    #[must_use]
+    pub fn fences(&self, topic: TopicId) -> Growth {
+        let tails = self.topics.get(&topic).map_or(&[][..], |state| &state.tails);
+        Growth { fences: tails.iter().map(QueueTail::accepted).collect() }
+    }
+
+    /// A topic has more queues from here on, or had at an earlier time.
+    pub fn add_growth(&mut self, topic: TopicId, growth: Growth) {
+        if let Some(state) = self.topics.get_mut(&topic) {
+            state.growths.push(growth);
         }
     }
 
@@ -199,6 +217,7 @@ impl Core {
             tag_hash: head.tag_hash,
             stored_at: head.stored_at,
             body_bytes: head.body_bytes,
+            order_key: head.order_key,
         };
         if !tail.show(entry) {
             return;
@@ -232,6 +251,9 @@ impl Core {
         let mut selection = Selection::default();
         let Some(state) = self.topics.get_mut(&wish.topic) else { return selection };
         let Some(subscription) = state.subscriptions.get_mut(&wish.group) else { return selection };
+        // Settings of topic or group may have changed since the last look.
+        let settled = subscription.set_ordering(ordering(&subscription.group, &state.topic));
+        Self::record_settled(wish.topic, wish.group, SettleReason::Acked, settled, unit);
         subscription.note_filter(wish.filter, now);
         let mut missing = None;
         let mut touched = Vec::new();
@@ -242,16 +264,13 @@ impl Core {
                 break;
             }
             let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, wish, left, now);
+            let look = subscription.look(index, tail, &state.growths, wish, left, now);
             if missing.is_none() {
-                missing = look.missing.map(|offset| (queue, offset));
+                missing = look.missing.map(|missing| (queue, missing));
             }
             selection.more |= look.more;
-            if !look.unwanted.is_empty() {
-                let settled = look.unwanted.iter().map(|offset| (queue, *offset)).collect();
-                Self::record_settled(wish.topic, wish.group, SettleReason::Skipped, settled, unit);
-            }
-            if !look.set_aside.is_empty() {
+            let is_lane_missing = matches!(look.missing, Some(Missing::Lane(..)));
+            if look.for_others {
                 // Those it was set aside for may have looked just before, and found nothing.
                 subscription.waiters.wake_one_per_filter();
             }
@@ -259,15 +278,13 @@ impl Core {
                 touched.push(queue);
             }
             let place = (wish.group, wish.topic, queue);
-            record_look(
-                &mut subscription.queues[index],
-                place,
-                &look.grants,
-                &look.set_aside,
-                wish.terms.state(),
-                unit,
-            );
+            record_look(&mut subscription.queues[index], place, &look, wish.terms.state(), unit);
             selection.grants.extend(look.grants.into_iter().map(|grant| (queue, grant)));
+            if is_lane_missing && selection.grants.is_empty() {
+                // The other queues would have something to give each time, and this lane would never be read.
+                selection.more = false;
+                break;
+            }
         }
         if selection.grants.is_empty() {
             selection.missing = missing;
@@ -295,6 +312,22 @@ impl Core {
     pub fn read_ahead(&mut self, topic: TopicId, group: GroupId, queue: QueueId, entries: Vec<QueueEntry>) {
         if let Some(subscription) = self.subscription_mut(topic, group) {
             subscription.read_ahead(queue.get() as usize, entries);
+        }
+    }
+
+    /// Entries of one lane of a subscription, read from disk; they are all between `from` and `complete`.
+    pub fn read_back(
+        &mut self,
+        (topic, group, queue): (TopicId, GroupId, QueueId),
+        (order_key, from): (u64, QueueOffset),
+        entries: &[QueueEntry],
+        complete: QueueOffset,
+    ) {
+        let Some(state) = self.topics.get_mut(&topic) else { return };
+        let index = queue.get() as usize;
+        let Some(tail) = state.tails.get(index) else { return };
+        if let Some(own) = state.subscriptions.get_mut(&group).and_then(|known| known.queues.get_mut(index)) {
+            own.leases.read_back(order_key, from, entries, complete, tail);
         }
     }
 
@@ -360,25 +393,41 @@ impl Core {
     }
 }
 
+/// What a group is delivered in order on a topic (rule C13).
+#[must_use]
+pub fn ordering(group: &Group, topic: &Topic) -> Ordering {
+    if group.is_ordered(topic.topic_type) { Ordering::PerGroup } else { Ordering::Free }
+}
+
 /// Writes what a look decided. I-4: whenever a slot comes into being, `next` is recorded in the same unit: a restart must never
 /// find a slot at or above `next`, or it would offer that message a second time as a new one.
 fn record_look(
     state: &mut QueueState,
     (group, topic, queue): (GroupId, TopicId, QueueId),
-    grants: &[Grant],
-    set_aside: &[QueueOffset],
+    look: &Look,
     lease: LeaseState,
     unit: &mut Unit,
 ) {
     let next = state.leases.next();
-    for &offset in set_aside {
-        let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
-        unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt: 0, lease });
+    let Look { grants, set_aside, unwanted, unacked, moved_lanes, .. } = look;
+    if !unwanted.is_empty() {
+        let (reason, offsets) = (SettleReason::Skipped, unwanted.clone());
+        unit.push(&Record::Settled { group, topic, queue, reason, offsets });
     }
+    let untouched = set_aside.iter().map(|offset| (*offset, 0)).chain(unacked.iter().copied());
+    for (offset, attempt) in untouched {
+        let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
+        unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt, lease });
+    }
+    // With the position, never before or after it: what it passes and no lane knows of would be lost.
+    for &(order_key, from) in moved_lanes {
+        unit.push(&Record::LaneParked { group, topic, queue, order_key, from });
+    }
+    let skipped = next.get().saturating_sub(state.recorded_next.get());
     if !grants.is_empty() {
         let items = grants.iter().map(|grant| (grant.entry.offset, grant.attempt)).collect();
         unit.push(&Record::Granted { group, topic, queue, next, lease, items });
-    } else if !set_aside.is_empty() || next.get().saturating_sub(state.recorded_next.get()) >= ADVANCE_RECORD_EVERY {
+    } else if !set_aside.is_empty() || !moved_lanes.is_empty() || skipped >= ADVANCE_RECORD_EVERY {
         unit.push(&Record::Advanced { group, topic, queue, next });
     } else {
         return;

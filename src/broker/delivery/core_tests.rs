@@ -42,6 +42,7 @@ fn show(core: &mut Core, offset: u64, tag: &str) {
         tag_hash: tag_hash(tag),
         body_bytes: 10,
         promise: Promise::Durable,
+        order_key: 0,
     };
     core.show(&head, entry.at);
 }
@@ -65,6 +66,7 @@ fn receipt(offset: u64, grant: u64, lease_end: u64) -> Receipt {
         attempt: 1,
         grant: crate::model::position::GrantId(grant),
         lease_end: Timestamp(lease_end),
+        order_key: 0,
     }
 }
 
@@ -137,11 +139,11 @@ fn an_ack_is_idempotent_within_its_lease_and_stale_for_a_superseded_delivery() {
     select(&mut core, "*", 2, 100);
     let mut settled = Vec::new();
     // The handle of the first delivery says that its lease ran until 500, as after a change of the duration.
-    assert_eq!(core.ack(&receipt(0, 1, 500), Timestamp(150), &mut settled), Acked::Stale);
-    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(150), &mut settled), Acked::Now);
-    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(199), &mut settled), Acked::Before);
-    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(200), &mut settled), Acked::Stale);
-    assert_eq!(core.ack(&receipt(0, 1, 500), Timestamp(150), &mut settled), Acked::Stale);
+    assert_eq!(core.ack(&receipt(0, 1, 500), Timestamp(150), &mut settled, &mut Unit::state()), Acked::Stale);
+    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(150), &mut settled, &mut Unit::state()), Acked::Now);
+    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(199), &mut settled, &mut Unit::state()), Acked::Before);
+    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(200), &mut settled, &mut Unit::state()), Acked::Stale);
+    assert_eq!(core.ack(&receipt(0, 1, 500), Timestamp(150), &mut settled, &mut Unit::state()), Acked::Stale);
     assert_eq!(settled.len(), 1);
 }
 
@@ -151,7 +153,7 @@ fn the_same_attempt_gets_the_same_messages_and_only_those_it_still_holds() {
     show(&mut core, 0, "");
     show(&mut core, 1, "");
     select(&mut core, "*", 7, 0);
-    core.ack(&receipt(0, 7, 100), Timestamp(10), &mut Vec::new());
+    core.ack(&receipt(0, 7, 100), Timestamp(10), &mut Vec::new(), &mut Unit::state());
     let again = core.repeat_attempt(TOPIC, GROUP, 7, Timestamp(20));
     assert_eq!(
         again.iter().map(|(_, grant)| (grant.entry.offset.get(), grant.attempt)).collect::<Vec<_>>(),
@@ -239,7 +241,7 @@ fn a_queue_that_was_trimmed_before_the_group_saw_it_is_read_from_its_first_messa
     let filter = TagFilter::All;
     let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 10, terms: terms(1, 100) };
     let selection = core.select(&wish, Timestamp(0), &mut Unit::state());
-    assert_eq!(selection.missing, Some((QueueId(0), QueueOffset(5))));
+    assert_eq!(selection.missing, Some((QueueId(0), Missing::Queue(QueueOffset(5)))));
     core.read_ahead(TOPIC, GROUP, QueueId(0), (5..8).map(entry).collect());
     assert_eq!(select(&mut core, "*", 2, 0), vec![(5, 1), (6, 1), (7, 1)]);
 }

@@ -3,12 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::broker::delivery::ordered::Want;
 use crate::broker::delivery::testing::{entry, tagged, terms};
 use crate::model::tag::tag_hash;
 
 fn offered(leases: &mut QueueLeases, offset: u64, grant: u64, deadline: u64) -> Grant {
     let mut out = Offered::default();
-    leases.offer(entry(offset), true, false, terms(grant, deadline), &mut out);
+    leases.offer(entry(offset), Want::Here, terms(grant, deadline), &mut out);
     out.grants[0]
 }
 
@@ -29,7 +30,7 @@ fn a_redelivery_counts_an_attempt_and_makes_the_old_grant_stale() {
     let again = leases.grant_ready(&TagFilter::All, 10, terms(2, 300));
     assert_eq!(again[0].attempt, 2);
     assert_eq!(leases.standing(QueueOffset(0), GrantId(1), Timestamp(150)), Standing::Stale);
-    assert!(leases.settle(QueueOffset(0)));
+    assert!(leases.settle(QueueOffset(0), &mut Vec::new()));
     assert_eq!(leases.standing(QueueOffset(0), GrantId(2), Timestamp(150)), Standing::Done);
     assert_eq!(leases.outstanding(), 0);
 }
@@ -69,7 +70,7 @@ fn only_renewed_leases_end_with_their_client() {
     let mut leases = QueueLeases::default();
     offered(&mut leases, 0, 1, 100);
     let mut out = Offered::default();
-    leases.offer(entry(1), true, false, LeaseTerms { auto_renew: true, ..terms(2, 100) }, &mut out);
+    leases.offer(entry(1), Want::Here, LeaseTerms { auto_renew: true, ..terms(2, 100) }, &mut out);
     let (due, released) = leases.release_holders(&BTreeSet::from([HolderId(1)]), 17);
     assert_eq!((due.ready.len(), released), (1, vec![(QueueOffset(1), 1)]));
     assert!(matches!(leases.standing(QueueOffset(0), GrantId(1), Timestamp(0)), Standing::Current { .. }));
@@ -79,7 +80,7 @@ fn only_renewed_leases_end_with_their_client() {
 fn the_death_of_its_client_does_not_shorten_the_back_off_of_a_nacked_message() {
     let mut leases = QueueLeases::default();
     let mut out = Offered::default();
-    leases.offer(entry(0), true, false, LeaseTerms { auto_renew: true, ..terms(1, 1_000) }, &mut out);
+    leases.offer(entry(0), Want::Here, LeaseTerms { auto_renew: true, ..terms(1, 1_000) }, &mut out);
     leases.extend(QueueOffset(0), Timestamp(500));
     assert_eq!(leases.holders().count(), 0);
     let (due, released) = leases.release_holders(&BTreeSet::from([HolderId(1)]), 17);
@@ -92,8 +93,8 @@ fn a_message_wanted_by_another_member_is_kept_for_it_and_one_wanted_by_nobody_is
     let mut leases = QueueLeases::default();
     let mut out = Offered::default();
     let (a, b) = (tag_hash("A"), tag_hash("B"));
-    leases.offer(tagged(0, b), false, true, terms(1, 100), &mut out);
-    leases.offer(tagged(1, b), false, false, terms(1, 100), &mut out);
+    leases.offer(tagged(0, b), Want::Elsewhere, terms(1, 100), &mut out);
+    leases.offer(tagged(1, b), Want::Nobody, terms(1, 100), &mut out);
     assert_eq!((out.grants.len(), out.set_aside), (0, vec![QueueOffset(0)]));
     assert_eq!(leases.standing(QueueOffset(1), GrantId(1), Timestamp(0)), Standing::Done);
     assert!(leases.grant_ready(&TagFilter::parse("A").unwrap(), 10, terms(2, 100)).is_empty());
@@ -202,7 +203,7 @@ proptest! {
                     }
                 }
                 Op::Ack { pick } => if let Some(index) = chosen(pick) {
-                    prop_assert!(leases.settle(QueueOffset(index as u64)));
+                    prop_assert!(leases.settle(QueueOffset(index as u64), &mut Vec::new()));
                     model.messages[index].1 = Fate::Done;
                 },
                 Op::Nack { pick, after } => if let Some(index) = chosen(pick) {

@@ -8,6 +8,7 @@ use crate::broker::delivery::lease::{Changed, Due, Grant, LeaseTerms, Standing};
 use crate::model::position::{GrantId, GroupId, HolderId, QueueId, QueueOffset, TopicId};
 use crate::model::receipt::Receipt;
 use crate::model::time::Timestamp;
+use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, Record, SettleReason, Unit};
 
@@ -24,16 +25,26 @@ pub enum Acked {
 
 impl Core {
     /// Acknowledges one delivery.
-    pub fn ack(&mut self, receipt: &Receipt, now: Timestamp, settled: &mut Vec<(QueueId, QueueOffset)>) -> Acked {
+    /// What it settles goes into `settled`; what must wait for an earlier message of its group, into `unit`.
+    pub fn ack(
+        &mut self,
+        receipt: &Receipt,
+        now: Timestamp,
+        settled: &mut Vec<(QueueId, QueueOffset)>,
+        unit: &mut Unit,
+    ) -> Acked {
         let standing = self.standing(receipt, now);
         match standing {
             Standing::Current { terms, .. } => {
-                if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue) {
-                    state.leases.settle(receipt.offset);
+                let mut done = Vec::with_capacity(1);
+                if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue)
+                    && let Some((attempt, lease)) = state.leases.ack(receipt.offset, &mut done)
+                {
+                    unit.push(&lease_changed(receipt, attempt, lease));
                 }
                 let by = Some((receipt.grant, terms.deadline));
                 self.acks.remember(receipt.topic, receipt.group, receipt.queue, receipt.offset, by);
-                settled.push((receipt.queue, receipt.offset));
+                settled.extend(done.into_iter().map(|offset| (receipt.queue, offset)));
                 Acked::Now
             }
             Standing::Done if self.settled_by(receipt, now) => Acked::Before,
@@ -53,7 +64,11 @@ impl Core {
     pub fn standing(&self, receipt: &Receipt, now: Timestamp) -> Standing {
         self.subscription(receipt.topic, receipt.group)
             .and_then(|subscription| subscription.queues.get(receipt.queue.get() as usize))
-            .map_or(Standing::Stale, |state| state.leases.standing(receipt.offset, receipt.grant, now))
+            .map_or(Standing::Stale, |state| match state.leases.standing(receipt.offset, receipt.grant, now) {
+                // Before the position, but passed over: a delivery that the log forgot in a crash.
+                Standing::Done if state.leases.is_parked(receipt.order_key, receipt.offset) => Standing::Stale,
+                standing => standing,
+            })
     }
 
     /// Writes what acks settled.
@@ -121,12 +136,7 @@ impl Core {
         }
     }
 
-    /// A message is done without an ack: skipped, out of retention.
-    pub fn settle(&mut self, topic: TopicId, group: GroupId, queue: QueueId, offset: QueueOffset) -> bool {
-        self.queue_mut(topic, group, queue).is_some_and(|state| state.leases.settle(offset))
-    }
-
-    /// The same, only if `grant` still holds it.
+    /// A message is done without an ack, skipped or out of retention, if `grant` still holds it. Returns all that is done by it.
     pub fn settle_granted(
         &mut self,
         topic: TopicId,
@@ -134,15 +144,31 @@ impl Core {
         queue: QueueId,
         offset: QueueOffset,
         grant: GrantId,
-    ) -> bool {
-        let Some(state) = self.queue_mut(topic, group, queue) else { return false };
-        state.leases.repeat(offset, grant, Timestamp(0)).is_some() && state.leases.settle(offset)
+    ) -> Vec<(QueueId, QueueOffset)> {
+        let mut settled = Vec::new();
+        let Some(state) = self.queue_mut(topic, group, queue) else { return Vec::new() };
+        if state.leases.repeat(offset, grant, Timestamp(0)).is_some() {
+            state.leases.settle(offset, &mut settled);
+        }
+        settled.into_iter().map(|offset| (queue, offset)).collect()
+    }
+
+    /// What is done once a condemned message is moved: it, and those behind it that were acknowledged and waited for it.
+    #[must_use]
+    pub fn buried_with(&self, which: &Condemned) -> Vec<(QueueId, QueueOffset)> {
+        let state = self.subscription(which.topic, which.group).and_then(|s| s.queues.get(which.queue.get() as usize));
+        let done = state.map_or_else(Vec::new, |state| state.leases.settles_with(which.offset));
+        done.into_iter().map(|offset| (which.queue, offset)).collect()
     }
 
     /// A message was moved to the dead letters, by the wish of a delivery or of none.
     pub fn bury(&mut self, which: &Condemned, by: Option<(GrantId, Timestamp)>) {
-        self.settle(which.topic, which.group, which.queue, which.offset);
+        if let Some(state) = self.queue_mut(which.topic, which.group, which.queue) {
+            // Recorded by the caller, as `buried_with` said.
+            state.leases.settle(which.offset, &mut Vec::new());
+        }
         self.acks.remember(which.topic, which.group, which.queue, which.offset, by);
+        self.wake_if_deliverable(which.topic, which.group);
     }
 
     /// A client forwards its delivery to the dead-letter topic.
@@ -238,17 +264,25 @@ impl Core {
         holders
     }
 
-    /// Messages of a queue below `first` are out of retention.
-    pub fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset) {
+    /// Messages of a queue below `first` are out of retention; what else is done by it goes into `unit`.
+    pub fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset, unit: &mut Unit) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
         let index = queue.get() as usize;
         if let Some(tail) = state.tails.get_mut(index) {
             // Forgotten entries leave their place in `recent_order`; it is skipped when its turn comes.
             tail.trim(first);
         }
-        for subscription in state.subscriptions.values_mut() {
-            if let Some(queue) = subscription.queues.get_mut(index) {
-                queue.leases.trim(first);
+        let tails = &state.tails;
+        let is_needed = |growth: &Growth| growth.fences.iter().zip(tails).any(|(fence, tail)| tail.first() < *fence);
+        state.growths.retain(is_needed);
+        for (&group, subscription) in &mut state.subscriptions {
+            let Some(own) = subscription.queues.get_mut(index) else { continue };
+            let offsets = own.leases.trim(first);
+            if !offsets.is_empty() {
+                unit.push(&Record::Settled { group, topic, queue, reason: SettleReason::Acked, offsets });
+            }
+            if subscription.has_deliverable(&state.tails) {
+                subscription.waiters.wake_one_per_filter();
             }
         }
     }

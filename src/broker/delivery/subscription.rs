@@ -4,13 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
+use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaitList;
 use crate::model::group::Group;
+use crate::model::order::queue_of;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
+use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 
 /// A filter that nobody used for this long no longer keeps messages for its users.
@@ -19,10 +23,12 @@ const FILTER_MEMORY: Duration = Duration::from_secs(120);
 const FILTERS_MAX: usize = 64;
 /// Entries considered per look, so that the lock is held for a bounded time.
 pub const SCAN_MAX: usize = 4096;
+/// The same once there is something to give: a member that is busy need not look far ahead for lanes that are free.
+const SCAN_AHEAD_MAX: usize = 256;
 /// Entries read ahead from disk per queue.
 pub const READ_AHEAD: usize = 512;
 /// Most messages set aside for other members per queue; beyond it the queue waits for them.
-const SET_ASIDE_MAX: u64 = 4096;
+const SET_ASIDE_MAX: usize = 4096;
 /// Attempt ids remembered per group and topic before finished ones are swept.
 const ATTEMPTS_MAX: usize = 4096;
 
@@ -80,12 +86,55 @@ pub struct Look {
     pub grants: Vec<Grant>,
     /// Messages set aside for other members.
     pub set_aside: Vec<QueueOffset>,
-    /// Messages set aside before that nobody wants any more.
+    /// Messages set aside, or come back, that nobody wants any more.
     pub unwanted: Vec<QueueOffset>,
-    /// Entries from here on must be read from disk before this queue can go on.
-    pub missing: Option<QueueOffset>,
+    /// Acknowledged before, and to be delivered again behind one that came back; with their attempts.
+    pub unacked: Vec<(QueueOffset, u32)>,
+    /// Lanes whose first passed-over message changed.
+    pub moved_lanes: Vec<(u64, Option<QueueOffset>)>,
+    /// Something waits for another member, which may not know.
+    pub for_others: bool,
+    /// What must be read from disk before this queue can go on.
+    pub missing: Option<Missing>,
     /// Whether the look stopped at its bound with more to consider.
     pub more: bool,
+}
+
+/// What must be read from disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The queue from here on.
+    Queue(QueueOffset),
+    /// The messages of one lane from here on.
+    Lane(u64, QueueOffset),
+}
+
+/// Who wants what, as far as filters are known.
+struct Wanting<'a> {
+    own: &'a TagFilter,
+    filters: &'a [(TagFilter, Timestamp)],
+    /// Others than the own one are in use, or may be.
+    several: bool,
+    unknown: bool,
+    now: Timestamp,
+}
+
+impl Wanting<'_> {
+    fn of(&self, tag_hash: u32) -> Want {
+        if self.own.may_match(tag_hash) {
+            Want::Here
+        } else if self.several && (self.unknown || self.elsewhere(tag_hash)) {
+            Want::Elsewhere
+        } else {
+            Want::Nobody
+        }
+    }
+
+    fn elsewhere(&self, tag_hash: u32) -> bool {
+        self.filters.iter().any(|(filter, seen)| {
+            filter != self.own && self.now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash)
+        })
+    }
 }
 
 impl Subscription {
@@ -117,6 +166,24 @@ impl Subscription {
         }
     }
 
+    /// Changes what is delivered in order in all queues. Returns what is done by it, see [`QueueLeases::set_ordering`].
+    pub fn set_ordering(&mut self, ordering: Ordering) -> Vec<(QueueId, QueueOffset)> {
+        let mut settled = Vec::new();
+        for (queue, state) in (0..).zip(&mut self.queues) {
+            settled.extend(state.leases.set_ordering(ordering).into_iter().map(|offset| (QueueId(queue), offset)));
+        }
+        settled
+    }
+
+    /// The same after a restart: nothing is done by it, for there is no log yet to say so. What waits for a change to no order
+    /// is done at the first look.
+    pub fn restore_ordering(&mut self, ordering: Ordering) {
+        let has_acked = self.queues.iter().any(|queue| queue.leases.has_acked());
+        let ordering = if has_acked && ordering == Ordering::Free { Ordering::PerGroup } else { ordering };
+        let settled = self.set_ordering(ordering);
+        debug_assert!(settled.is_empty(), "an acknowledged message waited for nothing");
+    }
+
     /// Queue ids in the order in which this receive should look, a different first one each time.
     pub fn order(&mut self) -> Vec<usize> {
         let count = self.queues.len();
@@ -139,56 +206,64 @@ impl Subscription {
         self.filters.push((filter.clone(), now));
     }
 
-    /// Whether a message with this tag hash is wanted by a member with another filter.
-    #[must_use]
-    pub fn wanted_elsewhere(&self, own: &TagFilter, tag_hash: u32, now: Timestamp) -> bool {
-        now < self.unknown_filters_until
-            || self
-                .filters
-                .iter()
-                .any(|(filter, seen)| filter != own && now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash))
-    }
-
     /// Looks at one queue for at most `max` messages.
-    pub fn look(&mut self, queue: usize, tail: &QueueTail, wish: &Wish<'_>, max: usize, now: Timestamp) -> Look {
+    /// `growths`: how the topic got its queues.
+    pub fn look(
+        &mut self,
+        queue: usize,
+        tail: &QueueTail,
+        growths: &[Growth],
+        wish: &Wish<'_>,
+        max: usize,
+        now: Timestamp,
+    ) -> Look {
         let Wish { filter, outstanding_max, terms, .. } = *wish;
-        let mut found = Look { grants: self.queues[queue].leases.grant_ready(filter, max, terms), ..Look::default() };
-        if found.grants.is_empty() && now >= self.unknown_filters_until && self.queues[queue].leases.has_ready() {
+        let unknown = now < self.unknown_filters_until;
+        let several = unknown || self.filters.iter().any(|(known, _)| known != filter);
+        let wanting = Wanting { own: filter, filters: &self.filters, several, unknown, now };
+        let want = |hash| wanting.of(hash);
+        // Taken out, so that the lanes of other queues can be asked meanwhile.
+        let mut state = std::mem::take(&mut self.queues[queue]);
+        let others = &self.queues;
+        let is_fenced = |key: u64| {
+            growths.iter().any(|growth| {
+                let before = queue_of(key, growth.before()).get() as usize;
+                let fence = growth.fences.get(before).copied().unwrap_or_default();
+                before != queue
+                    && others
+                        .get(before)
+                        .is_some_and(|other| other.leases.next() < fence || other.leases.lanes().contains(key))
+            })
+        };
+        let next_before = state.leases.next();
+        let mut found = Look::default();
+        let mut out = Offered::default();
+        if state.leases.lanes().has_deliverable() {
+            state.leases.grant_lanes(&want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out);
+        }
+        if out.grants.len() < max {
+            out.grants.append(&mut state.leases.grant_ready(filter, max - out.grants.len(), terms));
+        }
+        if out.grants.is_empty() && !unknown && state.leases.set_aside() > 0 {
             // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
-            let filters = &self.filters;
-            let in_use =
-                |hash| filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash));
-            found.unwanted = self.queues[queue].leases.drop_unwanted(in_use);
-        }
-        let several_filters = now < self.unknown_filters_until || self.filters.iter().any(|(known, _)| known != filter);
-        // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
-        self.queues[queue].leases.advance(tail.first());
-        let mut offered = Offered::default();
-        let mut considered = 0;
-        while found.grants.len() + offered.grants.len() < max {
-            let state = &mut self.queues[queue];
-            let next = state.leases.next();
-            let counts_ready = state.leases.counts().ready;
-            if next >= tail.visible() || state.leases.outstanding() >= outstanding_max || counts_ready >= SET_ASIDE_MAX
-            {
-                break;
-            }
-            if considered == SCAN_MAX {
-                found.more = true;
-                break;
-            }
-            considered += 1;
-            let Some(entry) = state.entry_at_next(tail) else {
-                found.missing = Some(next);
-                break;
+            let in_use = |hash| {
+                wanting.filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash))
             };
-            let wanted_here = filter.may_match(entry.tag_hash);
-            let wanted_elsewhere =
-                !wanted_here && several_filters && self.wanted_elsewhere(filter, entry.tag_hash, now);
-            self.queues[queue].leases.offer(entry, wanted_here, wanted_elsewhere, terms, &mut offered);
+            found.unwanted = state.leases.drop_unwanted(in_use);
         }
-        found.grants.append(&mut offered.grants);
-        found.set_aside = offered.set_aside;
+        found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
+        if found.missing.is_none() {
+            state.consider(tail, &want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out, &mut found);
+        }
+        found.unwanted.append(&mut out.skipped);
+        found.moved_lanes = state.leases.take_moved_lanes();
+        // A lane of another queue may have waited for this position.
+        found.more |= !growths.is_empty() && state.leases.next() > next_before;
+        self.queues[queue] = state;
+        found.for_others = out.parked_for_others || !out.set_aside.is_empty();
+        found.grants = out.grants;
+        found.set_aside = out.set_aside;
+        found.unacked = out.unacked;
         found
     }
 
@@ -244,6 +319,46 @@ impl QueueState {
     #[must_use]
     pub fn starting_at(next: QueueOffset) -> Self {
         Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
+    }
+
+    /// Considers entries that were never considered, in order.
+    fn consider(
+        &mut self,
+        tail: &QueueTail,
+        want: &impl Fn(u32) -> Want,
+        is_fenced: &impl Fn(u64) -> bool,
+        room: &Room,
+        out: &mut Offered,
+        found: &mut Look,
+    ) {
+        // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
+        self.leases.advance(tail.first());
+        let mut considered = 0;
+        while out.grants.len() < room.max {
+            let next = self.leases.next();
+            let is_full = self.leases.outstanding() >= room.outstanding_max
+                || self.leases.lanes().count() >= room.outstanding_max
+                || self.leases.set_aside() >= SET_ASIDE_MAX;
+            if next >= tail.visible() || is_full {
+                break;
+            }
+            if considered >= if out.grants.is_empty() { SCAN_MAX } else { SCAN_AHEAD_MAX } {
+                found.more = true;
+                break;
+            }
+            considered += 1;
+            let Some(entry) = self.entry_at_next(tail) else {
+                found.missing = Some(Missing::Queue(next));
+                break;
+            };
+            if !self.leases.offer_behind(is_fenced, entry, want(entry.tag_hash), room.terms, out) {
+                // The queue waits for its one lane; the entry is kept for the next look.
+                if tail.recent(next).is_none() {
+                    self.read_ahead.push_front(entry);
+                }
+                break;
+            }
+        }
     }
 
     fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {

@@ -19,7 +19,6 @@ use crate::model::topic::TopicType;
 use crate::proxy::call::Call;
 use crate::proxy::caller::{Caller, Language};
 use crate::proxy::convert::{names, time};
-use crate::proxy::messaging::route::is_ordered;
 use crate::proxy::session::registry::{CommandSender, Seen};
 use crate::proxy::session::settings::{self, GroupFacts};
 use crate::proxy::shared::Shared;
@@ -171,7 +170,7 @@ fn facts(broker: &Broker, caller: &Caller, settings: &v2::Settings) -> GroupFact
     };
     let fifo = match group.ordered {
         Some(ordered) => ordered,
-        None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| is_ordered(&group, kind)),
+        None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| group.is_ordered(kind)),
     };
     GroupFacts { fifo, max_attempts: group.max_attempts, backoff: group.backoff.clone() }
 }

@@ -10,11 +10,12 @@ use super::*;
 use crate::model::group::Group;
 use crate::model::message::NewMessage;
 use crate::model::name::{GroupName, TopicName};
+use crate::model::order::order_key;
 use crate::model::position::{GrantId, HolderId, ShardId, Term};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Permission, Promise, Topic, TopicType};
+use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::kv::handle::{FlushWait, FoldEnv, KvOptions};
-use crate::store::kv::{Family, queue_entry};
+use crate::store::kv::{Family, growth, lane, lane_entry, queue_entry};
 use crate::store::record::{SettleReason, Unit};
 
 /// State as the words of the record documentation describe it, without any thought for speed.
@@ -26,6 +27,8 @@ struct Model {
     tails: BTreeMap<(TopicId, QueueId), QueueBounds>,
     cursors: BTreeMap<PlaceKey, QueueOffset>,
     leases: BTreeMap<LeaseKey, LeaseValue>,
+    lanes: BTreeMap<LaneKey, QueueOffset>,
+    growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
 }
 
 impl Model {
@@ -40,6 +43,7 @@ impl Model {
                     tag_hash: message.tag_hash,
                     stored_at: message.message.stored_at,
                     body_bytes: message.body_bytes,
+                    order_key: order_key(&message.message_group),
                 };
                 self.entries.entry((topic, queue)).or_default().insert(offset, entry);
                 self.tails.entry((topic, queue)).or_default().next = offset.next();
@@ -70,6 +74,8 @@ impl Model {
                 self.tails.retain(|key, _| key.0 != id);
                 self.cursors.retain(|key, _| key.0 != id);
                 self.leases.retain(|key, _| key.topic != id);
+                self.lanes.retain(|key, _| key.topic != id);
+                self.growths.remove(&id);
             }
             Record::GroupPut(group) => {
                 self.groups.insert(group.id, group);
@@ -78,6 +84,17 @@ impl Model {
                 self.groups.remove(&id);
                 self.cursors.retain(|key, _| key.2 != id);
                 self.leases.retain(|key, _| key.group != id);
+                self.lanes.retain(|key, _| key.group != id);
+            }
+            Record::LaneParked { group, topic, queue, order_key, from } => {
+                let key = LaneKey { topic, queue, group, order_key };
+                match from {
+                    Some(from) => drop(self.lanes.insert(key, from)),
+                    None => drop(self.lanes.remove(&key)),
+                }
+            }
+            Record::QueuesAdded { topic, growth } => {
+                self.growths.entry(topic).or_default().insert(growth.before(), growth);
             }
             Record::Trimmed { topic, queue, first } => {
                 self.entries.entry((topic, queue)).or_default().retain(|&offset, _| offset >= first);
@@ -118,7 +135,20 @@ impl Model {
             model.cursors.insert((cursor.topic, cursor.queue, cursor.group), cursor.next);
         }
         model.leases.extend(lease::all(kv).unwrap());
+        model.lanes.extend(lane::all(kv).unwrap());
+        for topic in (1..=3).map(TopicId) {
+            let growths = growth::of_topic(kv, topic).unwrap();
+            if !growths.is_empty() {
+                model.growths.insert(topic, growths.into_iter().map(|growth| (growth.before(), growth)).collect());
+            }
+        }
         model
+    }
+
+    /// The messages of one message group, as a walk through the queue finds them.
+    fn of_group(&self, topic: TopicId, queue: QueueId, key: u64) -> Vec<QueueEntry> {
+        let entries = self.entries.get(&(topic, queue)).into_iter().flat_map(BTreeMap::values);
+        entries.filter(|entry| entry.order_key == key).copied().collect()
     }
 }
 
@@ -136,8 +166,8 @@ struct Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let kind = prop_oneof![6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5)];
-    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11)];
+    let kind = prop_oneof![6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5), 3 => Just(12)];
+    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11), Just(13)];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
     let ends = prop::bool::weighted(0.3);
@@ -184,7 +214,9 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
     let mut unit = Unit::state();
     let record = match step.kind {
         0 => {
-            let message = NewMessage { message_id: "m".into(), body_bytes: step.topic, ..NewMessage::default() };
+            let message_group = ["", "a", "b"][step.group as usize - 1].to_owned();
+            let message =
+                NewMessage { message_id: "m".into(), message_group, body_bytes: step.topic, ..NewMessage::default() };
             let mut next = model.tails.get(&(topic, queue)).copied().unwrap_or_default().next;
             for _ in 0..=step.count {
                 let slot = unit.push_message(topic, Promise::Durable, step.group, &message);
@@ -213,6 +245,16 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
         9 => Record::GroupDeleted(group),
         10 => Record::Trimmed { topic, queue, first: offset },
+        13 => {
+            Record::QueuesAdded { topic, growth: Growth { fences: vec![offset; usize::try_from(step.count).unwrap()] } }
+        }
+        12 => Record::LaneParked {
+            group,
+            topic,
+            queue,
+            order_key: step.offset % 3,
+            from: (step.count > 2).then_some(offset),
+        },
         _ => Record::Opened { shard: ShardId(0), term: Term(step.offset), at: Timestamp(0) },
     };
     unit.push(&record);
@@ -224,7 +266,7 @@ fn open(env: &FoldEnv) -> Kv {
 }
 
 /// Runs a history and hands back the model and what the rows say.
-fn run(steps: &[Step]) -> (Model, Model, Meta) {
+fn run(steps: &[Step]) -> (Model, Kv, Meta) {
     let env = FoldEnv::memory().unwrap();
     let mut kv = open(&env);
     let mut dispatcher = Dispatcher::load(&kv).unwrap();
@@ -258,7 +300,7 @@ fn run(steps: &[Step]) -> (Model, Model, Meta) {
     }
     let meta = meta::read(&kv).unwrap();
     assert_eq!(meta.position, position);
-    (model, Model::read(&kv), meta)
+    (model, kv, meta)
 }
 
 proptest! {
@@ -266,8 +308,15 @@ proptest! {
 
     #[test]
     fn rows_say_what_the_records_said(steps in prop::collection::vec(step(), 1..120)) {
-        let (model, rows, _) = run(&steps);
-        prop_assert_eq!(rows, model);
+        let (model, kv, _) = run(&steps);
+        for (topic, queue) in (1..=3).flat_map(|topic| (0..2).map(move |queue| (TopicId(topic), QueueId(queue)))) {
+            let bounds = model.tails.get(&(topic, queue)).copied().unwrap_or_default();
+            for key in ["a", "b"].map(order_key) {
+                let rows = lane_entry::from(&kv, (topic, queue, key), bounds.first, bounds.next, 10_000).unwrap();
+                prop_assert_eq!(rows, model.of_group(topic, queue, key));
+            }
+        }
+        prop_assert_eq!(Model::read(&kv), model);
     }
 }
 

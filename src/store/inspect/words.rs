@@ -15,6 +15,9 @@ pub fn describe_lease(state: &LeaseState, time: fn(Timestamp) -> String) -> Stri
                 deadline = time(*deadline)
             )
         }
+        LeaseState::Acked { lease_end, .. } => {
+            format!("acknowledged behind one that is not, lease until {}", time(*lease_end))
+        }
         LeaseState::Waiting { visible_at } => format!("waiting, deliverable from {}", time(*visible_at)),
     }
 }
@@ -60,5 +63,10 @@ pub fn describe(record: &Record) -> String {
         Record::GroupDeleted(id) => format!("group {id} deleted"),
         Record::Trimmed { topic, queue, first } => format!("trimmed: topic {topic}, queue {queue}, first {first}"),
         Record::LogTrimmed { start } => format!("log begins at {start}"),
+        Record::QueuesAdded { topic, growth } => format!("topic {topic}: queues added to {}", growth.before()),
+        Record::LaneParked { group, topic, queue, order_key, from } => {
+            let from = from.map_or_else(|| "caught up".to_owned(), |from| format!("passed over from {from}"));
+            format!("lane: group {group}, topic {topic}, queue {queue}, message group {order_key:016x}, {from}")
+        }
     }
 }

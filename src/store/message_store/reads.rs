@@ -3,11 +3,12 @@
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
-use crate::model::topic::Topic;
+use crate::model::topic::{Growth, Topic};
+use crate::store::kv::lane::LaneKey;
 use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
-use crate::store::kv::{FoldError, Kv, cursor, group, lease, queue_entry, queue_tail, topic};
+use crate::store::kv::{FoldError, Kv, cursor, group, growth, lane, lane_entry, lease, queue_entry, queue_tail, topic};
 use crate::store::message_store::Store;
 use crate::store::record::LeaseState;
 
@@ -99,6 +100,45 @@ impl Store {
         max: usize,
     ) -> Result<Vec<QueueEntry>, FoldError> {
         queue_entry::from(self.kv(), topic, queue, from, max)
+    }
+
+    /// At most `max` messages of one message group of a queue from `from` on, in order, and the offset up to which these are all.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lane_entries(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        order_key: u64,
+        from: QueueOffset,
+        max: usize,
+    ) -> Result<(Vec<QueueEntry>, QueueOffset), FoldError> {
+        // Read first: what is folded while the rows are read may be missed, and must not count as seen.
+        let bounds = self.queue(topic, queue)?;
+        let (from, folded) = (from.max(bounds.first), bounds.next);
+        let entries = lane_entry::from(self.kv(), (topic, queue, order_key), from, folded, max)?;
+        let complete = match entries.last() {
+            Some(last) if entries.len() >= max => last.offset.next(),
+            _ => folded,
+        };
+        Ok((entries, complete))
+    }
+
+    /// What the queues of a topic held whenever others were added, the oldest time first.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn growths(&self, topic: TopicId) -> Result<Vec<Growth>, FoldError> {
+        growth::of_topic(self.kv(), topic)
+    }
+
+    /// Every message group with messages that a group has passed over, and the first of those.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lanes(&self) -> Result<Vec<(LaneKey, QueueOffset)>, FoldError> {
+        lane::all(self.kv())
     }
 
     /// One message of a queue.

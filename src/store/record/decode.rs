@@ -3,17 +3,19 @@
 use bytes::Bytes;
 
 use crate::model::message::{MessageType, StoredMessage};
+use crate::model::order::order_key;
 use crate::model::position::{
     GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, Term, TopicId,
 };
 use crate::model::time::Timestamp;
-use crate::model::topic::Promise;
+use crate::model::topic::{Growth, Promise};
 use crate::store::catalog_codec::{decode_group, decode_topic};
 use crate::store::codec::{Reader, RecordError, length_u32};
 use crate::store::record::types::{
-    DeadLetterOrigin, FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED,
-    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
-    LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    DeadLetterOrigin, FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LANE_PARKED,
+    KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_SETTLED,
+    KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES,
+    RECORD_VERSION, Record, SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -64,7 +66,10 @@ pub fn message_head(record: &[u8]) -> Result<Option<MessageHead>, RecordError> {
     if kind != KIND_MESSAGE {
         return Ok(None);
     }
-    Ok(Some(message_fixed(&mut body)?.head))
+    let fixed = message_fixed(&mut body)?;
+    body.take(fixed.id + fixed.tag)?;
+    let order_key = order_key(body.text(fixed.group)?);
+    Ok(Some(MessageHead { order_key, ..fixed.head }))
 }
 
 /// Reads a whole record. Slices of a message share the memory of `record`.
@@ -100,6 +105,22 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             first: QueueOffset(body.u64()?),
         },
         KIND_LOG_TRIMMED => Record::LogTrimmed { start: LogPosition(body.u64()?) },
+        KIND_LANE_PARKED => {
+            let (group, topic, queue) = place(&mut body)?;
+            let order_key = body.u64()?;
+            let is_parked = body.flag("parked")?;
+            let from = QueueOffset(body.u64()?);
+            Record::LaneParked { group, topic, queue, order_key, from: is_parked.then_some(from) }
+        }
+        KIND_QUEUES_ADDED => {
+            let topic = TopicId(body.u32()?);
+            let count = body.count(8)?;
+            let mut fences = Vec::with_capacity(count);
+            for _ in 0..count {
+                fences.push(QueueOffset(body.u64()?));
+            }
+            Record::QueuesAdded { topic, growth: Growth { fences } }
+        }
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
     };
     body.end()?;
@@ -146,6 +167,7 @@ fn lease(body: &mut Reader<'_>) -> Result<LeaseState, RecordError> {
     match kind {
         1 => Ok(LeaseState::Leased { deadline: at, grant, holder, auto_renew, attempt_key }),
         2 => Ok(LeaseState::Waiting { visible_at: at }),
+        3 => Ok(LeaseState::Acked { grant, lease_end: at }),
         _ => Err(RecordError::Field("lease state")),
     }
 }
@@ -205,7 +227,7 @@ fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
     };
     let promise = if body.flag("promise")? { Promise::Durable } else { Promise::Written };
     Ok(Fixed {
-        head: MessageHead { topic, queue, offset, stored_at, tag_hash, body_bytes, promise },
+        head: MessageHead { topic, queue, offset, stored_at, tag_hash, body_bytes, promise, order_key: 0 },
         message_type,
         id: usize::from(body.u16()?),
         tag: usize::from(body.u16()?),

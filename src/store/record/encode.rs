@@ -9,9 +9,9 @@ use crate::model::topic::Promise;
 use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
-    FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED,
-    KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
-    MESSAGE_FIXED_BYTES, MessageRecord, RECORD_HEADER_BYTES, Record, SettleReason,
+    FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LANE_PARKED, KIND_LEASE_CHANGED,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT,
+    KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord, RECORD_HEADER_BYTES, Record, SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
@@ -74,6 +74,8 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::GroupDeleted(_) => KIND_GROUP_DELETED,
         Record::Trimmed { .. } => KIND_TRIMMED,
         Record::LogTrimmed { .. } => KIND_LOG_TRIMMED,
+        Record::LaneParked { .. } => KIND_LANE_PARKED,
+        Record::QueuesAdded { .. } => KIND_QUEUES_ADDED,
     }
 }
 
@@ -101,6 +103,7 @@ pub fn encode_lease_state(lease: &LeaseState, out: &mut impl BufMut) {
             (1, deadline, grant.get(), holder.get(), auto_renew, attempt_key)
         }
         LeaseState::Waiting { visible_at } => (2, visible_at, 0, 0, false, 0),
+        LeaseState::Acked { grant, lease_end } => (3, lease_end, grant.get(), 0, false, 0),
     };
     out.put_u8(kind);
     out.put_u8(u8::from(auto_renew));
@@ -161,6 +164,19 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
             out.put_u64_le(first.get());
         }
         Record::LogTrimmed { start } => out.put_u64_le(start.get()),
+        Record::LaneParked { group, topic, queue, order_key, from } => {
+            put_place(out, *group, *topic, *queue);
+            out.put_u64_le(*order_key);
+            out.put_u8(u8::from(from.is_some()));
+            out.put_u64_le(from.unwrap_or_default().get());
+        }
+        Record::QueuesAdded { topic, growth } => {
+            out.put_u32_le(topic.get());
+            out.put_u32_le(length_u32(growth.fences.len()));
+            for fence in &growth.fences {
+                out.put_u64_le(fence.get());
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Permission, Promise, Topic, TopicType};
+use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::catalog_codec::{decode_group, decode_topic, encode_group, encode_topic};
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -30,6 +30,8 @@ fn lease() -> impl Strategy<Value = LeaseState> {
             }
         ),
         any::<u64>().prop_map(|at| LeaseState::Waiting { visible_at: Timestamp(at) }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(grant, end)| LeaseState::Acked { grant: GrantId(grant), lease_end: Timestamp(end) }),
     ]
 }
 
@@ -181,6 +183,12 @@ fn record() -> impl Strategy<Value = Record> {
             first: QueueOffset(first)
         }),
         any::<u64>().prop_map(|start| Record::LogTrimmed { start: LogPosition(start) }),
+        (any::<(u32, u32, u32, u64)>(), any::<Option<u64>>()).prop_map(|((group, topic, queue, order_key), from)| {
+            let (group, topic, queue) = (GroupId(group), TopicId(topic), QueueId(queue));
+            Record::LaneParked { group, topic, queue, order_key, from: from.map(QueueOffset) }
+        }),
+        (any::<u32>(), offsets())
+            .prop_map(|(topic, fences)| Record::QueuesAdded { topic: TopicId(topic), growth: Growth { fences } }),
     ]
 }
 
@@ -225,6 +233,7 @@ proptest! {
                 prop_assert_eq!((head.topic, head.queue, head.offset), (message.topic, message.queue, message.offset));
                 prop_assert_eq!((head.tag_hash, head.body_bytes), (message.tag_hash, message.body_bytes));
                 prop_assert_eq!((head.stored_at, head.promise), (message.message.stored_at, message.promise));
+                prop_assert_eq!(head.order_key, crate::model::order::order_key(&message.message_group));
             } else {
                 prop_assert!(head.is_none());
             }

@@ -4,7 +4,7 @@ use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Promise, Topic};
+use crate::model::topic::{Growth, Promise, Topic};
 
 /// Bytes of a record header.
 pub const RECORD_HEADER_BYTES: usize = 8;
@@ -28,6 +28,8 @@ pub(super) const KIND_GROUP_PUT: u8 = 9;
 pub(super) const KIND_GROUP_DELETED: u8 = 10;
 pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
+pub(super) const KIND_LANE_PARKED: u8 = 18;
+pub(super) const KIND_QUEUES_ADDED: u8 = 24;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,13 @@ pub enum LeaseState {
     Waiting {
         /// Earliest redelivery.
         visible_at: Timestamp,
+    },
+    /// Acknowledged while an earlier message of its message group was not: comes back only together with that one.
+    Acked {
+        /// The granting that acknowledged it.
+        grant: GrantId,
+        /// When that lease would have ended.
+        lease_end: Timestamp,
     },
 }
 
@@ -197,6 +206,27 @@ pub enum Record {
         /// First position that stays.
         start: LogPosition,
     },
+    /// Messages of a message group were passed over, or taken up again: those at or above `from` and below the group's position
+    /// in the queue are not considered yet.
+    LaneParked {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// Number of the message group.
+        order_key: u64,
+        /// First message that was passed over; `None`: none is left.
+        from: Option<QueueOffset>,
+    },
+    /// A topic got more queues, in the same unit as the record of its new number.
+    QueuesAdded {
+        /// Topic.
+        topic: TopicId,
+        /// What its queues held.
+        growth: Growth,
+    },
 }
 
 /// The few facts of a message record that visibility needs, read without touching the body.
@@ -216,4 +246,6 @@ pub struct MessageHead {
     pub body_bytes: u32,
     /// Rung that makes it visible.
     pub promise: Promise,
+    /// Number of its message group; 0: none.
+    pub order_key: u64,
 }

@@ -1,0 +1,56 @@
+//! What a receive must read from the folded state before it can go on. On the blocking pool, never under the lock.
+
+use crate::broker::api::ReceiveError;
+use crate::broker::delivery::fifo::READ_BACK_MAX;
+use crate::broker::delivery::subscription::READ_AHEAD;
+use crate::broker::delivery::tail::QueueTail;
+use crate::broker::verbs::Broker;
+use crate::model::group::Group;
+use crate::model::position::{QueueId, QueueOffset};
+use crate::model::topic::Topic;
+
+impl Broker {
+    /// Reads entries of a queue that were never considered.
+    pub(super) async fn read_ahead(
+        &self,
+        topic: &Topic,
+        group: &Group,
+        queue: QueueId,
+        from: QueueOffset,
+    ) -> Result<(), ReceiveError> {
+        let (store, id) = (self.inner.store.clone(), topic.id);
+        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
+        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
+        let connects = entries.first().is_some_and(|entry| entry.offset == from);
+        let mut core = self.inner.core.lock();
+        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
+        if !connects && first.is_some_and(|first| first <= from) {
+            // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
+            let text = format!(
+                "queue entry {} of queue {queue} of topic {} is missing from the folded state",
+                from, topic.name
+            );
+            return Err(ReceiveError::ShardFailed(text));
+        }
+        core.read_ahead(topic.id, group.id, queue, entries);
+        Ok(())
+    }
+
+    /// Reads messages of a lane that were passed over while it could not be given from.
+    pub(super) async fn read_back(
+        &self,
+        topic: &Topic,
+        group: &Group,
+        queue: QueueId,
+        order_key: u64,
+        from: QueueOffset,
+    ) -> Result<(), ReceiveError> {
+        let (store, id) = (self.inner.store.clone(), topic.id);
+        let read =
+            self.inner.tasks.blocking(move || store.lane_entries(id, queue, order_key, from, READ_BACK_MAX)).await;
+        let (entries, complete) = read.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
+        let place = (topic.id, group.id, queue);
+        self.inner.core.lock().read_back(place, (order_key, from), &entries, complete);
+        Ok(())
+    }
+}
