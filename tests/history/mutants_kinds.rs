@@ -149,23 +149,23 @@ fn overtake(history: &mut History) -> bool {
 fn return_alone(history: &mut History) -> bool {
     let acked = acked(history);
     let all = deliveries(history);
-    // It could have come back where a part of an answer was lost, or later.
-    let lost_us = history
+    let lane = |got: &Delivery| got.lite_topic.clone().or_else(|| got.message_group.clone());
+    let dead: std::collections::BTreeSet<String> = history
         .calls
         .iter()
-        .filter(|call| matches!(call.answer, Answer::Received { complete: false, .. }))
-        .flat_map(|call| call.deliveries().iter().map(|got| got.at_us))
-        .max();
-    let victim = all.iter().enumerate().find(|(_, (_, receive, got))| {
+        .filter(|call| matches!(&call.request, Request::Receive(receive) if is_dead(&receive.topic)))
+        .flat_map(|call| call.deliveries().iter().filter_map(lane))
+        .collect();
+    // The last that its lane has seen: nothing before it came again since, or died.
+    let victim = all.iter().find(|(_, receive, got)| {
         history.terms.groups[&receive.group].ordered
-            && acked.iter().any(|(handle, end_us)| *handle == got.handle && Some(*end_us) > lost_us)
+            && acked.iter().any(|(handle, _)| *handle == got.handle)
+            && lane(got).is_some_and(|lane| !dead.contains(&lane))
             && !all.iter().any(|(_, other, again)| {
-                other.group == receive.group
-                    && (again.queue, again.offset) == (got.queue, got.offset)
-                    && again.at_us > got.at_us
+                other.group == receive.group && lane(again) == lane(got) && again.at_us > got.at_us
             })
     });
-    let victim = victim.map(|(_, victim)| victim.clone());
+    let victim = victim.cloned();
     let Some((_, receive, got)) = victim else { return false };
     deliver_at_the_end(history, &receive, Delivery { attempt: got.attempt + 1, ..got });
     true

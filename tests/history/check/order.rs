@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Answer, Delivery, Request};
+use super::super::Delivery;
 use super::Violation;
 use super::view::{CopyKey, Delivered, Kind, Outcome, SendAttempt, View};
 
@@ -126,19 +126,19 @@ fn earlier_of(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     }
 }
 
-/// Whether a message that was acked at an instant may be delivered anew: it stands behind another one of its lane in this
-/// answer, or did so in an earlier one of which a part was lost.
+/// Whether a message whose ack was sent at an instant may be delivered anew: one before it in its lane has been since, or may
+/// have been and then died.
 pub fn may_have_returned(view: &View<'_>, again: &Delivered<'_>, acked_us: u64) -> bool {
     let Some(lane) = view.lane(again) else { return false };
-    let of_lane = |got: &Delivery| view.sends_of(&got.id).any(|send| send.message.ask.lane() == Some(lane));
-    let before = again.call.deliveries().iter().take_while(|got| !std::ptr::eq(*got, again.got));
     let group = again.receive.group.as_str();
-    before.into_iter().any(of_lane)
-        || view.history.calls.iter().any(|call| {
-            let lost = matches!(&call.request, Request::Receive(receive) if receive.group == group)
-                && matches!(call.answer, Answer::Received { complete: false, .. });
-            lost && call.deliveries().iter().any(|got| (acked_us..again.got.at_us).contains(&got.at_us) && of_lane(got))
-        })
+    let letters = view.dead_letters(group);
+    view.deliveries.iter().any(|other| {
+        let got = other.got;
+        other.receive.group == group
+            && (got.queue != again.got.queue || got.offset < again.got.offset)
+            && (letters.contains_key(got.id.as_str()) || (acked_us..=again.got.at_us).contains(&got.at_us))
+            && view.lane(other) == Some(lane)
+    })
 }
 
 /// Whether a message may have had to wait for an earlier one of its lane: one that was not certainly acked by then.

@@ -7,7 +7,7 @@ use super::view::{Delivered, Kind, Settle, View};
 pub const ROUNDING_US: u64 = 2_000;
 
 /// After an OK to an ack or a forward the message is not delivered again to that group, whatever happens. Where order is
-/// kept, an acked one comes again behind an earlier one of its lane that comes again.
+/// kept, an acked one comes again after an earlier one of its lane has come again.
 pub fn an_acked_message_does_not_come_back(view: &View<'_>) -> Result<(), Violation> {
     const PROMISE: &str = "an acked message does not come back";
     for ((group, _), indexes) in &view.by_copy {
@@ -16,8 +16,12 @@ pub fn an_acked_message_does_not_come_back(view: &View<'_>) -> Result<(), Violat
             for settle in done.settles.iter().filter(|settle| is_final_ok(settle, group)) {
                 let acked_us = settle.call.end_us.unwrap_or(u64::MAX);
                 let back = deliveries.iter().find(|again| again.call.begin_us > acked_us).filter(|again| {
-                    let may_return = || super::order::may_have_returned(view, again, acked_us);
-                    settle.kind != Kind::Ack || !may_return()
+                    let may_return = || super::order::may_have_returned(view, again, settle.call.begin_us);
+                    // A forward of what was acked before says the same again, and moves nothing.
+                    let acked_us = done.settles.iter().filter(|other| other.kind == Kind::Ack && other.maybe());
+                    let is_ack =
+                        acked_us.map(|ack| ack.call.begin_us).min().is_some_and(|us| us <= settle.call.begin_us);
+                    !is_ack || !may_return()
                 });
                 if let Some(again) = back {
                     let id = done.got.id.as_str();
