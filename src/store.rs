@@ -16,6 +16,7 @@ pub mod options;
 pub mod record;
 pub mod retention;
 
+pub use kv::delay::Held;
 pub use kv::queue_entry::QueueEntry;
 pub use kv::queue_tail::QueueBounds;
 pub use kv::{FoldEnv, FoldError};

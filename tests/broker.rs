@@ -25,6 +25,9 @@ use bolide::store::log::LogOptions;
 use bolide::store::{FoldEnv, Store, StoreOptions};
 use bytes::Bytes;
 
+#[path = "broker/offsets.rs"]
+mod offsets;
+
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const LEASE: Duration = Duration::from_secs(30);
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use crate::broker::delivery::reset::Seek;
 use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, NameError, TopicName};
-use crate::model::position::{QueueId, QueueOffset};
+use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, TopicType};
@@ -165,6 +166,150 @@ pub struct Origin {
     pub reason: String,
 }
 
+/// A wish for messages of one queue, without lease and ack.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// Group; created when unknown, if the broker may. Where it stands does not matter, and does not change.
+    pub group: GroupName,
+    /// Topic.
+    pub topic: TopicName,
+    /// Queue.
+    pub queue: QueueId,
+    /// First message.
+    pub offset: QueueOffset,
+    /// Which messages.
+    pub filter: TagFilter,
+    /// Most messages, at least 1.
+    pub batch: usize,
+    /// How long to wait for the first.
+    pub wait: Duration,
+    /// Who asks.
+    pub client: ClientId,
+}
+
+/// Answer to a pull.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// In the order of the queue; without handles.
+    pub messages: Vec<Delivered>,
+    /// Where the next pull goes on.
+    pub next: QueueOffset,
+}
+
+/// A place in a queue that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueBoundary {
+    /// First retained message.
+    Beginning,
+    /// Where the next message will be.
+    End,
+    /// First message stored at or after this.
+    At(Timestamp),
+}
+
+/// Where a group is moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeekTarget {
+    /// First retained message.
+    Earliest,
+    /// Behind the last visible message.
+    Latest,
+    /// First message stored at or after this.
+    At(Timestamp),
+    /// This place, which must exist.
+    Offset(QueueOffset),
+    /// This place, or the nearest that exists.
+    Near(QueueOffset),
+}
+
+/// What a move of a group means in one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSeek {
+    /// Queue.
+    pub queue: QueueId,
+    /// In messages.
+    pub seek: Seek,
+}
+
+/// Why a pull brought nothing, a position was not told, or did not move.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OffsetError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// No such group, and none may be created.
+    #[error("consumer group {0} does not exist")]
+    GroupNotFound(GroupName),
+    /// The topic's permission forbids receiving.
+    #[error("no readable queue: topic {0} does not allow receiving")]
+    NotReadable(TopicName),
+    /// The group is switched off.
+    #[error("consumer group {0} is disabled")]
+    GroupDisabled(GroupName),
+    /// The topic has fewer queues.
+    #[error("topic {topic} has no queue {queue}: its queues are 0 to {last}", last = queues.saturating_sub(1))]
+    UnknownQueue {
+        /// Topic.
+        topic: TopicName,
+        /// Queue asked for.
+        queue: QueueId,
+        /// Queues it has.
+        queues: u32,
+    },
+    /// An offset means nothing without a queue.
+    #[error("topic {topic} has {queues} queues: an offset needs one of them")]
+    WhichQueue {
+        /// Topic.
+        topic: TopicName,
+        /// Queues it has.
+        queues: u32,
+    },
+    /// The queue does not reach there.
+    #[error("offset {offset} lies outside of queue {queue} of topic {topic}, which holds {first} to {next}")]
+    OutOfRange {
+        /// Topic.
+        topic: TopicName,
+        /// Queue.
+        queue: QueueId,
+        /// Offset asked for.
+        offset: QueueOffset,
+        /// First retained.
+        first: QueueOffset,
+        /// Where the next message will be; still inside.
+        next: QueueOffset,
+    },
+    /// The group never received or committed anything there.
+    #[error("consumer group {group} has no position in queue {queue} of topic {topic}")]
+    NoPosition {
+        /// Group.
+        group: GroupName,
+        /// Topic.
+        topic: TopicName,
+        /// Queue.
+        queue: QueueId,
+    },
+    /// Too much is in flight.
+    #[error("too much is waiting; try again later")]
+    Overloaded,
+    /// The log failed, or a message could not be read.
+    #[error("the shard cannot answer: {0}")]
+    ShardFailed(String),
+}
+
+impl From<ReceiveError> for OffsetError {
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::TopicNotFound(topic) => Self::TopicNotFound(topic),
+            ReceiveError::GroupNotFound(group) => Self::GroupNotFound(group),
+            ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
+            ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
+            ReceiveError::NotImplemented(what) => Self::ShardFailed(what.to_owned()),
+            ReceiveError::Overloaded => Self::Overloaded,
+            ReceiveError::ShardFailed(cause) => Self::ShardFailed(cause),
+        }
+    }
+}
+
 /// What became of an ack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckOutcome {
@@ -201,6 +346,128 @@ pub enum SettleError {
     /// The log failed; the outcome is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Its message becomes visible.
+    Commit,
+    /// Its message will never be seen.
+    Rollback,
+}
+
+/// Why a transaction did not end as wished, or may not have.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TransactionError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// No transaction of this id on this topic, or none any more.
+    #[error("no transaction of this id is known on this topic")]
+    Unknown,
+    /// It ended the other way.
+    #[error("the transaction was {} before", if *committed { "committed" } else { "rolled back" })]
+    Opposite {
+        /// Which way.
+        committed: bool,
+    },
+    /// It was given up after its last check; only an operator can settle it.
+    #[error("the transaction was given up after its last check; an operator can still settle it by hand")]
+    Discarded,
+    /// Too much is in flight.
+    #[error("too much is waiting to be stored; try again later")]
+    Overloaded,
+    /// The log failed, or the message could not be read; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// Why a message was not recalled, or may not have been.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RecallError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// The topic holds no delayed messages.
+    #[error("topic {0} is of a type without delayed messages")]
+    WrongType(TopicName),
+    /// The topic's permission forbids sending, and so recalling.
+    #[error("topic {0} does not allow sending, and so no recalling")]
+    NotWritable(TopicName),
+    /// Not a handle that this broker made.
+    #[error("the recall handle is malformed")]
+    BadHandle,
+    /// The handle is of another topic, or of a message that is not known any more.
+    #[error("the topic has no such delayed message")]
+    NotFound,
+    /// Its time has come: it is delivered.
+    #[error("the delivery time of the message has come; it can be recalled no longer")]
+    TooLate,
+    /// The log failed; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// An undecided transaction whose producer is to be asked.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Topic.
+    pub topic: TopicName,
+    /// Message id, and so the transaction's.
+    pub transaction_id: Arc<str>,
+    /// Client that sent it, cut to 255 bytes.
+    pub producer: Arc<str>,
+    /// Checks that reached a client so far.
+    pub checks: u32,
+    /// Message group, or empty.
+    pub message_group: String,
+    /// Content.
+    pub message: StoredMessage,
+    pub(super) topic_id: TopicId,
+    pub(super) ticket: u64,
+}
+
+/// Which transactions to list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransactionFilter {
+    /// Undecided, being checked.
+    #[default]
+    Pending,
+    /// Given up, waiting for an operator.
+    Discarded,
+    /// Both.
+    All,
+}
+
+/// A transaction that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Topic.
+    pub topic: TopicName,
+    /// Message id, and so the transaction's.
+    pub id: String,
+    /// When its message was stored.
+    pub stored_at: Timestamp,
+    /// Client that sent it.
+    pub producer: String,
+    /// Bytes of the body.
+    pub body_bytes: u32,
+    /// Checks that reached a client.
+    pub checks: u32,
+    /// When it is checked again, or given up; `None` once it was given up.
+    pub next_check: Option<Timestamp>,
+    /// When it was given up.
+    pub discarded_at: Option<Timestamp>,
+}
+
+/// Some transactions, and where the next ones begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransactionPage {
+    /// By topic in order of creation, then by id.
+    pub transactions: Vec<OpenTransaction>,
+    /// To be given with the next request; empty at the end.
+    pub next: String,
 }
 
 /// Settings of a new topic, or the ones to change. `None` keeps or takes the default.

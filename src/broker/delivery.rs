@@ -8,11 +8,15 @@ pub mod fifo;
 mod fifo_model_tests;
 #[cfg(test)]
 pub mod fifo_rig;
+pub mod gather;
 pub mod lease;
 pub mod ordered;
+pub mod reset;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;
 #[cfg(test)]
 pub mod testing;
+pub mod timers;
+pub mod transactions;
 pub mod wait_list;

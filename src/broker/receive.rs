@@ -8,20 +8,20 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
-use crate::broker::delivery::core::{Core, ordering};
+use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{Missing, QueueState, Subscription, Wish};
+use crate::broker::delivery::subscription::{Missing, Wish};
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
-use crate::model::group::{Group, StartPosition};
+use crate::model::group::Group;
 use crate::model::name::TopicName;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
-use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
-use crate::store::record::{MessageRecord, Record, SettleReason, Unit};
+use crate::runtime::watermark::ShardFailed;
+use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
 
 /// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
@@ -33,6 +33,8 @@ pub struct Delivery {
     held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
     /// A repeated attempt may have reached its client the first time; it is not given back.
     repeated: bool,
+    /// The last reset of a position that these grants have seen.
+    after_reset: UnitSeq,
 }
 
 impl Delivery {
@@ -51,6 +53,7 @@ impl Delivery {
     /// Takes the next message; from now on it is the client's.
     #[allow(clippy::should_implement_trait)] // taking has a consequence that an iterator's adapters would hide
     pub fn next(&mut self) -> Option<Delivered> {
+        self.drop_reset();
         let (queue, grant, record) = self.held.pop_front()?;
         let record = *record?;
         let inner = &self.broker.inner;
@@ -82,13 +85,29 @@ impl Delivery {
             message_type: record.message_type,
             message_group: record.message_group,
             message: record.message,
-            origin: record.origin.map(|origin| Origin {
-                topic: TopicName::trusted(&origin.namespace, &origin.topic),
-                attempts: origin.attempts,
-                reason: origin.reason,
-            }),
+            origin: origin_of(record.origin),
         })
     }
+
+    /// Lets go of what a reset of the group's position took from this delivery: its handles would be refused.
+    fn drop_reset(&mut self) {
+        let inner = &self.broker.inner;
+        if inner.last_reset() == self.after_reset {
+            return;
+        }
+        let core = inner.core.lock();
+        self.after_reset = inner.last_reset();
+        self.held.retain(|(queue, grant, _)| core.holds(self.topic.id, self.group.id, *queue, grant));
+    }
+}
+
+/// Where a dead letter came from, for its reader.
+pub(super) fn origin_of(origin: Option<DeadLetterOrigin>) -> Option<Origin> {
+    origin.map(|origin| Origin {
+        topic: TopicName::trusted(&origin.namespace, &origin.topic),
+        attempts: origin.attempts,
+        reason: origin.reason,
+    })
 }
 
 impl Drop for Delivery {
@@ -122,7 +141,7 @@ impl Drop for Parked<'_> {
 }
 
 /// Even a receive that does not want to wait may look so long for something to deliver.
-const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
+pub(super) const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
     /// Messages, and the unit that records their granting.
@@ -165,6 +184,7 @@ impl Broker {
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
                 Step::Granted(mut delivery, recorded) => {
                     self.fill(&mut delivery, &receive.filter).await?;
+                    delivery.drop_reset();
                     if !delivery.is_empty() {
                         self.redelivered_durably(&delivery, recorded).await?;
                         return Ok(delivery);
@@ -209,7 +229,7 @@ impl Broker {
     }
 
     /// Topic and group may be deleted, and the group switched off, while a receive waits.
-    fn check_still_there(&self, topic: &Topic, group: &Group) -> Result<(), ReceiveError> {
+    pub(super) fn check_still_there(&self, topic: &Topic, group: &Group) -> Result<(), ReceiveError> {
         if self.topic(&topic.name).is_none_or(|current| current.id != topic.id) {
             return Err(ReceiveError::TopicNotFound(topic.name.clone()));
         }
@@ -258,8 +278,10 @@ impl Broker {
         // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
         let recorded = inner.append_state(unit).map_err(|error| refused(&error))?;
         if !selection.grants.is_empty() {
+            // Made while the lock is held, so that it knows of exactly the resets that its grants have seen.
+            let delivery = self.delivery(topic, group, selection.grants, false);
             drop(core);
-            return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false), recorded));
+            return Ok(Step::Granted(delivery, recorded));
         }
         if let Some((queue, missing)) = selection.missing {
             return Ok(Step::ReadAhead(queue, missing));
@@ -296,7 +318,7 @@ impl Broker {
     }
 
     /// True when there may be something now; false when time is up or the broker drains.
-    async fn wait(&self, left: Duration, notify: &Notify) -> bool {
+    pub(super) async fn wait(&self, left: Duration, notify: &Notify) -> bool {
         if left.is_zero() {
             return false;
         }
@@ -321,6 +343,7 @@ impl Broker {
             group: group.clone(),
             held: grants.into_iter().map(|(queue, grant)| (queue, grant, None)).collect(),
             repeated,
+            after_reset: self.inner.last_reset(),
         }
     }
 
@@ -382,70 +405,20 @@ impl Broker {
         }
     }
 
-    /// Makes the group's state on a topic at its first receive.
-    async fn subscribe(&self, topic: &Arc<Topic>, group: &Arc<Group>) -> Result<(), ReceiveError> {
-        if self.inner.core.lock().is_subscribed(topic.id, group.id) {
-            return Ok(());
-        }
-        let by_time = match group.start {
-            StartPosition::At(instant) => Some(self.positions_at(topic, instant).await?),
-            StartPosition::Earliest | StartPosition::Latest => None,
-        };
-        let mut core = self.inner.core.lock();
-        if core.is_subscribed(topic.id, group.id) {
-            return Ok(());
-        }
-        // Read again under the lock: a group that was deleted meanwhile must not come to life here.
-        let group = match self.group(&group.name) {
-            Some(current) if current.id == group.id => current,
-            _ => return Err(ReceiveError::GroupNotFound(group.name.clone())),
-        };
-        let Some(state) = core.topic(topic.id) else {
-            return Err(ReceiveError::TopicNotFound(topic.name.clone()));
-        };
-        let start = |index: usize| match (&by_time, group.start) {
-            (Some(positions), _) => positions.get(index).copied().unwrap_or_default(),
-            (None, StartPosition::Latest) => state.tails[index].visible(),
-            (None, _) => state.tails[index].first(),
-        };
-        let positions: Vec<QueueOffset> = (0..state.tails.len()).map(start).collect();
-        let mut unit = Unit::state();
-        for (queue, next) in (0..).zip(&positions) {
-            unit.push(&Record::Advanced { group: group.id, topic: topic.id, queue: QueueId(queue), next: *next });
-        }
-        self.inner.append_state(unit).map_err(|error| refused(&error))?;
-        let queues = positions.into_iter().map(QueueState::starting_at).collect();
-        let mut subscription = Subscription::new(group.clone(), queues);
-        subscription.set_ordering(ordering(&group, topic));
-        core.put_subscription(topic.id, subscription);
-        Ok(())
-    }
-
-    async fn positions_at(&self, topic: &Topic, instant: Timestamp) -> Result<Vec<QueueOffset>, ReceiveError> {
-        let (store, id, queues) = (self.inner.store.clone(), topic.id, topic.queues);
-        let found = self
-            .inner
-            .tasks
-            .blocking(move || (0..queues).map(|queue| store.first_at_or_after(id, QueueId(queue), instant)).collect());
-        let found: Result<Vec<QueueOffset>, _> = found.await;
-        found.map_err(|error| ReceiveError::ShardFailed(error.to_string()))
-    }
-
     /// The messages that this attempt got before, if it still holds any.
     async fn repeat(&self, topic: &Arc<Topic>, group: &Arc<Group>, key: u64) -> Result<Option<Delivery>, ReceiveError> {
         if key == 0 {
             return Ok(None);
         }
-        let (grants, recorded) = {
+        let (mut delivery, recorded) = {
             let core = self.inner.deciding().map_err(|error| refused(&error))?;
             let grants = core.repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
             // Which unit holds them is not remembered; it is among those that were accepted so far.
-            (grants, self.inner.store.accepted())
+            (self.delivery(topic, group, grants, true), self.inner.store.accepted())
         };
-        if grants.is_empty() {
+        if delivery.is_empty() {
             return Ok(None);
         }
-        let mut delivery = self.delivery(topic, group, grants, true);
         self.fill(&mut delivery, &TagFilter::All).await?;
         self.redelivered_durably(&delivery, Some(recorded)).await?;
         Ok(Some(delivery))
@@ -455,15 +428,18 @@ impl Broker {
     /// Otherwise a crash could take back both, and the earlier handle would be good again beside the one given out here. A
     /// first delivery supersedes none: should its grant be lost, the message is only delivered once more.
     async fn redelivered_durably(&self, delivery: &Delivery, recorded: Option<UnitSeq>) -> Result<(), ReceiveError> {
+        // After a reset even a first delivery may supersede an older one.
+        let lost = |error: ShardFailed| ReceiveError::ShardFailed(error.to_string());
+        self.inner.durable(delivery.after_reset).await.map_err(lost)?;
         let supersedes = delivery.held.iter().any(|(_, grant, _)| grant.attempt > 1);
         match recorded.filter(|_| supersedes) {
-            Some(seq) => self.inner.durable(seq).await.map_err(|error| ReceiveError::ShardFailed(error.to_string())),
+            Some(seq) => self.inner.durable(seq).await.map_err(lost),
             None => Ok(()),
         }
     }
 }
 
-fn refused(error: &AppendError) -> ReceiveError {
+pub(super) fn refused(error: &AppendError) -> ReceiveError {
     match error {
         AppendError::Full { .. } | AppendError::DiskFull(_) | AppendError::TooLarge { .. } => ReceiveError::Overloaded,
         AppendError::Failed(_) | AppendError::Closed => ReceiveError::ShardFailed(error.to_string()),

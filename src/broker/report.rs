@@ -85,6 +85,12 @@ impl Broker {
         Ok(lags)
     }
 
+    /// About how many messages are held back until their time, and how many of their timers are in memory.
+    #[must_use]
+    pub fn delays(&self) -> (u64, usize) {
+        (self.inner.store.delays_about(), self.inner.core.lock().delays.counts().0)
+    }
+
     /// Counts of every group on every topic it reads.
     #[must_use]
     pub fn group_counts(&self) -> Vec<GroupCounts> {

@@ -146,6 +146,8 @@ impl Broker {
             moved
         });
         match moved.await {
+            // A reset of the position may have come between: then nothing was moved, and the message comes back.
+            Ok(Ok(())) if self.comes_back(&receipt) => Ok(AckOutcome::InvalidHandle),
             Ok(Ok(())) => Ok(AckOutcome::Done),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(SettleError::ShardFailed),
@@ -170,6 +172,12 @@ impl Broker {
             None if self.inner.options.auto_create_groups => Ok(None),
             None => Err(SettleError::GroupNotFound(group.clone())),
         }
+    }
+
+    fn comes_back(&self, receipt: &Receipt) -> bool {
+        let core = self.inner.core.lock();
+        core.position(receipt.topic, receipt.group, receipt.queue).is_some_and(|position| position <= receipt.offset)
+            && !matches!(core.standing(receipt, self.inner.clock.now()), Standing::Done)
     }
 
     fn open_handle(&self, handle: &str, topic: &Topic, group: &Group) -> Option<Receipt> {

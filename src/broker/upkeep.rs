@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::broker::api::SettleError;
 use crate::broker::dead_letter::EXHAUSTED;
+use crate::broker::transaction_upkeep::keep_transactions;
 use crate::broker::verbs::{Broker, Inner};
+use crate::broker::{delay, holding};
 use crate::model::position::{HolderId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::store::FoldError;
@@ -28,6 +30,9 @@ pub fn start(broker: &Broker) {
     drop(tasks.spawn_background(until_stopped(broker.clone(), move_condemned(broker.clone()))));
     drop(tasks.spawn_background(until_stopped(broker.clone(), sweep_sessions(broker.clone()))));
     drop(tasks.spawn_background(until_stopped(broker.clone(), keep_retention(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), keep_transactions(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), delay::fire(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), delay::load(broker.clone()))));
 }
 
 async fn until_stopped(broker: Broker, task: impl Future<Output = ()>) {
@@ -116,6 +121,9 @@ async fn keep_retention(broker: Broker) {
         if let Err(error) = trim_topics(&broker).await {
             tracing::warn!(%error, "retention of topics could not be kept; trying again");
         }
+        if let Err(error) = broker.forget_recalls().await {
+            tracing::warn!(%error, "old recalls could not be forgotten; trying again");
+        }
         let Some(start) = inner.store.retention_cut(inner.clock.now()) else { continue };
         if let Err(error) = trim_log(&broker, start).await {
             tracing::warn!(%error, "retention of the log could not be kept; trying again");
@@ -147,8 +155,13 @@ async fn trim_topics(broker: &Broker) -> Result<(), TrimError> {
     write_trims(broker, firsts.await?, None).await
 }
 
-/// The log begins at `start` from now on: queues forget what lies before, then the segments go.
+/// The log begins at `start` from now on: what is held back is stored again, queues forget what lies before, then the segments
+/// go.
 async fn trim_log(broker: &Broker, start: LogPosition) -> Result<(), TrimError> {
+    if !holding::store_again(broker, start).await? {
+        return Ok(());
+    }
+    broker.move_halves(start).await?;
     let store = broker.inner.store.clone();
     let topics: Vec<(TopicId, u32)> = broker.topics().iter().map(|topic| (topic.id, topic.queues)).collect();
     let firsts = broker.inner.tasks.blocking(move || {
@@ -166,8 +179,9 @@ async fn trim_log(broker: &Broker, start: LogPosition) -> Result<(), TrimError> 
     Ok(())
 }
 
+/// Why retention could not be kept this time.
 #[derive(Debug, thiserror::Error)]
-enum TrimError {
+pub(super) enum TrimError {
     #[error(transparent)]
     Fold(#[from] FoldError),
     #[error("the log does not take the record: {0}")]

@@ -13,14 +13,17 @@ use crate::broker::catalog::{Catalog, NextIds};
 use crate::broker::delivery::core::{Core, ordering};
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::timers::Timers;
+use crate::broker::delivery::transactions::Transactions;
 use crate::broker::handles::Handles;
 use crate::broker::members::{LiveGuard, Members, holder_of};
 use crate::broker::news::News;
 use crate::broker::options::BrokerOptions;
+use crate::broker::transaction_upkeep::{check_policy, restore_transactions};
 use crate::broker::upkeep;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{GrantId, GroupId, QueueOffset, ShardId, TopicId, UnitSeq};
+use crate::model::position::{GrantId, GroupId, HoldId, QueueOffset, ShardId, TopicId, UnitSeq};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Promise, Topic};
 use crate::observe::meters::Meters;
@@ -71,11 +74,18 @@ pub(super) struct Inner {
     pub shutdown: Shutdown,
     pub timer_changed: Arc<Notify>,
     pub condemned_added: Arc<Notify>,
+    /// The first timer of a delayed message changed.
+    pub delays_changed: Notify,
+    /// More timers of delayed messages should be loaded.
+    pub delays_wanted: Notify,
     /// Whether any topic shows messages before they are durable.
     pub any_written: Arc<AtomicBool>,
     /// The last unit that settled something: whoever reveals a settlement waits for it.
     last_settled: AtomicU64,
     grants: AtomicU64,
+    holds: AtomicU64,
+    /// The last unit that moved a group to another position: what was granted before it may be nobody's any more.
+    last_reset: AtomicU64,
 }
 
 impl Broker {
@@ -95,7 +105,9 @@ impl Broker {
         let timer_changed = Arc::new(Notify::new());
         let condemned_added = Arc::new(Notify::new());
         let reader = store.clone();
-        let core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
+        let mut core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
+        core.transactions = Transactions::new(check_policy(&options.transactions));
+        core.delays = Timers::new(options.delays_in_memory_max);
         let now = clock.now();
         let restored = tasks.blocking(move || restore(&reader, core, now)).await?;
         let any_written = restored.topics.iter().any(|topic| topic.promise == Promise::Written);
@@ -119,9 +131,13 @@ impl Broker {
             shutdown: Shutdown::new(),
             timer_changed,
             condemned_added,
+            delays_changed: Notify::new(),
+            delays_wanted: Notify::new(),
             any_written: Arc::new(AtomicBool::new(any_written)),
             last_settled: AtomicU64::new(0),
             grants: AtomicU64::new(entropy.next_u64()),
+            holds: AtomicU64::new(entropy.next_u64()),
+            last_reset: AtomicU64::new(0),
             options,
             store,
         });
@@ -231,6 +247,11 @@ impl Inner {
         GrantId(self.grants.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// A number that no earlier message that was held back carries.
+    pub fn next_hold(&self) -> HoldId {
+        HoldId(self.holds.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// The lock, to decide something that becomes a record, or to tell of what was decided before. Not once the log takes
     /// nothing more: what it refused is known in memory alone, and a restart will know nothing of it.
     pub fn deciding(&self) -> Result<MutexGuard<'_, Core>, AppendError> {
@@ -255,6 +276,17 @@ impl Inner {
             Err(_) => self.last_settled.store(SETTLED_BUT_LOST, Ordering::Release),
         }
         appended
+    }
+
+    /// The log has taken a unit that moves groups to other positions, and memory follows under the same lock.
+    pub fn reset_with(&self, seq: UnitSeq) {
+        self.last_settled.fetch_max(seq.get(), Ordering::AcqRel);
+        self.last_reset.store(seq.get(), Ordering::Release);
+    }
+
+    /// The last unit that moved a group to another position; 0 when none has since the start.
+    pub fn last_reset(&self) -> UnitSeq {
+        UnitSeq(self.last_reset.load(Ordering::Acquire))
     }
 
     /// Waits until everything that was settled so far is on stable storage: an answer that reveals an earlier settlement must
@@ -308,6 +340,7 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
         subscription.expect_unknown_filters(now);
         core.put_subscription(topic, subscription);
     }
+    restore_transactions(store, &mut core, now)?;
     let (topic, group) = store.next_ids();
     Ok(Restored { core, topics, groups, next_ids: NextIds { topic, group } })
 }

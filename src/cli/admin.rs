@@ -1,9 +1,11 @@
-//! `bolide admin`: topics, groups and status of a running broker, over its internal gRPC service.
+//! `bolide admin`: topics, groups, transactions and status of a running broker, over its internal gRPC service.
 
 mod group;
 mod output;
+mod reset;
 mod status;
 mod topic;
+mod transaction;
 mod words;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -17,6 +19,8 @@ Examples:
   bolide admin topic create trades --type fifo --queues 16
   bolide admin group create billing --ordered --max-attempts 5
   bolide admin group lag billing
+  bolide admin transaction list --topic orders
+  bolide admin group reset billing --topic orders --to '15m ago'
   bolide admin topic list --output json | jq -r '.[].name'
   bolide admin --address broker-0:8082 status
 
@@ -63,9 +67,12 @@ enum What {
     /// Create, change, list, show and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
-    /// Create, change, list, show and delete consumer groups, and see how far they are
+    /// Create, change, list, show and delete consumer groups, see how far they are, and move them elsewhere
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// List transactions that are open, and settle them by hand
+    #[command(subcommand)]
+    Transaction(transaction::TransactionCommand),
     /// Version, readiness, disk, log positions; succeeds whenever the broker answers
     Status,
 }
@@ -82,6 +89,7 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
         let done = match what {
             What::Topic(command) => topic::run(&mut client, &common, command).await,
             What::Group(command) => group::run(&mut client, &common, command).await,
+            What::Transaction(command) => transaction::run(&mut client, &common, command).await,
             What::Status => status::run(&mut client, &common).await,
         };
         done.map_err(|failure| failure.at(&common.address))

@@ -71,6 +71,10 @@ number!(
     GrantId(u64)
 );
 number!(
+    /// One message that is held back until its delivery time; unlike any other's, also over restarts.
+    HoldId(u64)
+);
+number!(
     /// Hash of a client id, as stored with a lease so that the lease can follow the life of its client.
     HolderId(u64)
 );

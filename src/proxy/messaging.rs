@@ -2,7 +2,10 @@
 
 pub mod later;
 pub mod lifecycle;
+pub mod offset;
+pub mod recall;
 pub mod receive;
 pub mod route;
 pub mod send;
 pub mod settle;
+pub mod transaction;

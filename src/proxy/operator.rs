@@ -3,8 +3,10 @@
 mod convert;
 mod group;
 pub mod options;
+mod reset;
 mod server;
 mod status;
 mod topic;
+mod transaction;
 
 pub use server::{Facts, OperatorService, ShardFacts};

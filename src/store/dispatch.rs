@@ -12,13 +12,15 @@ use thiserror::Error;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::store::codec::RecordError;
 use crate::store::kv::cursor::{self, Cursor};
+use crate::store::kv::delay::{self, Held};
+use crate::store::kv::half::Checks;
 use crate::store::kv::lane::{self, LaneKey};
 use crate::store::kv::lease::{self, LeaseKey, LeaseValue};
 use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
-use crate::store::kv::{FoldError, Kv, Rows, group, growth, lane_entry, topic};
-use crate::store::record::{LeaseState, MessageHead, Record, decode, message_head, walk};
+use crate::store::kv::{FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, recalled, topic};
+use crate::store::record::{DelayOutcome, LeaseState, MessageHead, Record, decode, message_head, walk};
 
 /// A durable frame holds something that cannot be folded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -194,13 +196,36 @@ impl Dispatcher {
             }
             Record::GroupDeleted(id) => self.delete_group(id, rows),
             Record::Trimmed { topic, queue, first } => self.trim(topic, queue, first, rows),
+            Record::Half(stored) => half::put(rows, &stored, at),
+            Record::HalfChecked { topic, id, checks, next_check } => {
+                half::put_checks(rows, topic, &id, Checks { count: checks, next: next_check });
+            }
+            Record::HalfEnded { topic, id, outcome, at, was_checked } => {
+                half::end(rows, topic, &id, outcome, at, was_checked);
+            }
+            Record::LogTrimmed { start } => {
+                self.meta.log_start = self.meta.log_start.max(start);
+                delay_place::delete_before(rows, start);
+            }
+            Record::Delayed { key, message } => {
+                delay::put(rows, key, &Held { topic: message.topic, at });
+                delay_place::put(rows, at.position, key);
+            }
+            Record::DelayEnded { key, topic, outcome } => match outcome {
+                DelayOutcome::Fired | DelayOutcome::Dropped => delay::delete(rows, key),
+                DelayOutcome::Recalled => {
+                    delay::delete(rows, key);
+                    recalled::put(rows, key, topic);
+                }
+                DelayOutcome::Forgotten => recalled::delete_up_to(rows, key),
+            },
             Record::LaneParked { group, topic, queue, order_key, from } => {
                 let key = LaneKey { topic, queue, group, order_key };
                 self.lanes.entry(key).or_insert(Lane { from, is_stored: false }).from = from;
                 self.changed_lanes.insert(key);
             }
             Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
-            Record::LogTrimmed { start } => self.meta.log_start = self.meta.log_start.max(start),
+            Record::Reset { group, topic, queue, next } => self.reset((topic, queue, group), next, rows),
         }
         Ok(())
     }
@@ -289,12 +314,27 @@ impl Dispatcher {
         }
     }
 
+    /// Unlike [`set_cursor`](Self::set_cursor) this may go back, so what lies above `next` must go too: a lease row there would
+    /// be restored as a delivery that nobody holds.
+    fn reset(&mut self, place_key: PlaceKey, next: QueueOffset, rows: &mut impl Rows) {
+        let (topic, queue, group) = place_key;
+        let place = self.places.entry(place_key).or_default();
+        if place.rows_begin < place.rows_end {
+            lease::delete_place(rows, topic, queue, group, None);
+        }
+        (place.rows_begin, place.rows_end) = (QueueOffset(0), QueueOffset(0));
+        forget_pending(&mut self.leases, place_key, QueueOffset(u64::MAX));
+        self.drop_lanes(|key| (key.topic, key.queue, key.group) == place_key, rows);
+        self.set_cursor(place_key, next);
+    }
+
     fn delete_topic(&mut self, id: TopicId, rows: &mut impl Rows) {
         topic::delete(rows, id);
         queue_entry::delete_topic(rows, id);
         queue_tail::delete_topic(rows, id);
         cursor::delete_topic(rows, id);
         lease::delete_topic(rows, id);
+        half::delete_topic(rows, id);
         lane_entry::delete_topic(rows, id);
         growth::delete_topic(rows, id);
         self.drop_lanes(|key| key.topic == id, rows);
@@ -335,12 +375,17 @@ impl Dispatcher {
                 lease::delete_place(rows, topic, queue, group, Some(first));
             }
             place.rows_begin = place.rows_begin.max(first);
-            let below = |offset| LeaseKey { topic, queue, group, offset };
-            let gone: Vec<_> = self.leases.range(below(QueueOffset(0))..below(first)).map(|(&key, _)| key).collect();
-            for key in gone {
-                self.leases.remove(&key);
-            }
+            forget_pending(&mut self.leases, (topic, queue, group), first);
         }
+    }
+}
+
+/// Leases of a place below `end` are not written by this batch any more.
+fn forget_pending(leases: &mut BTreeMap<LeaseKey, PendingLease>, (topic, queue, group): PlaceKey, end: QueueOffset) {
+    let at = |offset| LeaseKey { topic, queue, group, offset };
+    let gone: Vec<_> = leases.range(at(QueueOffset(0))..at(end)).map(|(&key, _)| key).collect();
+    for key in gone {
+        leases.remove(&key);
     }
 }
 

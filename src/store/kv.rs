@@ -4,9 +4,12 @@
 //! family of one RocksDB database whose own write-ahead log is off: the log of the shard is the write-ahead log.
 
 pub mod cursor;
+pub mod delay;
+pub mod delay_place;
 pub mod error;
 pub mod group;
 pub mod growth;
+pub mod half;
 pub mod handle;
 mod key;
 pub mod lane;
@@ -15,6 +18,7 @@ pub mod lease;
 pub mod meta;
 pub mod queue_entry;
 pub mod queue_tail;
+pub mod recalled;
 pub mod topic;
 
 pub use error::{FoldError, OpenFoldError};
@@ -37,6 +41,14 @@ pub enum Family {
     Cursor,
     /// Outstanding messages of each group: see [`lease`].
     Lease,
+    /// Messages of transactions: see [`half`].
+    Half,
+    /// Messages that are held back until their time: see [`delay`].
+    Delay,
+    /// Where in the log their bodies lie: see [`delay_place`].
+    DelayPlace,
+    /// Messages that were recalled: see [`recalled`].
+    Recalled,
     /// Messages of each message group of a queue: see [`lane_entry`].
     LaneEntry,
     /// Message groups with messages that were passed over: see [`lane`].
@@ -47,7 +59,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -55,6 +67,10 @@ impl Family {
         Self::QueueTail,
         Self::Cursor,
         Self::Lease,
+        Self::Half,
+        Self::Delay,
+        Self::DelayPlace,
+        Self::Recalled,
         Self::LaneEntry,
         Self::Lane,
         Self::Growth,
@@ -71,6 +87,10 @@ impl Family {
             Self::QueueTail => "queue_tail",
             Self::Cursor => "cursor",
             Self::Lease => "lease",
+            Self::Half => "half",
+            Self::Delay => "delay",
+            Self::DelayPlace => "delay_place",
+            Self::Recalled => "recalled",
             Self::LaneEntry => "lane_entry",
             Self::Lane => "lane",
             Self::Growth => "growth",

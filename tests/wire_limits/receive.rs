@@ -6,7 +6,8 @@ use bolide::wire::rocketmq as v2;
 
 use crate::harness::{Ask, Expect, Row, queue, refused, refused_saying, row};
 use crate::history::client::{duration, resource};
-use crate::send::{LITE, NORMAL, PRIORITY, SYSTEM_TOPICS, WRITE_ONLY, message, send};
+use crate::send::{DELAY, LITE, MIXED, NORMAL, PRIORITY, SYSTEM_TOPICS, WRITE_ONLY, message, send};
+use crate::transaction;
 
 /// A topic without messages: an accepted receive answers 40401 from it.
 pub const EMPTY: &str = "limits-empty";
@@ -209,45 +210,35 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
 /// What the next version brings: answered in-band, whatever is asked.
 fn not_there_yet() -> Vec<(&'static str, Ask)> {
     let group = Some(resource(GROUP));
-    let queue = || Some(v2::MessageQueue { id: 0, ..queue(NORMAL) });
-    let pull =
-        v2::PullMessageRequest { group: group.clone(), message_queue: queue(), batch_size: 1, ..Default::default() };
-    let resolution = v2::TransactionResolution::Commit as i32;
-    let end = v2::EndTransactionRequest {
-        topic: Some(resource(NORMAL)),
-        message_id: "id".to_owned(),
-        transaction_id: "id".to_owned(),
-        resolution,
-        ..Default::default()
-    };
-    let lite =
-        v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
+    let lite = v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group, ..Default::default() };
+    vec![("SyncLiteSubscription", Ask::SyncLite(lite))]
+}
+
+fn recall(topic: &str) -> Ask {
+    Ask::Recall(v2::RecallMessageRequest { topic: Some(resource(topic)), recall_handle: "handle".to_owned() })
+}
+
+/// What can be said of a recall without a message; the others are told by the broker's own tests.
+fn recalls() -> Vec<Row> {
     vec![
-        ("PullMessage", Ask::Pull(pull)),
-        (
-            "UpdateOffset",
-            Ask::UpdateOffset(v2::UpdateOffsetRequest { group: group.clone(), message_queue: queue(), offset: 0 }),
-        ),
-        ("GetOffset", Ask::GetOffset(v2::GetOffsetRequest { group, message_queue: queue() })),
-        ("QueryOffset", Ask::QueryOffset(v2::QueryOffsetRequest { message_queue: queue(), ..Default::default() })),
-        ("EndTransaction", Ask::EndTransaction(end)),
-        (
-            "RecallMessage",
-            Ask::Recall(v2::RecallMessageRequest {
-                topic: Some(resource(PRIORITY)),
-                recall_handle: "handle".to_owned(),
-            }),
-        ),
-        ("SyncLiteSubscription", Ask::SyncLite(lite)),
+        refused("RecallMessage: handle that nobody made", recall(DELAY), 40000),
+        refused("RecallMessage: handle that nobody made, mixed topic", recall(MIXED), 40000),
+        refused("RecallMessage: topic without delayed messages", recall(PRIORITY), 40014),
+        refused("RecallMessage: unknown topic", recall("limits-unknown"), 40402),
+        refused("RecallMessage: illegal topic", recall("no good"), 40002),
     ]
 }
 
 pub fn other_rpcs() -> Vec<Row> {
-    let mut rows = Vec::new();
+    let mut rows = recalls();
     for (name, ask) in not_there_yet() {
         rows.push(refused(format!("{name} says in-band that it comes later"), ask.clone(), 50100));
     }
-    for (name, ask) in one_of_each().into_iter().chain(not_there_yet()) {
+    let end = ("EndTransaction", transaction::end(NORMAL, "id", v2::TransactionResolution::Commit as i32));
+    let others = [end, ("RecallMessage", recall(DELAY))];
+    for (name, ask) in
+        one_of_each().into_iter().chain(crate::offset::one_of_each()).chain(not_there_yet()).chain(others)
+    {
         for blank in ["", "  "] {
             let row = refused(format!("{name} by a client with the id {blank:?}"), ask.clone(), 40017);
             rows.push(Row { client_id: blank.to_owned(), ..row });

@@ -12,7 +12,9 @@ use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
-use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::delivery::timers::Timers;
+use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
+use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::tag::TagFilter;
@@ -24,6 +26,9 @@ use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 /// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
 const ADVANCE_RECORD_EVERY: u64 = 1024;
 
+/// Timers in memory unless the options say otherwise.
+const DELAYS_IN_MEMORY: usize = 65_536;
+
 /// One topic.
 #[derive(Debug)]
 pub struct TopicState {
@@ -33,6 +38,8 @@ pub struct TopicState {
     pub tails: Vec<QueueTail>,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
+    /// Pulls that wait at the end of a queue; no entry is empty.
+    pub(super) pulls: BTreeMap<(QueueId, GroupId), WaitList>,
     /// How it got its queues, as far as messages from before are there.
     pub growths: Vec<Growth>,
     turn: u32,
@@ -71,6 +78,10 @@ pub struct Core {
     recent_order: VecDeque<(TopicId, QueueId)>,
     recent_max: usize,
     pub(super) acks: AckMemory,
+    /// Half messages.
+    pub transactions: Transactions,
+    /// Messages that are held back until their time.
+    pub delays: Timers,
     next_waiter: u64,
     /// Told when the earliest due instant moved forward.
     timer_changed: Arc<Notify>,
@@ -89,6 +100,8 @@ impl Core {
             recent_order: VecDeque::new(),
             recent_max,
             acks: AckMemory::default(),
+            transactions: Transactions::new(CheckPolicy::default()),
+            delays: Timers::new(DELAYS_IN_MEMORY),
             next_waiter: 0,
             timer_changed,
             condemned_added,
@@ -102,6 +115,7 @@ impl Core {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
             subscriptions: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             growths: Vec::new(),
             turn: 0,
         });
@@ -132,10 +146,12 @@ impl Core {
 
     /// Takes a topic out. Its waiting receives are woken, to find it gone.
     pub fn remove_topic(&mut self, topic: TopicId) {
+        self.transactions.remove_topic(topic);
         if let Some(mut state) = self.topics.remove(&topic) {
             for subscription in state.subscriptions.values_mut() {
                 subscription.waiters.wake_all();
             }
+            state.pulls.values_mut().for_each(WaitList::wake_all);
         }
     }
 
@@ -146,6 +162,7 @@ impl Core {
                 subscription.group = group.clone();
                 subscription.waiters.wake_all();
             }
+            state.wake_pulls_of(group.id);
         }
     }
 
@@ -155,6 +172,7 @@ impl Core {
             if let Some(mut subscription) = state.subscriptions.remove(&group) {
                 subscription.waiters.wake_all();
             }
+            state.wake_pulls_of(group);
         }
     }
 
@@ -227,6 +245,10 @@ impl Core {
             if !subscription.waiters.is_empty() {
                 subscription.waiters.wake_for(head.tag_hash);
             }
+        }
+        let here = (head.queue, GroupId(0))..=(head.queue, GroupId(u32::MAX));
+        for (_, pulls) in state.pulls.range_mut(here) {
+            pulls.wake_every_for(head.tag_hash);
         }
     }
 
@@ -390,6 +412,13 @@ impl Core {
 
     pub(super) fn queue_mut(&mut self, topic: TopicId, group: GroupId, queue: QueueId) -> Option<&mut QueueState> {
         self.subscription_mut(topic, group)?.queues.get_mut(queue.get() as usize)
+    }
+}
+
+impl TopicState {
+    fn wake_pulls_of(&mut self, group: GroupId) {
+        let of_group = self.pulls.iter_mut().filter(|((_, own), _)| *own == group);
+        of_group.for_each(|(_, pulls)| pulls.wake_all());
     }
 }
 

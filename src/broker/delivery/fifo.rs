@@ -229,6 +229,18 @@ impl Lanes {
         self.lanes.get(&key).is_some_and(|lane| !lane.window.is_empty() || lane.from().is_some())
     }
 
+    /// The lowest message that was passed over.
+    #[must_use]
+    pub fn lowest_parked(&self) -> Option<QueueOffset> {
+        self.lanes.values().filter_map(Lane::from).min()
+    }
+
+    /// Messages below `end` that were passed over and are in memory.
+    #[must_use]
+    pub fn parked_below(&self, end: QueueOffset) -> u64 {
+        self.lanes.values().map(|lane| lane.parked.partition_point(|entry| entry.offset < end) as u64).sum()
+    }
+
     /// Whether this message was passed over.
     #[must_use]
     pub fn is_parked(&self, key: u64, offset: QueueOffset) -> bool {

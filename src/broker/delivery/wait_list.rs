@@ -60,6 +60,14 @@ impl WaitList {
         self.wake_first(|filter| filter.may_match(tag_hash))
     }
 
+    /// Wakes everyone who may want a message with this tag hash, for messages that each gets for itself.
+    pub fn wake_every_for(&mut self, tag_hash: u32) {
+        for waiter in self.waiters.iter_mut().filter(|waiter| !waiter.woken && waiter.filter.may_match(tag_hash)) {
+            waiter.woken = true;
+            waiter.notify.notify_one();
+        }
+    }
+
     /// Wakes the longest-waiting receive of every filter that nobody is awake for: what is there may be for any of them.
     pub fn wake_one_per_filter(&mut self) {
         let mut awake: Vec<TagFilter> = Vec::new();
@@ -119,6 +127,13 @@ mod tests {
     fn one_receive_of_every_filter_is_woken_when_it_is_unclear_who_wants_what() {
         let mut list = list(&["A", "A", "B"]);
         list.wake_one_per_filter();
+        assert!(list.leave(WaiterId(0)) && !list.leave(WaiterId(1)) && list.leave(WaiterId(2)));
+    }
+
+    #[test]
+    fn a_message_for_everyone_wakes_all_who_want_it_and_nobody_else() {
+        let mut list = list(&["A", "B", "*"]);
+        list.wake_every_for(crate::model::tag::tag_hash("A"));
         assert!(list.leave(WaiterId(0)) && !list.leave(WaiterId(1)) && list.leave(WaiterId(2)));
     }
 

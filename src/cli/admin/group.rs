@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;
+use super::reset::{self, ResetArgs};
 use super::words;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
@@ -46,6 +47,9 @@ pub(super) enum GroupCommand {
         #[arg(long)]
         topic: Option<String>,
     },
+    /// Move a group to another position on a topic, forwards or back
+    #[command(after_help = reset::HELP)]
+    Reset(ResetArgs),
 }
 
 #[derive(Args, Debug)]
@@ -178,6 +182,7 @@ pub(super) async fn run(
             let answer = client.group_lag(admin::GroupLagRequest { namespace, name, topic }).await?.into_inner();
             show(output, &lags(answer), |lags| lag_table(lags));
         }
+        GroupCommand::Reset(args) => reset::run(client, common, args).await?,
     }
     Ok(())
 }

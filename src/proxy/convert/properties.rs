@@ -10,6 +10,9 @@ use crate::wire::rocketmq::Code;
 /// User property under which a delivered message shows its message group (rule C17).
 pub const SHARDING_KEY: &str = "__SHARDINGKEY";
 
+/// User property under which a message of a transaction shows the transaction's id (rule C17).
+pub const TRANSACTION_ID: &str = "__transactionId__";
+
 /// Keys of the reference system's own properties, and those it forgot to reserve: a user who could set them
 /// would forge what the server says. Sorted, for the search.
 const RESERVED_KEYS: [&str; 58] = [
@@ -70,7 +73,7 @@ const RESERVED_KEYS: [&str; 58] = [
     "__BORNHOST",
     "__CRC32#",
     SHARDING_KEY,
-    "__transactionId__",
+    TRANSACTION_ID,
 ];
 
 fn is_reserved(key: &str) -> bool {

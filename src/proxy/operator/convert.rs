@@ -134,17 +134,17 @@ pub(super) fn topic_out(topic: &Topic) -> admin::Topic {
     }
 }
 
+pub(super) fn instant_in(field: &str, wire: &prost_types::Timestamp) -> Result<Timestamp, Status> {
+    let millis =
+        wire.seconds.checked_mul(1000).and_then(|millis| millis.checked_add(i64::from(wire.nanos / 1_000_000)));
+    let millis = millis.and_then(|millis| u64::try_from(millis).ok());
+    millis.map(Timestamp).ok_or_else(|| invalid(field, "lies before 1970 or too far ahead"))
+}
+
 fn start_in(wire: &admin::StartPosition) -> Result<Option<StartPosition>, Status> {
     use admin::start_position::Kind;
     match (Kind::try_from(wire.kind), &wire.timestamp) {
-        (Ok(Kind::Timestamp), Some(at)) => {
-            let millis =
-                at.seconds.checked_mul(1000).and_then(|millis| millis.checked_add(i64::from(at.nanos / 1_000_000)));
-            let millis = millis.and_then(|millis| u64::try_from(millis).ok());
-            let millis =
-                millis.ok_or_else(|| invalid("start_position.timestamp", "lies before 1970 or too far ahead"))?;
-            Ok(Some(StartPosition::At(Timestamp(millis))))
-        }
+        (Ok(Kind::Timestamp), Some(at)) => Ok(Some(StartPosition::At(instant_in("start_position.timestamp", at)?))),
         (Ok(Kind::Timestamp), None) => Err(invalid("start_position.timestamp", "is missing")),
         (Ok(_), Some(_)) => Err(invalid("start_position.timestamp", "stands beside another kind than TIMESTAMP")),
         (Ok(Kind::Unspecified), None) => Ok(None),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::{group, status, topic};
+use super::{group, reset, status, topic, transaction};
 use crate::broker::Broker;
 use crate::runtime::clock::{Clock, Mark};
 use crate::wire::admin as wire;
@@ -128,7 +128,25 @@ impl Admin for OperatorService {
         group::lag(&self.broker, request.into_inner(), self.facts.clock.now()).await.map(Response::new)
     }
 
+    async fn reset_group(&self, request: Request<wire::ResetGroupRequest>) -> Answer<wire::ResetGroupResponse> {
+        reset::reset(&self.broker, &request.into_inner(), self.facts.clock.now()).await.map(Response::new)
+    }
+
     async fn status(&self, _: Request<wire::StatusRequest>) -> Answer<wire::StatusResponse> {
         Ok(Response::new(status::status(&self.broker, &self.facts)))
+    }
+
+    async fn list_transactions(
+        &self,
+        request: Request<wire::ListTransactionsRequest>,
+    ) -> Answer<wire::ListTransactionsResponse> {
+        transaction::list(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn end_transaction(
+        &self,
+        request: Request<wire::EndTransactionRequest>,
+    ) -> Answer<wire::EndTransactionResponse> {
+        transaction::end(&self.broker, request.into_inner()).await.map(Response::new)
     }
 }

@@ -31,7 +31,7 @@ use crate::wire::rocketmq::settings::PubSub;
 use crate::wire::rocketmq::telemetry_command::Command;
 
 /// Commands that wait for a client that reads slowly; more are dropped.
-const COMMANDS_MAX: usize = 16;
+pub const COMMANDS_MAX: usize = 64;
 /// When a Node client is sent its first settings answer again: it waits for one only after it has asked for all routes, and would
 /// wait for ever if the answer was faster. No other client gets this; one of them adds up what it receives.
 const NODE_RESEND_AFTER: [Duration; 4] =
@@ -75,6 +75,7 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.sessions.stream_closed(&self.client, self.number);
+        self.shared.producers.closed(&self.client, self.number);
     }
 }
 
@@ -126,6 +127,10 @@ impl Session {
     fn answer(&mut self, settings: v2::Settings) {
         let language = Language::from_user_agent(settings.user_agent.as_ref(), self.caller.language);
         let request_timeout = settings.request_timeout.as_ref().and_then(time::duration);
+        if let Some(PubSub::Publishing(publishing)) = &settings.pub_sub {
+            let topics = publishing.topics.iter().filter_map(|topic| names::topic(&self.caller, Some(topic)).ok());
+            self.shared.producers.settings_came(&self.client, self.number, &self.sender, topics);
+        }
         let facts = facts(&self.shared.broker, &self.caller, &settings);
         let merged = settings::merge(settings, &facts, language, self.shared.options.long_poll_max);
         let answer = v2::TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(merged)) };

@@ -9,7 +9,9 @@ use super::*;
 use crate::model::group::{Backoff, Group, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
+use crate::model::position::{
+    GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId,
+};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::catalog_codec::{decode_group, decode_topic, encode_group, encode_topic};
@@ -131,6 +133,10 @@ fn message() -> impl Strategy<Value = MessageRecord> {
     )
 }
 
+fn hold_key() -> impl Strategy<Value = HoldKey> {
+    any::<(u64, u64)>().prop_map(|(due, hold)| HoldKey { due: Timestamp(due), hold: HoldId(hold) })
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let place = || any::<(u32, u32, u32)>().prop_map(|(g, t, q)| (GroupId(g), TopicId(t), QueueId(q)));
     let offsets = || prop::collection::vec(any::<u64>().prop_map(QueueOffset), 0..40);
@@ -140,7 +146,40 @@ fn record() -> impl Strategy<Value = Record> {
         SettleReason::DeadLettered,
         SettleReason::Expired,
     ]);
+    let outcome = prop::sample::select(vec![
+        HalfOutcome::Committed,
+        HalfOutcome::RolledBack,
+        HalfOutcome::Discarded,
+        HalfOutcome::Forgotten,
+        HalfOutcome::Expired,
+    ]);
+    let delay_outcome = prop::sample::select(vec![
+        DelayOutcome::Fired,
+        DelayOutcome::Recalled,
+        DelayOutcome::Dropped,
+        DelayOutcome::Forgotten,
+    ]);
     prop_oneof![
+        (message(), any::<u64>(), prop::option::of(1..=u64::MAX), "\\PC{0,60}").prop_map(
+            |(message, first_check_ms, due, producer)| Record::Half(HalfRecord {
+                message,
+                first_check_after: Duration::from_millis(first_check_ms),
+                due: due.map(Timestamp),
+                producer,
+            })
+        ),
+        (any::<u32>(), "\\PC{0,40}", any::<u32>(), any::<u64>()).prop_map(|(topic, id, checks, next)| {
+            Record::HalfChecked { topic: TopicId(topic), id, checks, next_check: Timestamp(next) }
+        }),
+        (any::<u32>(), "\\PC{0,40}", outcome, any::<u64>(), any::<bool>()).prop_map(
+            |(topic, id, outcome, at, was_checked)| Record::HalfEnded {
+                topic: TopicId(topic),
+                id,
+                outcome,
+                at: Timestamp(at),
+                was_checked,
+            }
+        ),
         any::<(u32, u64, u64)>().prop_map(|(shard, term, at)| Record::Opened {
             shard: ShardId(shard),
             term: Term(term),
@@ -173,6 +212,12 @@ fn record() -> impl Strategy<Value = Record> {
             queue,
             next: QueueOffset(next)
         }),
+        (place(), any::<u64>()).prop_map(|((group, topic, queue), next)| Record::Reset {
+            group,
+            topic,
+            queue,
+            next: QueueOffset(next)
+        }),
         topic().prop_map(Record::TopicPut),
         any::<u32>().prop_map(|id| Record::TopicDeleted(TopicId(id))),
         group().prop_map(Record::GroupPut),
@@ -183,6 +228,12 @@ fn record() -> impl Strategy<Value = Record> {
             first: QueueOffset(first)
         }),
         any::<u64>().prop_map(|start| Record::LogTrimmed { start: LogPosition(start) }),
+        (hold_key(), message()).prop_map(|(key, message)| Record::Delayed { key, message }),
+        (hold_key(), any::<u32>(), delay_outcome).prop_map(|(key, topic, outcome)| Record::DelayEnded {
+            key,
+            topic: TopicId(topic),
+            outcome
+        }),
         (any::<(u32, u32, u32, u64)>(), any::<Option<u64>>()).prop_map(|((group, topic, queue, order_key), from)| {
             let (group, topic, queue) = (GroupId(group), TopicId(topic), QueueId(queue));
             Record::LaneParked { group, topic, queue, order_key, from: from.map(QueueOffset) }
@@ -205,6 +256,8 @@ fn payload_of(records: &[Record]) -> Bytes {
 fn read_every_way(bytes: &Bytes) {
     let _ = decode(bytes);
     let _ = message_head(bytes);
+    let _ = half_mark(bytes);
+    let _ = delay_news(bytes);
     let _ = decode_lease_state(bytes);
     let _ = decode_topic(bytes);
     let _ = decode_group(bytes);
@@ -237,6 +290,12 @@ proptest! {
             } else {
                 prop_assert!(head.is_none());
             }
+            let news = match &record {
+                Record::Delayed { key, message } => Some(DelayNews::Held { key: *key, topic: message.topic }),
+                Record::DelayEnded { key, outcome, .. } => Some(DelayNews::Ended { key: *key, outcome: *outcome }),
+                _ => None,
+            };
+            prop_assert_eq!(delay_news(&bytes).unwrap(), news);
             read.push(record);
         }
         prop_assert_eq!(end, 1_000 + payload.len() as u64);
@@ -324,6 +383,19 @@ fn a_placed_message_reads_as_if_its_place_had_been_known_from_the_start() {
 }
 
 #[test]
+fn a_delayed_message_is_read_back_with_its_time_of_acceptance() {
+    let message = NewMessage { message_id: "id".into(), rest: Bytes::from_static(b"rest"), ..NewMessage::default() };
+    let key = HoldKey { due: Timestamp(500), hold: HoldId(7) };
+    let mut unit = Unit::send(64);
+    let slot = unit.push_delayed(key, TopicId(1), Promise::Durable, 9, &message);
+    unit.place(slot, QueueId(0), QueueOffset(0), Timestamp(99));
+    let bytes = Bytes::copy_from_slice(unit.bytes());
+    let Record::Delayed { key: read, message: held } = decode(&bytes).unwrap() else { panic!("not a delayed message") };
+    assert_eq!((read, held.topic, held.tag_hash), (key, TopicId(1), 9));
+    assert_eq!((held.message.stored_at, held.message.rest), (Timestamp(99), Bytes::from_static(b"rest")));
+}
+
+#[test]
 fn a_record_of_a_newer_program_is_named_and_not_skipped() {
     let mut newer = BytesMut::from(&payload_of(&[Record::TopicDeleted(TopicId(1))])[..]);
     newer[5] = RECORD_VERSION + 1;
@@ -335,4 +407,35 @@ fn a_record_of_a_newer_program_is_named_and_not_skipped() {
     let unknown_kind = decode(&newer.freeze()).unwrap_err();
     assert_eq!(unknown_kind, RecordError::Unknown { kind: 200, version: RECORD_VERSION });
     assert!(unknown_kind.to_string().contains("newer"));
+}
+
+#[test]
+fn a_placed_half_message_reads_back_whole_and_its_mark_without_its_body() {
+    let message = NewMessage {
+        message_type: MessageType::Transaction,
+        message_id: "id".into(),
+        producer: "p".repeat(300).into(),
+        due: Some(Timestamp(77)),
+        rest: Bytes::from_static(b"rest"),
+        ..NewMessage::default()
+    };
+    let mut unit = Unit::send(64);
+    let slot = unit.push_half(TopicId(1), 9, &message, Duration::from_secs(6));
+    unit.place(slot, QueueId(0), QueueOffset(0), Timestamp(100));
+    unit.push(&Record::HalfEnded {
+        topic: TopicId(1),
+        id: "id".into(),
+        outcome: HalfOutcome::Committed,
+        at: Timestamp(5),
+        was_checked: false,
+    });
+    let records: Vec<Bytes> =
+        walk(Bytes::copy_from_slice(unit.bytes()), LogPosition(0)).map(|found| found.unwrap().1).collect();
+    let Record::Half(half) = decode(&records[0]).unwrap() else { panic!("{:?}", decode(&records[0])) };
+    assert_eq!((half.first_check_after, half.due), (Duration::from_secs(6), Some(Timestamp(77))));
+    assert_eq!((half.producer.len(), half.message.message.stored_at), (255, Timestamp(100)));
+    assert_eq!(half.message.message.rest, message.rest);
+    assert_eq!(message_head(&records[0]).unwrap(), None, "no queue may show it");
+    assert_eq!(half_mark(&records[0]).unwrap(), Some(HalfMark::Stored(TopicId(1), "id")));
+    assert_eq!(half_mark(&records[1]).unwrap(), Some(HalfMark::Ended(TopicId(1), "id")));
 }
