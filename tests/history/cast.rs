@@ -10,7 +10,7 @@ use super::workload::{Kind, Membership, Outlet, Stage, consumer, producer};
 use super::workload_kinds::{answerer, dealer, lite_topics, planner};
 
 /// Kinds that the server knows.
-const LANDED: &[Kind] = &[Kind::Normal, Kind::Ordered];
+const LANDED: &[Kind] = &[Kind::Normal, Kind::Ordered, Kind::Delayed, Kind::Transactional, Kind::Mixed];
 
 const ALL_TOPICS: [(&str, Kind); 8] = [
     ("one", Kind::Normal),
