@@ -8,6 +8,7 @@ mod delay;
 pub mod delivery;
 mod handles;
 mod holding;
+mod judging;
 mod members;
 mod news;
 mod offsets;

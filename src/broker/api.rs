@@ -6,11 +6,11 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use crate::broker::delivery::reset::Seek;
+use crate::model::filter::Filter;
 use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, NameError, TopicName};
 use crate::model::position::{QueueId, QueueOffset, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, TopicType};
 
@@ -93,7 +93,7 @@ pub struct Receive {
     /// Topic.
     pub topic: TopicName,
     /// Which messages.
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// Most messages, at least 1.
     pub batch: usize,
     /// How long they are the client's.
@@ -178,7 +178,7 @@ pub struct Pull {
     /// First message.
     pub offset: QueueOffset,
     /// Which messages.
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// Most messages, at least 1.
     pub batch: usize,
     /// How long to wait for the first.

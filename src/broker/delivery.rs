@@ -8,6 +8,7 @@ pub mod fifo;
 mod fifo_model_tests;
 #[cfg(test)]
 pub mod fifo_rig;
+pub mod filters;
 pub mod gather;
 pub mod lease;
 pub mod ordered;
@@ -19,4 +20,5 @@ pub mod tail;
 pub mod testing;
 pub mod timers;
 pub mod transactions;
+pub mod verdicts;
 pub mod wait_list;

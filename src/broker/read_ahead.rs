@@ -4,10 +4,13 @@ use crate::broker::api::ReceiveError;
 use crate::broker::delivery::fifo::READ_BACK_MAX;
 use crate::broker::delivery::subscription::READ_AHEAD;
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::verdicts::Judges;
+use crate::broker::judging::judge;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::position::{QueueId, QueueOffset};
 use crate::model::topic::Topic;
+use crate::store::FoldError;
 
 impl Broker {
     /// Reads entries of a queue that were never considered.
@@ -15,12 +18,18 @@ impl Broker {
         &self,
         topic: &Topic,
         group: &Group,
-        queue: QueueId,
-        from: QueueOffset,
+        (queue, from): (QueueId, QueueOffset),
+        judges: Judges,
     ) -> Result<(), ReceiveError> {
         let (store, id) = (self.inner.store.clone(), topic.id);
-        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
-        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
+        // Judged on the same visit to the pool: who reads through a backlog with an expression goes there once, not twice.
+        let read = move || {
+            let entries = store.entries(id, queue, from, READ_AHEAD)?;
+            let rulings = if judges.is_empty() { Vec::new() } else { judge(&store, &judges, queue, &entries) };
+            Ok::<_, FoldError>((entries, judges, rulings))
+        };
+        let (entries, judges, rulings) =
+            self.inner.tasks.blocking(read).await.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
         let connects = entries.first().is_some_and(|entry| entry.offset == from);
         let mut core = self.inner.core.lock();
         let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
@@ -33,6 +42,7 @@ impl Broker {
             return Err(ReceiveError::ShardFailed(text));
         }
         core.read_ahead(topic.id, group.id, queue, entries);
+        core.judged(topic.id, group.id, &judges, &rulings);
         Ok(())
     }
 

@@ -11,14 +11,16 @@ use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, Receiv
 use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
 use crate::broker::delivery::subscription::{Missing, Wish};
+use crate::broker::delivery::verdicts::Judges;
 use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::judging::Case;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::name::TopicName;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
-use crate::model::tag::TagFilter;
 use crate::model::topic::{Topic, TopicType};
 use crate::runtime::watermark::ShardFailed;
 use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
@@ -154,9 +156,10 @@ impl Drop for Parked<'_> {
 pub(super) const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
-    /// Messages, and the unit that records their granting.
-    Granted(Delivery, Option<UnitSeq>),
-    ReadAhead(QueueId, Missing),
+    /// Messages, the unit that records their granting, and others that are to be judged for the next look.
+    Granted(Delivery, Option<UnitSeq>, Option<Case>),
+    ReadAhead(QueueId, Missing, Judges),
+    Judge(Case),
     LookAgain,
     Nothing,
 }
@@ -192,7 +195,10 @@ impl Broker {
         loop {
             self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
-                Step::Granted(mut delivery, recorded) => {
+                Step::Granted(mut delivery, recorded, beside) => {
+                    if let Some(case) = beside {
+                        self.judge(&topic, &group, case).await;
+                    }
                     self.fill(&mut delivery, &receive.filter).await?;
                     delivery.drop_reset();
                     if !delivery.is_empty() {
@@ -201,13 +207,16 @@ impl Broker {
                     }
                 }
                 // A long way through messages that nobody here wants must not outlast the client's patience.
-                Step::ReadAhead(..) | Step::LookAgain
+                Step::ReadAhead(..) | Step::Judge(_) | Step::LookAgain
                     if started.elapsed() > looks_for || self.inner.shutdown.is_draining() =>
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
-                Step::ReadAhead(queue, Missing::Queue(from)) => self.read_ahead(&topic, &group, queue, from).await?,
-                Step::ReadAhead(queue, Missing::Lane(key, from)) => {
+                Step::Judge(case) => self.judge(&topic, &group, case).await,
+                Step::ReadAhead(queue, Missing::Queue(from), judges) => {
+                    self.read_ahead(&topic, &group, (queue, from), judges).await?;
+                }
+                Step::ReadAhead(queue, Missing::Lane(key, from), _) => {
                     self.read_back(&topic, &group, queue, key, from).await?;
                 }
                 Step::LookAgain => tokio::task::yield_now().await,
@@ -287,14 +296,19 @@ impl Broker {
         let selection = core.select(&wish, now, &mut unit);
         // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
         let recorded = inner.append_state(unit).map_err(|error| refused(&error))?;
+        let (judges, entries) = (selection.judges, selection.unjudged);
+        let case = if entries.is_empty() { None } else { Some(Case { judges: judges.clone(), entries }) };
         if !selection.grants.is_empty() {
             // Made while the lock is held, so that it knows of exactly the resets that its grants have seen.
             let delivery = self.delivery(topic, group, selection.grants, false);
             drop(core);
-            return Ok(Step::Granted(delivery, recorded));
+            return Ok(Step::Granted(delivery, recorded, case));
+        }
+        if let Some(case) = case {
+            return Ok(Step::Judge(case));
         }
         if let Some((queue, missing)) = selection.missing {
-            return Ok(Step::ReadAhead(queue, missing));
+            return Ok(Step::ReadAhead(queue, missing, judges));
         }
         if selection.more {
             return Ok(Step::LookAgain);
@@ -358,7 +372,7 @@ impl Broker {
     }
 
     /// Reads the messages of a delivery; one whose tag only looked right by its hash is skipped.
-    async fn fill(&self, delivery: &mut Delivery, filter: &TagFilter) -> Result<(), ReceiveError> {
+    async fn fill(&self, delivery: &mut Delivery, filter: &Filter) -> Result<(), ReceiveError> {
         let places: Vec<RecordAt> = delivery.held.iter().map(|(_, grant, _)| grant.entry.at).collect();
         // The messages stay in the guard while they are read: dropped here, they return.
         let records = self.inner.store.read_messages(&places).await;
@@ -372,7 +386,7 @@ impl Broker {
             match record {
                 // The one before it stays here: this one must not be seen first.
                 _ if lane.is_some_and(|lane| stuck.contains(&lane)) => drop(delivery.held.remove(index)),
-                Ok(record) if filter.matches(&record.message.tag) => {
+                Ok(record) if filter.confirms(&record.message.tag) => {
                     delivery.held[index].2 = Some(Box::new(record));
                     index += 1;
                 }
@@ -434,7 +448,7 @@ impl Broker {
         if delivery.is_empty() {
             return Ok(None);
         }
-        self.fill(&mut delivery, &TagFilter::All).await?;
+        self.fill(&mut delivery, &Filter::ALL).await?;
         self.redelivered_durably(&delivery, Some(recorded)).await?;
         Ok(Some(delivery))
     }

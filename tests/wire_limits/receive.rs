@@ -125,9 +125,27 @@ fn filters() -> Vec<Row> {
         row("receive 5: unspecified type means tags", filter(v2::FilterType::Unspecified, "A"), Expect::Code(40401)),
         row("receive 5: spaces and empty parts", filter(v2::FilterType::Tag, " A || B || "), Expect::Code(40401)),
         refused("receive 5: separators only", filter(v2::FilterType::Tag, "||"), 40010),
-        refused("receive 5: SQL comes later", filter(v2::FilterType::Sql, "a = 1"), 50100),
+        row("receive 5: SQL", filter(v2::FilterType::Sql, "a = 1"), Expect::Code(40401)),
+        refused("receive 5: SQL that ends too early", filter(v2::FilterType::Sql, "a ="), 40010),
+        refused("receive 5: SQL and more behind it", filter(v2::FilterType::Sql, "a = 1 b"), 40010),
+        refused("receive 5: SQL of the wrong kind", filter(v2::FilterType::Sql, "a > 'x'"), 40010),
+        refused("receive 5: SQL that is no condition", filter(v2::FilterType::Sql, "1"), 40010),
+        row("receive 5: SQL at its length", filter(v2::FilterType::Sql, &sql_of(8192)), Expect::Code(40401)),
+        refused("receive 5: SQL too long", filter(v2::FilterType::Sql, &sql_of(8193)), 40010),
+        row("receive 5: SQL at its depth", filter(v2::FilterType::Sql, &nested(64)), Expect::Code(40401)),
+        refused("receive 5: SQL too deep", filter(v2::FilterType::Sql, &nested(65)), 40010),
         refused("receive 5: empty SQL", filter(v2::FilterType::Sql, " "), 40010),
     ]
+}
+
+/// An expression of this many characters.
+fn sql_of(chars: usize) -> String {
+    format!("a = '{}'", "x".repeat(chars - "a = ''".len()))
+}
+
+/// An expression in this many parentheses.
+fn nested(levels: usize) -> String {
+    format!("{}a = 1{}", "(".repeat(levels), ")".repeat(levels))
 }
 
 fn route_and_assignment() -> Vec<Row> {

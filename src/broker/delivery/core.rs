@@ -14,15 +14,18 @@ use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscript
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
+use crate::broker::delivery::verdicts::{Judges, Verdict};
 use crate::broker::delivery::wait_list::{WaitList, WaiterId};
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Topic};
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 
+/// Messages judged by expressions between two looks.
+const JUDGED_MAX: usize = 1024;
 /// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
 const ADVANCE_RECORD_EVERY: u64 = 1024;
 
@@ -65,6 +68,10 @@ pub struct Selection {
     pub grants: Vec<(QueueId, Grant)>,
     /// Set when nothing was granted because entries must be read from disk first.
     pub missing: Option<(QueueId, Missing)>,
+    /// Messages that expressions must be asked about.
+    pub unjudged: Vec<(QueueId, QueueEntry)>,
+    /// The expressions that members use.
+    pub judges: Judges,
     /// Nothing was granted, but there is more to look at.
     pub more: bool,
 }
@@ -276,8 +283,8 @@ impl Core {
         // Settings of topic or group may have changed since the last look.
         let settled = subscription.set_ordering(ordering(&subscription.group, &state.topic));
         Self::record_settled(wish.topic, wish.group, SettleReason::Acked, settled, unit);
-        subscription.note_filter(wish.filter, now);
-        let mut missing = None;
+        let own = subscription.note_filter(wish.filter, now);
+        let (mut missing, mut unjudged) = (None, Vec::new());
         let mut touched = Vec::new();
         for index in subscription.order() {
             let Some(tail) = state.tails.get(index) else { continue };
@@ -286,11 +293,13 @@ impl Core {
                 break;
             }
             let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, &state.growths, wish, left, now);
+            let look = subscription.look(index, tail, &state.growths, wish, (own, left), now);
             if missing.is_none() {
                 missing = look.missing.map(|missing| (queue, missing));
             }
             selection.more |= look.more;
+            selection.unjudged.extend(look.unjudged_back.iter().map(|entry| (queue, *entry)));
+            unjudged.extend(look.unjudged.iter().map(|entry| (queue, *entry)));
             let is_lane_missing = matches!(look.missing, Some(Missing::Lane(..)));
             if look.for_others {
                 // Those it was set aside for may have looked just before, and found nothing.
@@ -310,7 +319,13 @@ impl Core {
         }
         if selection.grants.is_empty() {
             selection.missing = missing;
-        } else {
+            selection.unjudged.append(&mut unjudged);
+        }
+        if missing.is_some() || !selection.unjudged.is_empty() {
+            selection.unjudged.truncate(JUDGED_MAX);
+            selection.judges = subscription.judges(now);
+        }
+        if !selection.grants.is_empty() {
             selection.more = false;
             if wish.terms.attempt_key != 0 {
                 let given =
@@ -353,6 +368,19 @@ impl Core {
         }
     }
 
+    /// Takes what expressions said about messages of a subscription.
+    pub fn judged(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        judges: &Judges,
+        rulings: &[(QueueId, QueueOffset, Verdict)],
+    ) {
+        if let Some(subscription) = self.subscription_mut(topic, group) {
+            subscription.judged(judges, rulings);
+        }
+    }
+
     /// Makes a waiter id.
     pub fn new_waiter(&mut self) -> WaiterId {
         self.next_waiter += 1;
@@ -366,7 +394,7 @@ impl Core {
     }
 
     /// Enters a receive into the wait list, or marks it as waiting again.
-    pub fn wait(&mut self, topic: TopicId, group: GroupId, id: WaiterId, filter: &TagFilter, notify: &Arc<Notify>) {
+    pub fn wait(&mut self, topic: TopicId, group: GroupId, id: WaiterId, filter: &Filter, notify: &Arc<Notify>) {
         let Some(subscription) = self.subscription_mut(topic, group) else {
             // The topic or group went away between two looks; the receive must look again and find out.
             notify.notify_one();

@@ -151,7 +151,7 @@ impl Rig {
 
     /// One receive that does not wait: as often as the disk must be read.
     pub fn receive_with(&mut self, filter: &str, max: usize) -> Vec<Grant> {
-        let filter = TagFilter::parse(filter).unwrap();
+        let filter = TagFilter::parse(filter).unwrap().into();
         for _ in 0..10_000 {
             self.grants += 1;
             let mut terms = terms(self.grants, self.now + LEASE);

@@ -11,8 +11,8 @@ use crate::broker::delivery::lease::{Changed, QueueLeases, Standing};
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::settlement::Acked;
 use crate::broker::delivery::testing::{grouped, terms};
+use crate::model::filter::Filter;
 use crate::model::position::GroupId;
-use crate::model::tag::TagFilter;
 use crate::model::topic::TopicType;
 
 /// Message groups.
@@ -297,7 +297,7 @@ fn a_group_that_may_go_on_wakes_a_receive_that_waits() {
     };
     let wait = |rig: &mut Rig| {
         let id = rig.core.new_waiter();
-        rig.core.wait(TOPIC, GROUP, id, &TagFilter::All, &notify);
+        rig.core.wait(TOPIC, GROUP, id, &Filter::ALL, &notify);
         id
     };
     rig.receive(1);

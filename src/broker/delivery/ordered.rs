@@ -18,6 +18,8 @@ pub enum Want {
     Elsewhere,
     /// No member that is known.
     Nobody,
+    /// An expression must look at its properties before that can be said.
+    Unjudged,
 }
 
 /// What one receive may get from lanes.
@@ -117,6 +119,9 @@ impl QueueLeases {
         out: &mut Offered,
     ) -> bool {
         debug_assert_eq!(entry.offset, self.next, "entries are considered in order, without gaps");
+        if want == Want::Unjudged {
+            return false;
+        }
         let key = self.lanes.key_of(&entry);
         if key != 0 {
             return self.offer_ordered(key, entry, want, is_fenced, terms, out);
@@ -135,7 +140,7 @@ impl QueueLeases {
                 self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready });
                 out.set_aside.push(entry.offset);
             }
-            Want::Nobody => {}
+            Want::Nobody | Want::Unjudged => {}
         }
         true
     }
@@ -163,7 +168,7 @@ impl QueueLeases {
     /// `is_fenced`: whether a lane must wait for what it left in another queue.
     pub fn grant_lanes(
         &mut self,
-        want: &impl Fn(u32) -> Want,
+        want: &impl Fn(&QueueEntry) -> Want,
         is_fenced: &impl Fn(u64) -> bool,
         room: &Room,
         out: &mut Offered,
@@ -195,13 +200,13 @@ impl QueueLeases {
     }
 
     /// False when the lane can give nothing behind its window now.
-    fn grant_window(&mut self, key: u64, want: &impl Fn(u32) -> Want, room: &Room, out: &mut Offered) -> bool {
+    fn grant_window(&mut self, key: u64, want: &impl Fn(&QueueEntry) -> Want, room: &Room, out: &mut Offered) -> bool {
         let before = out.grants.len();
         let mut whole = true;
         let window: Vec<QueueOffset> = self.lanes.window(key).map(|(offset, _)| offset).collect();
         for &offset in &window {
             let Some(slot) = self.slots.get(&offset).copied() else { continue };
-            match want(slot.entry.tag_hash) {
+            match want(&slot.entry) {
                 Want::Here if whole && out.grants.len() < room.max => {
                     self.take(offset);
                     self.put_granted(offset, slot.entry, slot.attempt + 1, room.terms, out);
@@ -211,7 +216,7 @@ impl QueueLeases {
                     self.take(offset);
                     out.skipped.push(offset);
                 }
-                Want::Here | Want::Elsewhere => {
+                Want::Here | Want::Elsewhere | Want::Unjudged => {
                     whole = false;
                     // One in front of it is delivered again, and so it comes again, too, when its turn comes (rule C12).
                     if out.grants.len() > before && matches!(slot.state, State::Acked { .. }) {
@@ -227,15 +232,22 @@ impl QueueLeases {
     }
 
     /// False when a message behind the window stays where it is.
-    fn grant_parked(&mut self, key: u64, want: &impl Fn(u32) -> Want, room: &Room, out: &mut Offered) -> bool {
+    fn grant_parked(&mut self, key: u64, want: &impl Fn(&QueueEntry) -> Want, room: &Room, out: &mut Offered) -> bool {
         while let Some(entry) = self.lanes.parked_front(key) {
-            match want(entry.tag_hash) {
+            match want(&entry) {
                 Want::Here if out.grants.len() < room.max && self.slots.len() < room.outstanding_max => {
                     self.lanes.pop_parked(key);
                     self.put_granted(entry.offset, entry, 1, room.terms, out);
                 }
                 Want::Nobody => {
                     self.lanes.pop_parked(key);
+                }
+                Want::Unjudged => {
+                    // Those behind it, too, or the lane would be judged one message at a time.
+                    for entry in self.lanes.parked(key) {
+                        want(entry);
+                    }
+                    return false;
                 }
                 Want::Here | Want::Elsewhere => return false,
             }
@@ -273,6 +285,7 @@ impl QueueLeases {
                 self.lanes.open(key, terms.grant);
             }
             Want::Nobody => self.next = entry.offset.next(),
+            Want::Unjudged => return false,
             Want::Here | Want::Elsewhere => {
                 out.parked_for_others |= want == Want::Elsewhere && may_append;
                 if self.lanes.ordering() == Ordering::WholeQueue {

@@ -1,32 +1,35 @@
 //! One group on one topic: its outstanding messages per queue, its waiting receives, the filters its members use.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::delivery::fifo::Ordering;
+use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
 use crate::broker::delivery::wait_list::WaitList;
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::order::queue_of;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 
-/// A filter that nobody used for this long no longer keeps messages for its users.
-const FILTER_MEMORY: Duration = Duration::from_secs(120);
-/// Most filters remembered per group and topic; the longest unused is forgotten first.
-const FILTERS_MAX: usize = 64;
+/// Members come back within this time after a restart, and with them their filters.
+const RETURN_TIME: Duration = Duration::from_secs(30);
 /// Entries considered per look, so that the lock is held for a bounded time.
 pub const SCAN_MAX: usize = 4096;
 /// The same once there is something to give: a member that is busy need not look far ahead for lanes that are free.
 const SCAN_AHEAD_MAX: usize = 256;
 /// Entries read ahead from disk per queue.
 pub const READ_AHEAD: usize = 512;
+/// Messages of a queue that are judged by expressions at a time.
+const JUDGED_AHEAD: usize = READ_AHEAD;
 /// Most messages set aside for other members per queue; beyond it the queue waits for them.
 const SET_ASIDE_MAX: usize = 4096;
 /// Attempt ids remembered per group and topic before finished ones are swept.
@@ -43,6 +46,8 @@ pub struct QueueState {
     pub scheduled: Option<Timestamp>,
     /// `next` as the last record says it.
     pub recorded_next: QueueOffset,
+    /// What expressions said about messages that are not done, or not considered yet.
+    verdicts: Verdicts,
 }
 
 /// One group on one topic.
@@ -55,9 +60,11 @@ pub struct Subscription {
     /// Waiting receives.
     pub waiters: WaitList,
     turn: usize,
-    filters: Vec<(TagFilter, Timestamp)>,
+    filters: Filters,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
     unknown_filters_until: Timestamp,
+    /// The same for what lanes hold. Shorter: it may be that nobody wants the front of a lane, and what lies behind it waits.
+    unknown_in_lanes_until: Timestamp,
     attempts_max: usize,
     attempts: HashMap<u64, Vec<(QueueId, QueueOffset, GrantId)>>,
 }
@@ -70,7 +77,7 @@ pub struct Wish<'a> {
     /// Group.
     pub group: GroupId,
     /// Which messages.
-    pub filter: &'a TagFilter,
+    pub filter: &'a Filter,
     /// Most messages.
     pub max: usize,
     /// Most outstanding messages per queue.
@@ -96,6 +103,11 @@ pub struct Look {
     pub for_others: bool,
     /// What must be read from disk before this queue can go on.
     pub missing: Option<Missing>,
+    /// Messages from the position on that expressions must be asked about before this queue can go on.
+    pub unjudged: Vec<QueueEntry>,
+    /// The same of messages that came back or were passed over. They are not asked for again as long as others have something
+    /// to give, and so they must be judged even then.
+    pub unjudged_back: Vec<QueueEntry>,
     /// Whether the look stopped at its bound with more to consider.
     pub more: bool,
 }
@@ -107,34 +119,6 @@ pub enum Missing {
     Queue(QueueOffset),
     /// The messages of one lane from here on.
     Lane(u64, QueueOffset),
-}
-
-/// Who wants what, as far as filters are known.
-struct Wanting<'a> {
-    own: &'a TagFilter,
-    filters: &'a [(TagFilter, Timestamp)],
-    /// Others than the own one are in use, or may be.
-    several: bool,
-    unknown: bool,
-    now: Timestamp,
-}
-
-impl Wanting<'_> {
-    fn of(&self, tag_hash: u32) -> Want {
-        if self.own.may_match(tag_hash) {
-            Want::Here
-        } else if self.several && (self.unknown || self.elsewhere(tag_hash)) {
-            Want::Elsewhere
-        } else {
-            Want::Nobody
-        }
-    }
-
-    fn elsewhere(&self, tag_hash: u32) -> bool {
-        self.filters.iter().any(|(filter, seen)| {
-            filter != self.own && self.now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash)
-        })
-    }
 }
 
 impl Subscription {
@@ -152,8 +136,9 @@ impl Subscription {
             queues,
             waiters: WaitList::default(),
             turn: 0,
-            filters: Vec::new(),
+            filters: Filters::default(),
             unknown_filters_until: Timestamp(0),
+            unknown_in_lanes_until: Timestamp(0),
             attempts_max: ATTEMPTS_MAX,
             attempts,
         }
@@ -163,6 +148,9 @@ impl Subscription {
     pub fn expect_unknown_filters(&mut self, now: Timestamp) {
         if self.queues.iter().any(|queue| queue.leases.has_undelivered()) {
             self.unknown_filters_until = now.plus(FILTER_MEMORY);
+        }
+        if self.queues.iter().any(|queue| queue.leases.lanes().count() > 0) {
+            self.unknown_in_lanes_until = now.plus(RETURN_TIME);
         }
     }
 
@@ -192,21 +180,38 @@ impl Subscription {
     }
 
     /// Remembers that a member uses this filter.
-    pub fn note_filter(&mut self, filter: &TagFilter, now: Timestamp) {
-        if let Some((_, seen)) = self.filters.iter_mut().find(|(known, _)| known == filter) {
-            *seen = now;
-            return;
+    pub fn note_filter(&mut self, filter: &Filter, now: Timestamp) -> FilterIndex {
+        let (index, replaced) = self.filters.note(filter, now);
+        if replaced {
+            for queue in &mut self.queues {
+                queue.verdicts.forget(index);
+            }
         }
-        self.filters.retain(|(_, seen)| now.since(*seen) < FILTER_MEMORY);
-        if self.filters.len() >= FILTERS_MAX
-            && let Some(oldest) = (0..self.filters.len()).min_by_key(|&index| self.filters[index].1)
-        {
-            self.filters.swap_remove(oldest);
-        }
-        self.filters.push((filter.clone(), now));
+        index
     }
 
-    /// Looks at one queue for at most `max` messages.
+    /// The expressions that members use.
+    #[must_use]
+    pub fn judges(&self, now: Timestamp) -> Judges {
+        self.filters.judges(now)
+    }
+
+    /// Takes what expressions said about messages.
+    pub fn judged(&mut self, judges: &Judges, rulings: &[(QueueId, QueueOffset, Verdict)]) {
+        let valid = self.filters.still_valid(judges);
+        for state in &mut self.queues {
+            let leases = &state.leases;
+            // Before the new ones come, which somebody waits for.
+            state.verdicts.sweep(|offset| offset >= leases.next() || leases.is_outstanding(offset));
+        }
+        for (queue, offset, verdict) in rulings {
+            if let Some(state) = self.queues.get_mut(queue.get() as usize) {
+                state.verdicts.add(*offset, *verdict, valid);
+            }
+        }
+    }
+
+    /// Looks at one queue for at most `max` messages, on behalf of a member that uses the filter with number `own`.
     /// `growths`: how the topic got its queues.
     pub fn look(
         &mut self,
@@ -214,14 +219,12 @@ impl Subscription {
         tail: &QueueTail,
         growths: &[Growth],
         wish: &Wish<'_>,
-        max: usize,
+        (own, max): (FilterIndex, usize),
         now: Timestamp,
     ) -> Look {
-        let Wish { filter, outstanding_max, terms, .. } = *wish;
-        let unknown = now < self.unknown_filters_until;
-        let several = unknown || self.filters.iter().any(|(known, _)| known != filter);
-        let wanting = Wanting { own: filter, filters: &self.filters, several, unknown, now };
-        let want = |hash| wanting.of(hash);
+        let Wish { outstanding_max, terms, .. } = *wish;
+        let asker = Asker { own, expects_unknown: now < self.unknown_filters_until, now };
+        let filters = &self.filters;
         // Taken out, so that the lanes of other queues can be asked meanwhile.
         let mut state = std::mem::take(&mut self.queues[queue]);
         let others = &self.queues;
@@ -235,30 +238,53 @@ impl Subscription {
                         .is_some_and(|other| other.leases.next() < fence || other.leases.lanes().contains(key))
             })
         };
+        let verdicts = std::mem::take(&mut state.verdicts);
+        let unjudged = RefCell::new(Vec::new());
+        let note_unjudged = |entry: &QueueEntry| {
+            let mut unjudged = unjudged.borrow_mut();
+            if unjudged.len() < JUDGED_AHEAD {
+                unjudged.push(*entry);
+            }
+        };
+        let asker_back = Asker { expects_unknown: now < self.unknown_in_lanes_until || asker.expects_unknown, ..asker };
+        let want_back = |entry: &QueueEntry| {
+            let want = filters.want(&asker_back, entry, &verdicts);
+            if want == Want::Unjudged {
+                note_unjudged(entry);
+            }
+            want
+        };
         let next_before = state.leases.next();
         let mut found = Look::default();
         let mut out = Offered::default();
         if state.leases.lanes().has_deliverable() {
-            state.leases.grant_lanes(&want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out);
+            state.leases.grant_lanes(&want_back, &is_fenced, &Room { max, outstanding_max, terms }, &mut out);
         }
         if out.grants.len() < max {
-            out.grants.append(&mut state.leases.grant_ready(filter, max - out.grants.len(), terms));
-        }
-        if out.grants.is_empty() && !unknown && state.leases.set_aside() > 0 {
-            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
-            let in_use = |hash| {
-                wanting.filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash))
+            let wants = |entry: &QueueEntry| {
+                let wants = filters.wants(own, entry, &verdicts);
+                if wants.is_none() {
+                    note_unjudged(entry);
+                }
+                wants == Some(true)
             };
-            found.unwanted = state.leases.drop_unwanted(in_use);
+            out.grants.append(&mut state.leases.grant_ready(wants, max - out.grants.len(), terms));
+        }
+        if out.grants.is_empty() && !asker.expects_unknown && state.leases.set_aside() > 0 {
+            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
+            found.unwanted = state.leases.drop_unwanted(|entry| filters.may_be_wanted(entry, &verdicts, now));
         }
         found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
         if found.missing.is_none() {
+            let want = |entry: &QueueEntry| filters.want(&asker, entry, &verdicts);
             state.consider(tail, &want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out, &mut found);
         }
         found.unwanted.append(&mut out.skipped);
         found.moved_lanes = state.leases.take_moved_lanes();
         // A lane of another queue may have waited for this position.
         found.more |= !growths.is_empty() && state.leases.next() > next_before;
+        found.unjudged_back = unjudged.into_inner();
+        state.verdicts = verdicts;
         self.queues[queue] = state;
         found.for_others = out.parked_for_others || !out.set_aside.is_empty();
         found.grants = out.grants;
@@ -325,7 +351,7 @@ impl QueueState {
     fn consider(
         &mut self,
         tail: &QueueTail,
-        want: &impl Fn(u32) -> Want,
+        want: &impl Fn(&QueueEntry) -> Want,
         is_fenced: &impl Fn(u64) -> bool,
         room: &Room,
         out: &mut Offered,
@@ -351,31 +377,44 @@ impl QueueState {
                 found.missing = Some(Missing::Queue(next));
                 break;
             };
-            if !self.leases.offer_behind(is_fenced, entry, want(entry.tag_hash), room.terms, out) {
+            let wanted = want(&entry);
+            if wanted == Want::Unjudged {
+                found.unjudged = self.unjudged(tail, want);
+                break;
+            }
+            if !self.leases.offer_behind(is_fenced, entry, wanted, room.terms, out) {
                 // The queue waits for its one lane; the entry is kept for the next look.
-                if tail.recent(next).is_none() {
-                    self.read_ahead.push_front(entry);
-                }
                 break;
             }
         }
     }
 
+    /// The entry at the position. It stays: what must wait or be judged is not considered yet.
     fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
         let next = self.leases.next();
         if let Some(entry) = tail.recent(next) {
             return Some(entry);
         }
-        while let Some(entry) = self.read_ahead.pop_front() {
+        while let Some(entry) = self.read_ahead.front() {
             if entry.offset == next {
-                return Some(entry);
+                return Some(*entry);
             }
             if entry.offset > next {
                 // Does not connect: read for an older position.
                 self.read_ahead.clear();
                 return None;
             }
+            self.read_ahead.pop_front();
         }
         None
+    }
+
+    /// Messages from the position on that must be judged, as far as their entries are in memory.
+    fn unjudged(&self, tail: &QueueTail, want: &impl Fn(&QueueEntry) -> Want) -> Vec<QueueEntry> {
+        let next = self.leases.next();
+        let ahead = self.read_ahead.iter().copied().filter(|entry| entry.offset >= next);
+        let first_recent = self.read_ahead.back().map_or(next, |entry| entry.offset.next().max(next));
+        let recent = (first_recent.get()..tail.visible().get()).map_while(|offset| tail.recent(QueueOffset(offset)));
+        ahead.chain(recent).take(JUDGED_AHEAD).filter(|entry| want(entry) == Want::Unjudged).collect()
     }
 }

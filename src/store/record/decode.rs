@@ -279,17 +279,17 @@ fn delay_ended(body: &mut Reader<'_>) -> Result<(HoldKey, TopicId, DelayOutcome)
     Ok((key, topic, outcome))
 }
 
-struct Fixed {
-    head: MessageHead,
-    message_type: MessageType,
-    id: usize,
-    tag: usize,
-    group: usize,
-    system: usize,
-    rest: usize,
+pub(super) struct Fixed {
+    pub(super) head: MessageHead,
+    pub(super) message_type: MessageType,
+    pub(super) id: usize,
+    pub(super) tag: usize,
+    pub(super) group: usize,
+    pub(super) system: usize,
+    pub(super) rest: usize,
 }
 
-fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
+pub(super) fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
     let (topic, queue) = (TopicId(body.u32()?), QueueId(body.u32()?));
     let offset = QueueOffset(body.u64()?);
     let stored_at = Timestamp(body.u64()?);

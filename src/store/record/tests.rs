@@ -258,6 +258,7 @@ fn read_every_way(bytes: &Bytes) {
     let _ = message_head(bytes);
     let _ = half_mark(bytes);
     let _ = delay_news(bytes);
+    let _ = properties(bytes).map(|properties| properties.pairs(|_| true).count());
     let _ = decode_lease_state(bytes);
     let _ = decode_topic(bytes);
     let _ = decode_group(bytes);
@@ -300,6 +301,21 @@ proptest! {
         }
         prop_assert_eq!(end, 1_000 + payload.len() as u64);
         prop_assert_eq!(read, records);
+    }
+
+    #[test]
+    fn the_start_of_a_message_has_all_its_properties_and_little_of_its_body(message in message(), body in any::<prop::sample::Index>()) {
+        let body_bytes = u32::try_from(body.index(message.message.rest.len() + 1)).unwrap();
+        let extra = message.origin.is_some();
+        let rest = message.message.rest.clone();
+        let system = message.message.system_static.clone();
+        let whole = payload_of(&[Record::Message(MessageRecord { body_bytes, ..message })]);
+        let start = &whole[..properties_bytes(u32::try_from(whole.len()).unwrap(), body_bytes)];
+        let found = properties(start).unwrap();
+        prop_assert_eq!(found.system, &system[..]);
+        prop_assert!(rest.starts_with(found.rest) && found.rest.len() >= rest.len() - body_bytes as usize);
+        prop_assert!(extra || found.rest.len() == rest.len() - body_bytes as usize);
+        prop_assert_eq!(properties(&whole).unwrap().rest, &rest[..]);
     }
 
     #[test]
