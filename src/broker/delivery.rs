@@ -11,6 +11,7 @@ pub mod fifo_rig;
 pub mod filters;
 pub mod gather;
 pub mod lease;
+pub mod lite;
 pub mod ordered;
 pub mod reset;
 pub mod settlement;

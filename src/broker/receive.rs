@@ -182,6 +182,11 @@ impl Broker {
 
     async fn receive_while_alive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
         let (topic, group) = self.check_receive(&receive).await?;
+        if receive.filter != Filter::ALL
+            && self.inner.core.lock().is_lite_receive(topic.id, group.id, holder_of(&receive.client))
+        {
+            return Err(ReceiveError::LiteFilter);
+        }
         let _share = self.inner.pollers.try_take(1).ok_or(ReceiveError::Overloaded)?;
         self.subscribe(&topic, &group).await?;
         let attempt_key = attempt_key(&receive.client, receive.attempt_id.as_deref());
@@ -213,6 +218,7 @@ impl Broker {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
                 Step::Judge(case) => self.judge(&topic, &group, case).await,
+                Step::ReadAhead(queue, ..) if queue.is_lite() => self.read_ahead_lite(&topic, &group, &receive).await?,
                 Step::ReadAhead(queue, Missing::Queue(from), judges) => {
                     self.read_ahead(&topic, &group, (queue, from), judges).await?;
                 }
@@ -293,7 +299,7 @@ impl Broker {
         };
         let mut unit = Unit::state();
         let mut core = inner.deciding().map_err(|error| refused(&error))?;
-        let selection = core.select(&wish, now, &mut unit);
+        let selection = core.select_for(&wish, now, &mut unit);
         // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
         let recorded = inner.append_state(unit).map_err(|error| refused(&error))?;
         let (judges, entries) = (selection.judges, selection.unjudged);
@@ -333,7 +339,7 @@ impl Broker {
             }
             None => core.new_waiter(),
         };
-        core.wait(topic.id, group.id, id, &receive.filter, notify);
+        core.wait_for((topic.id, group.id), id, holder_of(&receive.client), &receive.filter, notify);
         // A second one would take the waiter out again when it is dropped, under the lock that is held here.
         if parked.is_none() {
             *parked = Some(Parked { broker: self, topic: topic.id, group: group.id, id });

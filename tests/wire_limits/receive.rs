@@ -194,6 +194,14 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
         ),
         ("NotifyClientTermination", Ask::Terminate(v2::NotifyClientTerminationRequest { group: group.clone() })),
         ("SendMessage", send(vec![message(NORMAL)])),
+        (
+            "SyncLiteSubscription",
+            Ask::SyncLite(v2::SyncLiteSubscriptionRequest {
+                topic: Some(resource(LITE)),
+                group: group.clone(),
+                ..Default::default()
+            }),
+        ),
         ("ReceiveMessage", Ask::Receive(body(NORMAL, GROUP))),
         (
             "AckMessage",
@@ -225,13 +233,6 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
     ]
 }
 
-/// What the next version brings: answered in-band, whatever is asked.
-fn not_there_yet() -> Vec<(&'static str, Ask)> {
-    let group = Some(resource(GROUP));
-    let lite = v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group, ..Default::default() };
-    vec![("SyncLiteSubscription", Ask::SyncLite(lite))]
-}
-
 fn recall(topic: &str) -> Ask {
     Ask::Recall(v2::RecallMessageRequest { topic: Some(resource(topic)), recall_handle: "handle".to_owned() })
 }
@@ -249,14 +250,9 @@ fn recalls() -> Vec<Row> {
 
 pub fn other_rpcs() -> Vec<Row> {
     let mut rows = recalls();
-    for (name, ask) in not_there_yet() {
-        rows.push(refused(format!("{name} says in-band that it comes later"), ask.clone(), 50100));
-    }
     let end = ("EndTransaction", transaction::end(NORMAL, "id", v2::TransactionResolution::Commit as i32));
     let others = [end, ("RecallMessage", recall(DELAY))];
-    for (name, ask) in
-        one_of_each().into_iter().chain(crate::offset::one_of_each()).chain(not_there_yet()).chain(others)
-    {
+    for (name, ask) in one_of_each().into_iter().chain(crate::offset::one_of_each()).chain(others) {
         for blank in ["", "  "] {
             let row = refused(format!("{name} by a client with the id {blank:?}"), ask.clone(), 40017);
             rows.push(Row { client_id: blank.to_owned(), ..row });

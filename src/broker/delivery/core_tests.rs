@@ -25,6 +25,7 @@ fn core() -> Core {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     };
     core.put_topic(Arc::new(topic), None);
     let group = Group { max_attempts: 2, ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };

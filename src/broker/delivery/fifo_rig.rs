@@ -89,6 +89,7 @@ impl Rig {
             permission: Permission::default(),
             promise: Promise::Durable,
             retention: None,
+            lite_ttl: None,
         };
         let group = Group { max_attempts, ordered, ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };
         let core = Core::new(1_000, Arc::new(Notify::new()), Arc::new(Notify::new()));

@@ -6,6 +6,7 @@ use crate::broker::delivery::fifo::{Lanes, Ordering, Stage};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases, Slot, State};
 use crate::broker::delivery::tail::QueueTail;
 use crate::model::position::QueueOffset;
+use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
 use crate::store::record::LeaseState;
 
@@ -312,6 +313,15 @@ impl QueueLeases {
         self.take(offset);
         self.put(offset, Slot { state: State::Acked { grant, lease_end }, ..slot });
         Some((slot.attempt, LeaseState::Acked { grant, lease_end }))
+    }
+
+    /// The client of a current delivery cannot do it before `visible_at`, which is no failure: the attempt does not count.
+    /// Attempts so far.
+    pub fn suspend(&mut self, offset: QueueOffset, visible_at: Timestamp) -> Option<u32> {
+        let slot = self.take(offset)?;
+        let attempt = slot.attempt.saturating_sub(1);
+        self.put(offset, Slot { attempt, state: State::Waiting { visible_at }, ..slot });
+        Some(attempt)
     }
 
     /// The message is done, and with it those behind it that were acknowledged and waited for it. True if it was outstanding.

@@ -37,6 +37,7 @@ fn core_of(ordered: Option<bool>) -> Core {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     };
     core.put_topic(Arc::new(topic), None);
     let group = Group { ordered, max_attempts: 1_000, ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };

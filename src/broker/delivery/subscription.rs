@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
+use crate::broker::delivery::lite::LiteGroup;
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
@@ -59,6 +60,8 @@ pub struct Subscription {
     pub queues: Vec<QueueState>,
     /// Waiting receives.
     pub waiters: WaitList,
+    /// Lite topics, once they are used.
+    pub lite: Option<Box<LiteGroup>>,
     turn: usize,
     filters: Filters,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
@@ -135,6 +138,7 @@ impl Subscription {
             group,
             queues,
             waiters: WaitList::default(),
+            lite: None,
             turn: 0,
             filters: Filters::default(),
             unknown_filters_until: Timestamp(0),
@@ -151,6 +155,31 @@ impl Subscription {
         }
         if self.queues.iter().any(|queue| queue.leases.lanes().count() > 0) {
             self.unknown_in_lanes_until = now.plus(RETURN_TIME);
+        }
+    }
+
+    /// A queue, of a lite topic or not.
+    #[must_use]
+    pub fn queue(&self, queue: QueueId) -> Option<&QueueState> {
+        if queue.is_lite() { self.lite.as_ref()?.queue(queue) } else { self.queues.get(queue.get() as usize) }
+    }
+
+    /// The same, to be changed. One of a lite topic must be told to its [`LiteGroup`] afterwards.
+    pub fn queue_mut(&mut self, queue: QueueId) -> Option<&mut QueueState> {
+        if queue.is_lite() { self.lite.as_mut()?.queue_mut(queue) } else { self.queues.get_mut(queue.get() as usize) }
+    }
+
+    /// Every queue that may have something outstanding.
+    pub fn queues_in_use(&self) -> impl Iterator<Item = QueueId> + '_ {
+        let lite = self.lite.iter().flat_map(|lite| lite.busy());
+        (0..u32::try_from(self.queues.len()).unwrap_or(u32::MAX)).map(QueueId).chain(lite)
+    }
+
+    /// Wakes every waiting receive.
+    pub fn wake_all(&mut self) {
+        self.waiters.wake_all();
+        if let Some(lite) = &mut self.lite {
+            lite.wake_all();
         }
     }
 
@@ -294,8 +323,8 @@ impl Subscription {
     }
 
     /// Takes entries that were read from disk for a queue.
-    pub fn read_ahead(&mut self, queue: usize, entries: Vec<QueueEntry>) {
-        let Some(state) = self.queues.get_mut(queue) else { return };
+    pub fn read_ahead(&mut self, queue: QueueId, entries: Vec<QueueEntry>) {
+        let Some(state) = self.queue_mut(queue) else { return };
         state.read_ahead.clear();
         state.read_ahead.extend(entries);
     }
@@ -312,14 +341,13 @@ impl Subscription {
     /// Remembers which messages an attempt id got.
     pub fn note_attempt(&mut self, key: u64, given: Vec<(QueueId, QueueOffset, GrantId)>, now: Timestamp) {
         if self.attempts.len() >= self.attempts_max {
-            let queues = &self.queues;
-            self.attempts.retain(|_, messages| {
+            let mut attempts = std::mem::take(&mut self.attempts);
+            attempts.retain(|_, messages| {
                 messages.iter().any(|(queue, offset, grant)| {
-                    queues
-                        .get(queue.get() as usize)
-                        .is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
+                    self.queue(*queue).is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
                 })
             });
+            self.attempts = attempts;
             // Swept again only when it has doubled, so that many live attempts do not make every receive look at all of them.
             self.attempts_max = ATTEMPTS_MAX.max(self.attempts.len() * 2);
         }
@@ -333,7 +361,7 @@ impl Subscription {
         messages
             .iter()
             .filter_map(|(queue, offset, grant)| {
-                let state = self.queues.get(queue.get() as usize)?;
+                let state = self.queue(*queue)?;
                 Some((*queue, state.leases.repeat(*offset, *grant, now)?))
             })
             .collect()
@@ -345,6 +373,43 @@ impl QueueState {
     #[must_use]
     pub fn starting_at(next: QueueOffset) -> Self {
         Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
+    }
+
+    /// Whether a queue that is one lane can be given out of: nothing of it is with a client, waiting or dying, and there is more.
+    #[must_use]
+    pub fn lane_has_more(&self, tail: &QueueTail) -> bool {
+        self.leases.lanes().has_deliverable()
+            || (self.leases.outstanding() == 0 && self.leases.next().max(tail.first()) < tail.visible())
+    }
+
+    /// Looks at a queue that is one lane for at most `max` messages, in order.
+    pub fn look_lane(&mut self, tail: &QueueTail, wish: &Wish<'_>, max: usize) -> Look {
+        let mut found = Look::default();
+        if !self.lane_has_more(tail) {
+            return found;
+        }
+        let (want, is_fenced) = (|_: &QueueEntry| Want::Here, |_| false);
+        let room = Room { max, outstanding_max: wish.outstanding_max, terms: wish.terms };
+        let mut out = Offered::default();
+        self.leases.grant_lanes(&want, &is_fenced, &room, &mut out);
+        self.consider(tail, &want, &is_fenced, &room, &mut out, &mut found);
+        if !out.grants.is_empty() {
+            // Nothing more is given of it for a while, and there may be very many like it.
+            self.read_ahead = VecDeque::new();
+        }
+        found.grants = out.grants;
+        found.unwanted = out.skipped;
+        found.unacked = out.unacked;
+        found
+    }
+
+    /// From where on a queue that is one lane must be read from disk before it can be given out of.
+    #[must_use]
+    pub fn lane_missing(&self, tail: &QueueTail) -> Option<QueueOffset> {
+        let next = self.leases.next().max(tail.first());
+        let is_known = || self.read_ahead.iter().any(|entry| entry.offset == next);
+        let wants_next = self.leases.outstanding() == 0 && next < tail.visible();
+        (wants_next && tail.recent(next).is_none() && !is_known()).then_some(next)
     }
 
     /// Considers entries that were never considered, in order.

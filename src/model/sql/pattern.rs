@@ -87,7 +87,7 @@ mod tests {
             ("%", "", true),
             ("%", "abc", true),
             ("a%", "abc", true),
-            ("a%", "ba", false),
+            ("a%", "xa", false),
             ("%c", "abc", true),
             ("%c", "abcd", false),
             ("%b%", "abc", true),
