@@ -19,7 +19,7 @@ mod common;
 mod history;
 
 use common::{Server, ServerOptions, say};
-use history::cast::{Cast, roles, topics};
+use history::cast::{Cast, topics};
 use history::check::check;
 use history::mutants::MUTANTS;
 use history::mutants_kinds::MUTANTS_OF_KINDS;
@@ -96,7 +96,7 @@ fn lies_are_seen(history: &History) -> Result<()> {
 }
 
 async fn run_episode(server: &mut Server, run: &str, kills: u64, entropy: &Entropy) -> Result<History> {
-    let cast = Cast::new(&format!("{run}-"));
+    let cast = Cast::new(&format!("{run}-"), false);
     let recorder = Recorder::new(terms(&cast)?);
     create_catalogue(server, &cast).await?;
     let address = format!("http://{}", server.addresses().grpc);
@@ -163,7 +163,7 @@ async fn create_catalogue(server: &Server, cast: &Cast) -> Result<()> {
         let topic = admin::Topic { name: cast.name(topic), r#type, queues: 3, ..Default::default() };
         client.create_topic(admin::CreateTopicRequest { topic: Some(topic) }).await?;
     }
-    for role in roles() {
+    for role in cast.roles() {
         let backoff = admin::ExponentialBackoff {
             initial: Some(history::client::duration(Duration::from_millis(20))),
             max: Some(history::client::duration(BACKOFF_MAX)),

@@ -10,7 +10,7 @@ use super::workload::{Kind, Membership, Outlet, Stage, consumer, producer};
 use super::workload_kinds::{answerer, dealer, lite_topics, planner};
 
 /// Kinds that the server knows.
-const LANDED: &[Kind] = &[Kind::Normal, Kind::Ordered, Kind::Delayed, Kind::Transactional, Kind::Mixed];
+const LANDED: &[Kind] = &[Kind::Normal, Kind::Ordered, Kind::Delayed, Kind::Transactional, Kind::Mixed, Kind::Lite];
 
 const ALL_TOPICS: [(&str, Kind); 8] = [
     ("one", Kind::Normal),
@@ -38,7 +38,7 @@ const fn role(group: &'static str, topic: &'static str, consumers: usize) -> Rol
     Role { group, topic, tags: &[], consumers, ordered: None }
 }
 
-const ALL_ROLES: [Role; 11] = [
+const HASTY_ROLES: [Role; 11] = [
     role("all", "one", 2),
     Role { tags: &["A"], ..role("some", "one", 1) },
     Role { tags: &["A", "B"], ..role("more", "one", 1) },
@@ -49,26 +49,32 @@ const ALL_ROLES: [Role; 11] = [
     role("deals", "deals", 1),
     role("levels", "levels", 1),
     role("fans", "parent", 2),
-    Role { ordered: Some(true), tags: &["A", "B"], ..role("mixed", "mixed", 2) },
+    Role { ordered: Some(true), ..role("mixed", "mixed", 2) },
 ];
+
+/// After a restart a lane of theirs may wait half a minute for a member that takes what these do not.
+const PATIENT_ROLES: [Role; 1] = [Role { tags: &["A", "B"], ..role("picky", "line", 1) }];
 
 pub fn topics() -> Vec<(&'static str, Kind)> {
     ALL_TOPICS.into_iter().filter(|(_, kind)| LANDED.contains(kind)).collect()
-}
-
-pub fn roles() -> Vec<Role> {
-    ALL_ROLES.into_iter().filter(|role| LANDED.contains(&kind_of(role.topic))).collect()
 }
 
 /// The names of one history, which begin with its prefix.
 #[derive(Clone)]
 pub struct Cast {
     prefix: String,
+    /// Whether the end of the history waits long enough for every role.
+    is_patient: bool,
 }
 
 impl Cast {
-    pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+    pub fn new(prefix: &str, is_patient: bool) -> Self {
+        Self { prefix: prefix.to_owned(), is_patient }
+    }
+
+    pub fn roles(&self) -> Vec<Role> {
+        let patient = PATIENT_ROLES.into_iter().filter(|_| self.is_patient);
+        HASTY_ROLES.into_iter().chain(patient).filter(|role| LANDED.contains(&kind_of(role.topic))).collect()
     }
 
     pub fn name(&self, name: &str) -> String {
@@ -82,11 +88,11 @@ impl Cast {
             max_attempts,
             ordered: role.ordered.unwrap_or(matches!(kind_of(role.topic), Kind::Ordered | Kind::Lite)),
         };
-        roles().iter().map(|role| (self.name(role.group), terms(role))).collect()
+        self.roles().iter().map(|role| (self.name(role.group), terms(role))).collect()
     }
 
     pub fn members(&self) -> Vec<Membership> {
-        let roles = roles();
+        let roles = self.roles();
         (0..roles.len()).map(|place| self.member(&roles, place)).collect()
     }
 
@@ -126,12 +132,12 @@ impl Cast {
         if !delayed.is_empty() {
             clients.push(tokio::spawn(planner(stage.clone(), "planner".to_owned(), delayed, own())));
         }
-        let transactional = self.outlets(&[Kind::Transactional, Kind::Mixed]);
+        let transactional = self.outlets(&[Kind::Transactional, Kind::Mixed, Kind::Lite]);
         if !transactional.is_empty() {
             clients.push(tokio::spawn(dealer(stage.clone(), "dealer".to_owned(), transactional.clone(), own())));
             clients.push(tokio::spawn(answerer(stage.clone(), "answerer".to_owned(), transactional, own())));
         }
-        let roles = roles();
+        let roles = self.roles();
         for (place, role) in roles.iter().enumerate() {
             for number in 0..role.consumers {
                 let name = format!("c.{}{}.{number}", self.prefix, role.group);

@@ -8,7 +8,8 @@ use bolide::wire_receive::Content;
 use tonic::transport::Channel;
 
 use super::{
-    Answer, Ask, Begun, Call, Delivery, Lease, OK, Receipt, ReceiveRequest, Recorder, Request, Sent, hash_bytes,
+    Answer, Ask, Begun, Call, DEAD_LETTER_PREFIX, Delivery, Lease, OK, Receipt, ReceiveRequest, Recorder, Request,
+    Sent, hash_bytes,
 };
 
 /// Largest message a client accepts: bodies of 4 MiB with their properties.
@@ -221,12 +222,17 @@ impl Client {
 
     fn delivery(&self, message: &v2::Message) -> Delivery {
         let system = message.system_properties.clone().unwrap_or_default();
+        let is_dead = message.topic.as_ref().is_some_and(|topic| topic.name.starts_with(DEAD_LETTER_PREFIX));
+        // Offsets of a lite topic are its own; clients are not told of its queue.
+        let lite_queue = system.lite_topic.as_ref().filter(|_| !is_dead).map(|lite_topic| {
+            i32::try_from(hash_bytes(lite_topic.as_bytes()) >> 34).unwrap_or(0).saturating_add(1 << 30)
+        });
         Delivery {
             at_us: self.recorder.now_us(),
             id: system.message_id,
             handle: system.receipt_handle.unwrap_or_default(),
             attempt: u32::try_from(system.delivery_attempt.unwrap_or(0)).unwrap_or(0),
-            queue: system.queue_id,
+            queue: lite_queue.unwrap_or(system.queue_id),
             offset: system.queue_offset.unwrap_or(-1),
             tag: system.tag.unwrap_or_default(),
             body_hash: hash_bytes(&message.body),

@@ -134,7 +134,7 @@ pub fn draft(stage: &Stage, name: &str, number: u64, entropy: &Entropy) -> Draft
     // The bytes depend on the id, so that an exchanged body shows.
     Entropy::seeded(number ^ (length << 32)).fill(&mut body);
     let tag = TAGS[below(entropy, TAGS.len())].to_owned();
-    Draft { id: format!("{}.{name}.{number}", stage.run), tag, body, ..Draft::default() }
+    Draft { id: format!("{}.{name}.{number:05}", stage.run), tag, body, ..Draft::default() }
 }
 
 /// Where a consumer belongs.

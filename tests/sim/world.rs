@@ -13,7 +13,7 @@ use bolide::model::topic::{Promise, TopicType};
 use bolide::runtime::entropy::Entropy;
 use bolide::store::files::memory::{Call, Effect, Ending, Fault};
 
-use crate::history::cast::{Cast, Role, roles, topics};
+use crate::history::cast::{Cast, Role, topics};
 use crate::history::check::check;
 use crate::history::workload::{Kind, Pace, Stage, drain};
 use crate::history::{Event, History, Recorder, Terms};
@@ -30,6 +30,8 @@ const CLIENTS_END_LIMIT: Duration = Duration::from_secs(120);
 const MAX_ATTEMPTS_LEAST: u32 = 3;
 
 const SHORT_LIVED: &str = "short-lived";
+/// So long after a restart a lane waits for members that may want what those of now do not.
+const RETURN_TIME: Duration = Duration::from_secs(31);
 /// Time from a half message to the first check of it, by the broker's default.
 const FIRST_CHECK_US: u64 = 6_000_000;
 
@@ -71,7 +73,7 @@ fn terms() -> Terms {
 }
 
 fn cast() -> Cast {
-    Cast::new("")
+    Cast::new("", true)
 }
 
 fn topic_type(kind: Kind) -> TopicType {
@@ -128,7 +130,8 @@ async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), S
             .map_err(|_| format!("a client did not end in {CLIENTS_END_LIMIT:?}"))?
             .map_err(|error| format!("a client panicked: {error}"))?;
     }
-    let lasting = LEASE_MAX + BACKOFF_MAX + SESSION + Duration::from_secs(2) + Duration::from_millis(world.lost_ms);
+    let lasting = (LEASE_MAX + BACKOFF_MAX + SESSION + Duration::from_secs(2)).max(RETURN_TIME)
+        + Duration::from_millis(world.lost_ms);
     drain(&stage, &cast().members(), lasting).await?;
     world.finish().await
 }
@@ -151,7 +154,7 @@ impl World {
         for (topic, kind) in topics() {
             self.create_topic(topic, kind).await?;
         }
-        for role in roles() {
+        for role in cast().roles() {
             let broker = self.broker()?;
             let spec = GroupSpec {
                 max_attempts: Some(MAX_ATTEMPTS_LEAST + u32::try_from(self.entropy.below(3)).unwrap_or(0)),
@@ -387,7 +390,7 @@ impl World {
                 changed.map(drop)
             }
             2 => {
-                let roles = roles();
+                let roles = cast().roles();
                 let group = roles[usize::try_from(self.entropy.below(roles.len() as u64)).unwrap_or(0)].group;
                 let spec = GroupSpec {
                     max_attempts: Some(MAX_ATTEMPTS_LEAST + u32::try_from(self.entropy.below(3)).unwrap_or(0)),
@@ -438,7 +441,7 @@ impl World {
     async fn finish(&mut self) -> Result<(), String> {
         self.end_and_restart(End::Term).await?;
         // A group with a filter has not yet looked at the last messages that are none of its business.
-        for Role { group, .. } in roles().iter().filter(|role| role.tags.is_empty()) {
+        for Role { group, .. } in cast().roles().iter().filter(|role| role.tags.is_empty()) {
             let lags = self.broker()?.lag(&GroupName::trusted("", group)).await;
             let lags = lags.map_err(|error| format!("lag of {group}: {error}"))?;
             let left: u64 = lags.iter().map(bolide::broker::api::QueueLag::lag).sum();
