@@ -11,7 +11,7 @@ use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
 use crate::broker::delivery::lite::LiteGroup;
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
-use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
+use crate::broker::delivery::verdicts::{FilterIndex, Judges, Ruling, Verdicts};
 use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
@@ -241,7 +241,7 @@ impl Subscription {
     }
 
     /// Takes what expressions said about messages.
-    pub fn judged(&mut self, judges: &Judges, rulings: &[(QueueId, QueueOffset, Verdict)]) {
+    pub fn judged(&mut self, judges: &Judges, rulings: &[Ruling]) {
         let valid = self.filters.still_valid(judges);
         for state in &mut self.queues {
             let leases = &state.leases;
