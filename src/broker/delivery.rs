@@ -5,6 +5,8 @@ pub mod ack_memory;
 pub mod core;
 pub mod fifo;
 #[cfg(test)]
+mod fifo_growth_tests;
+#[cfg(test)]
 mod fifo_model_tests;
 #[cfg(test)]
 pub mod fifo_rig;

@@ -229,7 +229,8 @@ impl Subscription {
             growths.iter().any(|growth| {
                 let before = queue_of(key, growth.before()).get() as usize;
                 let fence = growth.fences.get(before).copied().unwrap_or_default();
-                before != queue
+                // A message group moves to higher queues only: what lies in one of those came later, and waits for this one.
+                before < queue
                     && others
                         .get(before)
                         .is_some_and(|other| other.leases.next() < fence || other.leases.lanes().contains(key))
@@ -257,10 +258,15 @@ impl Subscription {
         }
         found.unwanted.append(&mut out.skipped);
         found.moved_lanes = state.leases.take_moved_lanes();
-        // A lane of another queue may have waited for this position.
-        found.more |= !growths.is_empty() && state.leases.next() > next_before;
+        // A lane of a later queue may have waited for this position, or for the end of a lane here.
+        let (next, lanes) = (state.leases.next(), state.leases.lanes());
+        let has_left = |(key, from): &(u64, Option<QueueOffset>)| from.is_none() && !lanes.contains(*key);
+        let has_ended = !found.unwanted.is_empty() || found.moved_lanes.iter().any(has_left);
+        let frees = |fence: &QueueOffset| has_ended || (next_before < *fence && *fence <= next);
+        let frees = growths.iter().filter_map(|growth| growth.fences.get(queue)).any(frees);
+        found.more |= frees;
         self.queues[queue] = state;
-        found.for_others = out.parked_for_others || !out.set_aside.is_empty();
+        found.for_others = out.parked_for_others || !out.set_aside.is_empty() || frees;
         found.grants = out.grants;
         found.set_aside = out.set_aside;
         found.unacked = out.unacked;
