@@ -183,6 +183,8 @@ impl Broker {
             self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
                 Step::Granted(mut delivery, recorded) => {
+                    // Others may get something as well: they hear of it now, not when the disk has done its part.
+                    parked = None;
                     self.fill(&mut delivery, &receive.filter).await?;
                     delivery.drop_reset();
                     if !delivery.is_empty() {
