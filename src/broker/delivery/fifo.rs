@@ -21,7 +21,7 @@ const PARKED_PER_LANE_MAX: usize = if cfg!(test) { 2 } else { 64 };
 const PARKED_PER_QUEUE_MAX: usize = if cfg!(test) { 5 } else { 16_384 };
 /// Most entries of one lane that are read back at once, and fewest when memory is short.
 pub const READ_BACK_MAX: usize = if cfg!(test) { 3 } else { 512 };
-const READ_BACK_MIN: usize = if cfg!(test) { 1 } else { 32 };
+const READ_BACK_MIN: usize = if cfg!(test) { 2 } else { 32 };
 /// Recent entries looked through for those of one lane under the lock.
 const RECENT_SCAN_MAX: u64 = if cfg!(test) { 4 } else { 4096 };
 /// The lane of a queue that is one lane as a whole.
@@ -57,6 +57,8 @@ struct Lane {
     parked: VecDeque<QueueEntry>,
     /// Behind `parked`; whatever lies between it and the queue's position is not in memory.
     more_from: Option<QueueOffset>,
+    /// About how many messages that is; exact unless retention took some, or a restart left too many to count.
+    more: u64,
     /// First message behind the window as the log knows it.
     recorded: Option<QueueOffset>,
     /// The granting that may add the lane's next message, because it was given all before it.
@@ -87,6 +89,8 @@ pub struct Lanes {
     acked: u64,
     /// Entries in memory behind windows.
     parked: usize,
+    /// Messages behind windows that are not in memory.
+    more: u64,
     /// Lanes whose first message behind the window is not what the log knows.
     moved: BTreeSet<u64>,
 }
@@ -154,10 +158,16 @@ impl Lanes {
         self.lanes.get(&key).is_some_and(|lane| lane.ticket.is_some())
     }
 
-    /// Ready messages in windows, acknowledged ones, and entries in memory behind windows.
+    /// Ready messages in windows, acknowledged ones, and those behind windows, as far as they are counted.
     #[must_use]
     pub fn counts(&self) -> (u64, u64, u64) {
-        (self.ready, self.acked, self.parked as u64)
+        (self.ready, self.acked, self.parked as u64 + self.more)
+    }
+
+    /// Entries in memory behind windows.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.parked
     }
 
     /// A message enters its lane's window.
@@ -193,6 +203,19 @@ impl Lanes {
     #[must_use]
     pub fn front(&self, key: u64) -> Option<(QueueOffset, Stage)> {
         self.lanes.get(&key)?.window.front().copied()
+    }
+
+    /// Whether the window begins with this message.
+    #[must_use]
+    pub fn is_front(&self, key: u64, offset: QueueOffset) -> bool {
+        self.front(key).is_some_and(|(front, _)| front == offset)
+    }
+
+    /// What the lane gives next: its window's first message, or the first behind it as far as is known.
+    #[must_use]
+    pub fn first(&self, key: u64) -> Option<QueueOffset> {
+        let lane = self.lanes.get(&key)?;
+        lane.window.front().map(|(offset, _)| *offset).or(lane.from())
     }
 
     /// The window in order.
@@ -251,22 +274,35 @@ impl Lanes {
     pub fn park(&mut self, key: u64, entry: QueueEntry) {
         let is_full = self.parked >= PARKED_PER_QUEUE_MAX;
         let lane = self.lanes.entry(key).or_default();
-        if lane.more_from.is_none() {
-            if is_full || lane.parked.len() >= PARKED_PER_LANE_MAX {
-                lane.more_from = Some(entry.offset);
-            } else {
-                lane.parked.push_back(entry);
-                self.parked += 1;
-            }
+        if lane.more_from.is_none() && !is_full && lane.parked.len() < PARKED_PER_LANE_MAX {
+            lane.parked.push_back(entry);
+            self.parked += 1;
+        } else {
+            lane.more_from.get_or_insert(entry.offset);
+            lane.more += 1;
+            self.more += 1;
         }
         self.refresh(key);
     }
 
-    /// What the folded state knows was passed over.
-    pub fn restore(&mut self, key: u64, from: QueueOffset) {
+    /// What the folded state knows was passed over, and about how many messages that is.
+    pub fn restore(&mut self, key: u64, from: QueueOffset, count: u64) {
         let lane = self.lanes.entry(key).or_default();
         (lane.more_from, lane.recorded) = (Some(from), Some(from));
+        self.more += count - std::mem::replace(&mut lane.more, count);
         self.refresh(key);
+    }
+
+    /// Leaves to the folded state what is in memory of a lane that cannot go on, when that is too much with all others.
+    pub fn unload(&mut self, key: u64) {
+        let is_full = self.parked > PARKED_PER_QUEUE_MAX;
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| is_full && !lane.is_deliverable()) else { return };
+        let Some(front) = lane.parked.front() else { return };
+        lane.more_from = Some(front.offset);
+        let count = lane.parked.len();
+        (lane.parked, lane.more) = (VecDeque::new(), lane.more + count as u64);
+        self.parked -= count;
+        self.more += count as u64;
     }
 
     /// The first message behind the window, if it is in memory.
@@ -327,6 +363,9 @@ impl Lanes {
         }
         lane.more_from = (at < next).then_some(at);
         self.parked += lane.parked.len();
+        let left = lane.more_from.map_or(0, |_| lane.more.saturating_sub(lane.parked.len() as u64));
+        self.more -= lane.more - left;
+        lane.more = left;
         self.refresh(key);
     }
 
@@ -343,6 +382,9 @@ impl Lanes {
                 self.parked -= 1;
             }
             lane.more_from = lane.more_from.map(|from| from.max(first)).filter(|from| *from < next);
+            let left = lane.more_from.map_or(0, |from| lane.more.min(next.get() - from.get()));
+            self.more -= lane.more - left;
+            lane.more = left;
             self.refresh(key);
         }
     }

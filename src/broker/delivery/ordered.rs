@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::broker::delivery::fifo::{Lanes, Ordering, Stage};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases, Slot, State};
 use crate::broker::delivery::tail::QueueTail;
-use crate::model::position::QueueOffset;
+use crate::model::position::{GrantId, QueueOffset};
+use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
 use crate::store::record::LeaseState;
 
@@ -66,9 +67,18 @@ impl QueueLeases {
         settled
     }
 
-    /// Puts back what the folded state knows was passed over of a message group.
-    pub fn restore_lane(&mut self, order_key: u64, from: QueueOffset) {
-        self.lanes.restore(order_key, from);
+    /// Puts back what the folded state knows was passed over of a message group, and about how many messages that is.
+    pub fn restore_lane(&mut self, order_key: u64, from: QueueOffset, count: u64) {
+        self.lanes.restore(order_key, from, count);
+    }
+
+    /// Until when an ack by `grant` may be repeated, if it is that of a message which waits for one in front of it.
+    #[must_use]
+    pub fn acked_until(&self, offset: QueueOffset, grant: GrantId) -> Option<Timestamp> {
+        match self.slots.get(&offset)?.state {
+            State::Acked { grant: by, lease_end } if by == grant => Some(lease_end),
+            _ => None,
+        }
     }
 
     /// Whether a message was passed over, and is therefore not done although it lies before the position.
@@ -178,8 +188,12 @@ impl QueueLeases {
             if is_fenced(key) {
                 continue;
             }
-            let before = out.grants.len();
-            if !self.grant_window(key, want, room, out) || !self.grant_parked(key, want, room, out) {
+            let (before, front) = (out.grants.len(), self.lanes.first(key));
+            let is_given = self.grant_window(key, want, room, out) && self.grant_parked(key, want, room, out);
+            // Its first message is another one now, and those who want that may wait without knowing.
+            out.parked_for_others |= out.grants.len() == before && self.lanes.first(key) != front;
+            if !is_given {
+                self.lanes.unload(key);
                 continue;
             }
             if let Some(from) = self.lanes.missing(key) {
@@ -202,6 +216,11 @@ impl QueueLeases {
         for &offset in &window {
             let Some(slot) = self.slots.get(&offset).copied() else { continue };
             match want(slot.entry.tag_hash) {
+                // Nothing in front of it comes again: what it waited for was wanted by nobody. It was acknowledged, and is done.
+                _ if matches!(slot.state, State::Acked { .. }) && self.lanes.is_front(key, offset) => {
+                    self.take(offset);
+                    out.skipped.push(offset);
+                }
                 Want::Here if whole && out.grants.len() < room.max => {
                     self.take(offset);
                     self.put_granted(offset, slot.entry, slot.attempt + 1, room.terms, out);

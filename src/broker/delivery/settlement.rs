@@ -56,6 +56,11 @@ impl Core {
     #[must_use]
     pub fn settled_by(&self, receipt: &Receipt, now: Timestamp) -> bool {
         let Receipt { topic, group, queue, offset, grant, lease_end, .. } = *receipt;
+        // After a restart nothing else may know that the lease was made longer after this text of its handle.
+        let own =
+            self.subscription(topic, group).and_then(|subscription| subscription.queues.get(queue.get() as usize));
+        let kept = own.and_then(|state| state.leases.acked_until(offset, grant));
+        let lease_end = kept.map_or(lease_end, |end| end.max(lease_end));
         self.acks.ack_counts_until(topic, group, queue, offset, grant, lease_end).is_some_and(|end| now < end)
     }
 
