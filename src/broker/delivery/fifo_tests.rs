@@ -385,7 +385,7 @@ fn a_queue_that_is_one_lane_keeps_what_it_cannot_give_unconsidered() {
     leases.fall_due(crate::model::time::Timestamp(100), 17);
     let mut again = crate::broker::delivery::lease::Offered::default();
     let room = Room { max: 32, outstanding_max: 100, terms: terms(3, 300) };
-    leases.grant_lanes(&|_| Want::Here, &|_| false, &room, &mut again);
+    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut again);
     let got: Vec<_> = again.grants.iter().map(|grant| (grant.entry.offset.get(), grant.attempt)).collect();
     assert_eq!(got, [(0, 2), (1, 2)]);
     assert!(leases.offer(grouped(2, 0), Want::Here, terms(3, 300), &mut again), "it was given all before");
@@ -455,4 +455,21 @@ fn who_waits_for_a_message_hears_that_the_one_in_front_of_it_was_dropped() {
     rig.pass(65_000);
     assert!(rig.receive_with("z", 1).is_empty());
     assert!(notify.notified().now_or_never().is_some(), "0 was wanted by nobody any more, 1 is next");
+}
+
+#[test]
+fn an_acked_message_that_comes_again_is_not_taken_for_exhausted_after_a_restart() {
+    let mut rig = Rig::new(TopicType::Fifo, None, 2);
+    rig.send(A, "");
+    rig.send(A, "");
+    assert_eq!(rig.receive(2).len(), 2);
+    rig.pass(LEASE);
+    let grants = rig.receive_with("*", 2);
+    assert_eq!(rig.ack(1), Acked::Now, "at its last attempt");
+    rig.give_back(&grants[..1]);
+    assert_eq!(rig.receive(1), [(0, 2)], "1 comes again, too");
+    assert_eq!(rig.ack(0), Acked::Now);
+    rig.restart();
+    assert_eq!(rig.bury(), None, "its consumer never failed");
+    assert_eq!(rig.receive(1), [(1, 3)]);
 }

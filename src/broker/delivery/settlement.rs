@@ -245,7 +245,9 @@ impl Core {
                 let (due, released) = state.leases.release_holders(gone, max_attempts);
                 count += released.len();
                 for (offset, attempt) in released {
-                    let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
+                    // Ready is what waits for time zero; one without attempts left must die after a restart, too.
+                    let visible_at = Timestamp(u64::from(due.dying.binary_search(&offset).is_ok()));
+                    let lease = LeaseState::Waiting { visible_at };
                     unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt, lease });
                 }
                 self.after_due(topic, group, queue, due);
