@@ -39,6 +39,26 @@ pub enum Ordering {
     WholeQueue,
 }
 
+/// A position that the group must reach in another queue first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gate {
+    /// Index of the queue.
+    pub queue: usize,
+    /// What lies below it is considered.
+    pub fence: QueueOffset,
+}
+
+/// Whether a lane must wait for what its message group left in another queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// It need not.
+    Open,
+    /// Until then, whatever is there.
+    Until(Gate),
+    /// Until its messages there are done.
+    Behind,
+}
+
 /// How a message of a window stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -64,6 +84,8 @@ struct Lane {
     /// The granting that may add the lane's next message, because it was given all before it.
     open: Option<GrantId>,
     ticket: Option<u64>,
+    /// Its ticket lies with those that wait at this gate.
+    gate: Option<Gate>,
 }
 
 impl Lane {
@@ -83,6 +105,8 @@ pub struct Lanes {
     lanes: BTreeMap<u64, Lane>,
     /// Lanes that may be given from, the longest ready first.
     tickets: BTreeMap<u64, u64>,
+    /// Lanes whose tickets are kept from the others, so that no look goes through all of them in vain.
+    gated: BTreeMap<Gate, BTreeSet<u64>>,
     next_ticket: u64,
     /// Ready messages in windows, and acknowledged ones.
     ready: u64,
@@ -132,10 +156,31 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// Whether a lane may be given from.
+    /// Whether a lane may be given from, once its gate is open.
     #[must_use]
     pub fn has_deliverable(&self) -> bool {
-        !self.tickets.is_empty()
+        !self.tickets.is_empty() || !self.gated.is_empty()
+    }
+
+    /// The lane waits at a gate.
+    pub fn hold(&mut self, key: u64, gate: Gate) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        if lane.ticket.is_some_and(|ticket| self.tickets.remove(&ticket).is_some()) {
+            lane.gate = Some(gate);
+            self.gated.entry(gate).or_default().insert(key);
+        }
+    }
+
+    /// Lets the lanes go on that wait at open gates, each with the ticket it had.
+    pub fn release(&mut self, is_open: impl Fn(Gate) -> bool) {
+        let open: Vec<Gate> = self.gated.keys().copied().filter(|gate| is_open(*gate)).collect();
+        for key in open.iter().filter_map(|gate| self.gated.remove(gate)).flatten() {
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            lane.gate = None;
+            if let Some(ticket) = lane.ticket {
+                self.tickets.insert(ticket, key);
+            }
+        }
     }
 
     /// The lane that may be given from and is ready longest, of those behind `ticket` that were ready before `end`; with its
@@ -419,6 +464,14 @@ impl Lanes {
             (Some(ticket), false) => {
                 lane.ticket = None;
                 self.tickets.remove(&ticket);
+                if let Some(gate) = lane.gate.take()
+                    && let Some(held) = self.gated.get_mut(&gate)
+                {
+                    held.remove(&key);
+                    if held.is_empty() {
+                        self.gated.remove(&gate);
+                    }
+                }
             }
             _ => {}
         }

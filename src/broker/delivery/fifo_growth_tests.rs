@@ -1,14 +1,18 @@
 //! Message groups that moved because queues were added: never ahead of what they left behind, and never waiting for what follows.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use tokio::sync::Notify;
 
 use crate::broker::delivery::core::Core;
+use crate::broker::delivery::fifo::{Fence, Gate, Ordering};
 use crate::broker::delivery::fifo_rig::{GROUP, LEASE, TOPIC};
+use crate::broker::delivery::lease::{Offered, QueueLeases};
+use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
-use crate::broker::delivery::testing::terms;
+use crate::broker::delivery::testing::{grouped, terms};
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::order::queue_of;
@@ -142,4 +146,40 @@ fn who_waits_for_a_group_that_moved_hears_that_its_old_queue_was_passed() {
     assert_eq!(rig.receive("x"), [(0, 0)]);
     assert!(notify.notified().now_or_never().is_some(), "what it waits for may go now");
     assert_eq!(rig.receive("y"), [(1, 0)]);
+}
+
+#[test]
+fn lanes_that_wait_for_another_queue_are_not_gone_through_by_every_look() {
+    let mut leases = QueueLeases::default();
+    leases.set_ordering(Ordering::PerGroup);
+    let (gate, mut out) = (Gate { queue: 0, fence: QueueOffset(9) }, Offered::default());
+    for offset in 0..100 {
+        assert!(leases.offer_behind(
+            &|_| Fence::Until(gate),
+            grouped(offset, offset + 1),
+            Want::Here,
+            terms(1, 100),
+            &mut out
+        ));
+    }
+    let asked = Cell::new(0);
+    let shut = |_| {
+        asked.set(asked.get() + 1);
+        Fence::Until(gate)
+    };
+    let room = Room { max: 100, outstanding_max: 1_000, terms: terms(2, 100) };
+    for expected in [100, 0, 0] {
+        asked.set(0);
+        leases.grant_lanes(&|_| Want::Here, &shut, &room, &mut out);
+        assert_eq!((asked.get(), out.grants.len()), (expected, 0));
+        leases.release_lanes(|_| false);
+    }
+    assert!(leases.has_ready(), "a passed fence must wake whoever waits");
+    // One is out of retention meanwhile.
+    leases.trim(QueueOffset(1));
+    leases.release_lanes(|at| at == gate);
+    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut out);
+    // Under test few are in memory; the others must be read back first.
+    let got: Vec<u64> = out.grants.iter().map(|grant| grant.entry.offset.get()).collect();
+    assert_eq!(got, [1, 2, 3, 4]);
 }

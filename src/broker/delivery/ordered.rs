@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::broker::delivery::fifo::{Lanes, Ordering, Stage};
+use crate::broker::delivery::fifo::{Fence, Gate, Lanes, Ordering, Stage};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases, Slot, State};
 use crate::broker::delivery::tail::QueueTail;
 use crate::model::position::{GrantId, QueueOffset};
@@ -93,6 +93,11 @@ impl QueueLeases {
         self.slots.values().any(|slot| matches!(slot.state, State::Acked { .. }))
     }
 
+    /// Lets lanes go on that waited for what they left in another queue.
+    pub fn release_lanes(&mut self, is_open: impl Fn(Gate) -> bool) {
+        self.lanes.release(is_open);
+    }
+
     /// Takes entries of a lane that were read from disk; see [`Lanes::read_back`].
     pub fn read_back(
         &mut self,
@@ -114,13 +119,13 @@ impl QueueLeases {
     /// another member: set aside. Wanted by nobody: done. One whose lane cannot go on now is passed over, or, when its lane is the
     /// queue, not considered: then false.
     pub fn offer(&mut self, entry: QueueEntry, want: Want, terms: LeaseTerms, out: &mut Offered) -> bool {
-        self.offer_behind(&|_| false, entry, want, terms, out)
+        self.offer_behind(&|_| Fence::Open, entry, want, terms, out)
     }
 
     /// The same, when lanes may have to wait for what they left in another queue.
     pub fn offer_behind(
         &mut self,
-        is_fenced: &impl Fn(u64) -> bool,
+        fence_of: &impl Fn(u64) -> Fence,
         entry: QueueEntry,
         want: Want,
         terms: LeaseTerms,
@@ -129,7 +134,7 @@ impl QueueLeases {
         debug_assert_eq!(entry.offset, self.next, "entries are considered in order, without gaps");
         let key = self.lanes.key_of(&entry);
         if key != 0 {
-            return self.offer_ordered(key, entry, want, is_fenced, terms, out);
+            return self.offer_ordered(key, entry, want, fence_of, terms, out);
         }
         self.next = entry.offset.next();
         match want {
@@ -170,11 +175,11 @@ impl QueueLeases {
     }
 
     /// Gives from lanes, the longest ready first: of each all that came back, in order, and then what was passed over.
-    /// `is_fenced`: whether a lane must wait for what it left in another queue.
+    /// `fence_of`: whether a lane must wait for what it left in another queue.
     pub fn grant_lanes(
         &mut self,
         want: &impl Fn(u32) -> Want,
-        is_fenced: &impl Fn(u64) -> bool,
+        fence_of: &impl Fn(u64) -> Fence,
         room: &Room,
         out: &mut Offered,
     ) {
@@ -185,8 +190,13 @@ impl QueueLeases {
             if out.grants.len() >= room.max {
                 return;
             }
-            if is_fenced(key) {
-                continue;
+            match fence_of(key) {
+                Fence::Open => {}
+                Fence::Until(gate) => {
+                    self.lanes.hold(key, gate);
+                    continue;
+                }
+                Fence::Behind => continue,
             }
             let (before, front) = (out.grants.len(), self.lanes.first(key));
             let is_given = self.grant_window(key, want, room, out) && self.grant_parked(key, want, room, out);
@@ -280,11 +290,11 @@ impl QueueLeases {
         key: u64,
         entry: QueueEntry,
         want: Want,
-        is_fenced: &impl Fn(u64) -> bool,
+        fence_of: &impl Fn(u64) -> Fence,
         terms: LeaseTerms,
         out: &mut Offered,
     ) -> bool {
-        let may_append = self.lanes.may_append(key, terms.grant) && !is_fenced(key);
+        let may_append = self.lanes.may_append(key, terms.grant) && fence_of(key) == Fence::Open;
         match want {
             Want::Here if may_append => {
                 self.next = entry.offset.next();

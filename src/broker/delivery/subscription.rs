@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::delivery::fifo::Ordering;
+use crate::broker::delivery::fifo::{Fence, Gate, Ordering};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
@@ -225,22 +225,31 @@ impl Subscription {
         // Taken out, so that the lanes of other queues can be asked meanwhile.
         let mut state = std::mem::take(&mut self.queues[queue]);
         let others = &self.queues;
-        let is_fenced = |key: u64| {
-            growths.iter().any(|growth| {
+        let is_passed = |gate: Gate| others.get(gate.queue).is_none_or(|other| other.leases.next() >= gate.fence);
+        let fence_of = |key: u64| {
+            let mut found = Fence::Open;
+            for growth in growths {
                 let before = queue_of(key, growth.before()).get() as usize;
-                let fence = growth.fences.get(before).copied().unwrap_or_default();
                 // A message group moves to higher queues only: what lies in one of those came later, and waits for this one.
-                before < queue
-                    && others
-                        .get(before)
-                        .is_some_and(|other| other.leases.next() < fence || other.leases.lanes().contains(key))
-            })
+                if before >= queue {
+                    continue;
+                }
+                let gate = Gate { queue: before, fence: growth.fences.get(before).copied().unwrap_or_default() };
+                if !is_passed(gate) {
+                    return Fence::Until(gate);
+                }
+                if others.get(before).is_some_and(|other| other.leases.lanes().contains(key)) {
+                    found = Fence::Behind;
+                }
+            }
+            found
         };
+        state.leases.release_lanes(is_passed);
         let next_before = state.leases.next();
         let mut found = Look::default();
         let mut out = Offered::default();
         if state.leases.lanes().has_deliverable() {
-            state.leases.grant_lanes(&want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out);
+            state.leases.grant_lanes(&want, &fence_of, &Room { max, outstanding_max, terms }, &mut out);
         }
         if out.grants.len() < max {
             out.grants.append(&mut state.leases.grant_ready(filter, max - out.grants.len(), terms));
@@ -254,7 +263,7 @@ impl Subscription {
         }
         found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
         if found.missing.is_none() {
-            state.consider(tail, &want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out, &mut found);
+            state.consider(tail, &want, &fence_of, &Room { max, outstanding_max, terms }, &mut out, &mut found);
         }
         found.unwanted.append(&mut out.skipped);
         found.moved_lanes = state.leases.take_moved_lanes();
@@ -332,7 +341,7 @@ impl QueueState {
         &mut self,
         tail: &QueueTail,
         want: &impl Fn(u32) -> Want,
-        is_fenced: &impl Fn(u64) -> bool,
+        fence_of: &impl Fn(u64) -> Fence,
         room: &Room,
         out: &mut Offered,
         found: &mut Look,
@@ -357,7 +366,7 @@ impl QueueState {
                 found.missing = Some(Missing::Queue(next));
                 break;
             };
-            if !self.leases.offer_behind(is_fenced, entry, want(entry.tag_hash), room.terms, out) {
+            if !self.leases.offer_behind(fence_of, entry, want(entry.tag_hash), room.terms, out) {
                 // The queue waits for its one lane; the entry is kept for the next look.
                 if tail.recent(next).is_none() {
                     self.read_ahead.push_front(entry);
