@@ -7,7 +7,8 @@
 //! are read back through the folded state, by lane. So a lane that is stuck costs a bounded amount of memory and one row, whatever waits in it.
 //!
 //! I-8: a lane has a ticket exactly when nothing in its window is with a client, waiting or dying, and there is something to
-//! give: its window, or what lies behind it. The front of a window is never an acknowledged message: that would be done.
+//! give: its window, or what lies behind it. The ticket lies aside while the lane waits at a gate. The front of a window is never
+//! an acknowledged message: that would be done.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -170,7 +170,7 @@ fn lanes_that_wait_for_another_queue_are_not_gone_through_by_every_look() {
     let room = Room { max: 100, outstanding_max: 1_000, terms: terms(2, 100) };
     for expected in [100, 0, 0] {
         asked.set(0);
-        leases.grant_lanes(&|_| Want::Here, &shut, &room, &mut out);
+        leases.grant_lanes(&|_, _| Want::Here, &shut, &room, &mut out);
         assert_eq!((asked.get(), out.grants.len()), (expected, 0));
         leases.release_lanes(|_| false);
     }
@@ -178,7 +178,7 @@ fn lanes_that_wait_for_another_queue_are_not_gone_through_by_every_look() {
     // One is out of retention meanwhile.
     leases.trim(QueueOffset(1));
     leases.release_lanes(|at| at == gate);
-    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut out);
+    leases.grant_lanes(&|_, _| Want::Here, &|_| Fence::Open, &room, &mut out);
     // Under test few are in memory; the others must be read back first.
     let got: Vec<u64> = out.grants.iter().map(|grant| grant.entry.offset.get()).collect();
     assert_eq!(got, [1, 2, 3, 4]);

@@ -385,7 +385,7 @@ fn a_queue_that_is_one_lane_keeps_what_it_cannot_give_unconsidered() {
     leases.fall_due(crate::model::time::Timestamp(100), 17);
     let mut again = crate::broker::delivery::lease::Offered::default();
     let room = Room { max: 32, outstanding_max: 100, terms: terms(3, 300) };
-    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut again);
+    leases.grant_lanes(&|_, _| Want::Here, &|_| Fence::Open, &room, &mut again);
     let got: Vec<_> = again.grants.iter().map(|grant| (grant.entry.offset.get(), grant.attempt)).collect();
     assert_eq!(got, [(0, 2), (1, 2)]);
     assert!(leases.offer(grouped(2, 0), Want::Here, terms(3, 300), &mut again), "it was given all before");
@@ -472,4 +472,17 @@ fn an_acked_message_that_comes_again_is_not_taken_for_exhausted_after_a_restart(
     rig.restart();
     assert_eq!(rig.bury(), None, "its consumer never failed");
     assert_eq!(rig.receive(1), [(1, 3)]);
+}
+
+#[test]
+fn what_was_delivered_is_kept_after_a_restart_for_a_member_that_is_not_back_yet() {
+    let mut rig = Rig::fifo();
+    rig.send(A, "y");
+    assert_eq!(rig.receive_with("y", 1).len(), 1);
+    rig.restart();
+    let now = crate::model::time::Timestamp(rig.now);
+    rig.core.subscription_mut(TOPIC, GROUP).unwrap().expect_unknown_filters(now);
+    rig.pass(LEASE);
+    assert!(rig.receive_with("x", 1).is_empty(), "not for it, and not to be dropped by it");
+    assert_eq!(rig.receive_with("y", 1)[0].attempt, 2);
 }

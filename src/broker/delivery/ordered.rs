@@ -175,10 +175,10 @@ impl QueueLeases {
     }
 
     /// Gives from lanes, the longest ready first: of each all that came back, in order, and then what was passed over.
-    /// `fence_of`: whether a lane must wait for what it left in another queue.
+    /// `want`: by tag hash, and whether it was delivered before; `fence_of`: whether a lane must wait for what it left in another queue.
     pub fn grant_lanes(
         &mut self,
-        want: &impl Fn(u32) -> Want,
+        want: &impl Fn(u32, bool) -> Want,
         fence_of: &impl Fn(u64) -> Fence,
         room: &Room,
         out: &mut Offered,
@@ -219,13 +219,13 @@ impl QueueLeases {
     }
 
     /// False when the lane can give nothing behind its window now.
-    fn grant_window(&mut self, key: u64, want: &impl Fn(u32) -> Want, room: &Room, out: &mut Offered) -> bool {
+    fn grant_window(&mut self, key: u64, want: &impl Fn(u32, bool) -> Want, room: &Room, out: &mut Offered) -> bool {
         let before = out.grants.len();
         let mut whole = true;
         let window: Vec<QueueOffset> = self.lanes.window(key).map(|(offset, _)| offset).collect();
         for &offset in &window {
             let Some(slot) = self.slots.get(&offset).copied() else { continue };
-            match want(slot.entry.tag_hash) {
+            match want(slot.entry.tag_hash, slot.attempt > 0) {
                 // Nothing in front of it comes again: what it waited for was wanted by nobody. It was acknowledged, and is done.
                 _ if matches!(slot.state, State::Acked { .. }) && self.lanes.is_front(key, offset) => {
                     self.take(offset);
@@ -256,9 +256,9 @@ impl QueueLeases {
     }
 
     /// False when a message behind the window stays where it is.
-    fn grant_parked(&mut self, key: u64, want: &impl Fn(u32) -> Want, room: &Room, out: &mut Offered) -> bool {
+    fn grant_parked(&mut self, key: u64, want: &impl Fn(u32, bool) -> Want, room: &Room, out: &mut Offered) -> bool {
         while let Some(entry) = self.lanes.parked_front(key) {
-            match want(entry.tag_hash) {
+            match want(entry.tag_hash, false) {
                 Want::Here if out.grants.len() < room.max && self.slots.len() < room.outstanding_max => {
                     self.lanes.pop_parked(key);
                     self.put_granted(entry.offset, entry, 1, room.terms, out);

@@ -58,6 +58,8 @@ pub struct Subscription {
     filters: Vec<(TagFilter, Timestamp)>,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
     unknown_filters_until: Timestamp,
+    /// Until then those that messages were delivered to before may come back, and they are not known any more.
+    unknown_owners_until: Timestamp,
     attempts_max: usize,
     attempts: HashMap<u64, Vec<(QueueId, QueueOffset, GrantId)>>,
 }
@@ -154,13 +156,16 @@ impl Subscription {
             turn: 0,
             filters: Vec::new(),
             unknown_filters_until: Timestamp(0),
+            unknown_owners_until: Timestamp(0),
             attempts_max: ATTEMPTS_MAX,
             attempts,
         }
     }
 
-    /// After a restart: what was set aside is kept for a while, although nobody knows any more for which filters.
+    /// After a restart: what was set aside, and what was delivered in order and comes back, is kept for a while, although nobody
+    /// knows any more for which filters.
     pub fn expect_unknown_filters(&mut self, now: Timestamp) {
+        self.unknown_owners_until = now.plus(FILTER_MEMORY);
         if self.queues.iter().any(|queue| queue.leases.has_undelivered()) {
             self.unknown_filters_until = now.plus(FILTER_MEMORY);
         }
@@ -221,7 +226,11 @@ impl Subscription {
         let unknown = now < self.unknown_filters_until;
         let several = unknown || self.filters.iter().any(|(known, _)| known != filter);
         let wanting = Wanting { own: filter, filters: &self.filters, several, unknown, now };
-        let want = |hash| wanting.of(hash);
+        let is_kept = now < self.unknown_owners_until;
+        let want = |hash, was_delivered: bool| match wanting.of(hash) {
+            Want::Nobody if was_delivered && is_kept => Want::Elsewhere,
+            want => want,
+        };
         // Taken out, so that the lanes of other queues can be asked meanwhile.
         let mut state = std::mem::take(&mut self.queues[queue]);
         let others = &self.queues;
@@ -263,7 +272,14 @@ impl Subscription {
         }
         found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
         if found.missing.is_none() {
-            state.consider(tail, &want, &fence_of, &Room { max, outstanding_max, terms }, &mut out, &mut found);
+            state.consider(
+                tail,
+                &|hash| want(hash, false),
+                &fence_of,
+                &Room { max, outstanding_max, terms },
+                &mut out,
+                &mut found,
+            );
         }
         found.unwanted.append(&mut out.skipped);
         found.moved_lanes = state.leases.take_moved_lanes();
