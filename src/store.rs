@@ -21,5 +21,5 @@ pub use kv::queue_entry::QueueEntry;
 pub use kv::queue_tail::QueueBounds;
 pub use kv::{FoldEnv, FoldError};
 pub use log::{AppendError, Frame, FrameListener, LogHealth, ReadError};
-pub use message_store::{LeaseRow, OpenStoreError, Store};
+pub use message_store::{LeaseRow, OpenStoreError, Store, StoredProperties};
 pub use options::StoreOptions;

@@ -106,7 +106,7 @@ fn wish(filter: &str, batch: usize, wait: u64) -> Receive {
     Receive {
         group: group(),
         topic: topic(),
-        filter: TagFilter::parse(filter).unwrap(),
+        filter: TagFilter::parse(filter).unwrap().into(),
         batch,
         lease: LeaseWish::Fixed(LEASE),
         wait: Duration::from_secs(wait),

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bolide::broker::Broker;
 use bolide::broker::api::{ClientId, Delivered, LeaseWish, Publish, Published, RecallError, Receive, TopicSpec};
 use bolide::broker::options::BrokerOptions;
+use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
 use bolide::model::position::LogPosition;
-use bolide::model::tag::TagFilter;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
 use bolide::observe::meters::Meters;
@@ -133,7 +133,7 @@ impl Life {
             let wish = Receive {
                 group: group(),
                 topic: topic(),
-                filter: TagFilter::parse("*").unwrap(),
+                filter: Filter::ALL,
                 batch: 32,
                 lease: LeaseWish::Fixed(Duration::from_secs(30)),
                 wait,

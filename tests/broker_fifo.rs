@@ -7,9 +7,9 @@ use std::time::Duration;
 use bolide::broker::Broker;
 use bolide::broker::api::{AckOutcome, ClientId, Delivered, LeaseWish, Publish, Receive, TopicSpec};
 use bolide::broker::options::BrokerOptions;
+use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
-use bolide::model::tag::TagFilter;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
 use bolide::observe::meters::Meters;
@@ -93,7 +93,7 @@ async fn receive(broker: &Broker, batch: usize) -> Vec<Delivered> {
     let wish = Receive {
         group: group(),
         topic: topic(),
-        filter: TagFilter::All,
+        filter: Filter::ALL,
         batch,
         lease: LeaseWish::Fixed(LEASE),
         wait: Duration::ZERO,

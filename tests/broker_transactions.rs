@@ -11,9 +11,9 @@ use bolide::broker::api::{
     TransactionFilter,
 };
 use bolide::broker::options::{BrokerOptions, TransactionOptions};
+use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
-use bolide::model::tag::TagFilter;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
 use bolide::observe::meters::Meters;
@@ -117,7 +117,7 @@ async fn receive(broker: &Broker) -> Vec<Delivered> {
     let wish = Receive {
         group: GroupName::new("", "g").unwrap(),
         topic: topic(),
-        filter: TagFilter::parse("*").unwrap(),
+        filter: Filter::ALL,
         batch: 32,
         lease: LeaseWish::Fixed(100 * HOUR),
         wait: Duration::from_millis(200),

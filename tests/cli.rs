@@ -94,6 +94,24 @@ fn a_topic_is_changed_listed_and_deleted() -> Result<()> {
 }
 
 #[test]
+fn lite_topics_have_their_settings_and_a_list_of_their_own() -> Result<()> {
+    let server = Server::start()?;
+    server.admin(&["topic", "create", "sessions", "--type", "lite", "--lite-ttl", "24h"])?;
+    let shown = json(&server, &["topic", "show", "sessions"])?;
+    assert_eq!((&shown["lite_ttl"], &shown["lite_topics"]), (&Value::from("24h"), &Value::from(0)));
+    server.admin(&["topic", "update", "sessions", "--lite-ttl", "never"])?;
+    assert_eq!(json(&server, &["topic", "show", "sessions"])?["lite_ttl"], Value::Null);
+    let (code, said) = admin(&server, &["topic", "update", "sessions", "--lite-ttl", "1s"])?;
+    assert_eq!(code, 2, "{said}");
+    server.admin(&["group", "create", "agents", "--lite-exclusive"])?;
+    assert_eq!(json(&server, &["group", "show", "agents"])?["lite_exclusive"], true);
+    let listed = json(&server, &["lite", "list", "sessions", "--prefix", "a"])?;
+    assert_eq!((&listed["lite_topics"], &listed["more"]), (&Value::Array(Vec::new()), &Value::from(false)));
+    assert_eq!(admin(&server, &["lite", "list", "nowhere"])?.0, 3);
+    Ok(())
+}
+
+#[test]
 fn a_group_keeps_every_setting_it_was_given() -> Result<()> {
     let server = Server::start()?;
     let created = json(

@@ -130,6 +130,7 @@ fn catalogue() -> Unit {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     };
     unit(&[Record::TopicPut(topic), Record::GroupPut(Group::with_defaults(GROUP, GroupName::trusted("", "workers")))])
 }

@@ -2,6 +2,8 @@
 
 #[path = "proxy/house.rs"]
 mod house;
+#[path = "proxy/lite.rs"]
+mod lite;
 #[path = "proxy/offsets.rs"]
 mod offsets;
 #[path = "proxy/telemetry.rs"]
@@ -308,22 +310,6 @@ fn ipv6_clients_are_told_an_ipv6_address() {
         let endpoints = routed.message_queues[0].broker.as_ref().unwrap().endpoints.as_ref().unwrap();
         assert_eq!(endpoints.scheme(), v2::AddressScheme::IPv6);
         assert_eq!(endpoints.addresses[0].host, "::1");
-    });
-}
-
-#[test]
-fn what_comes_later_says_so_inside_its_answer() {
-    House::run(quick(), |house| async move {
-        let house = house.lock().await;
-        let mut client = house.plain().await;
-        let (topic, group) = (Some(resource("t")), Some(resource("g")));
-        let lite = v2::SyncLiteSubscriptionRequest { topic, group, ..Default::default() };
-        let answer = client.sync_lite_subscription(request(lite)).await.unwrap().into_inner();
-        assert_eq!(code(answer.status.as_ref()), 50100);
-        let mut wish = receive_request("t", "g");
-        wish.filter_expression =
-            Some(v2::FilterExpression { r#type: v2::FilterType::Sql as i32, expression: "a = 1".into() });
-        assert_eq!(code_of(&receive(&mut client, wish).await), 50100);
     });
 }
 

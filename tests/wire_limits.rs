@@ -13,6 +13,8 @@ mod history;
 mod connections;
 #[path = "wire_limits/harness.rs"]
 mod harness;
+#[path = "wire_limits/lite.rs"]
+mod lite;
 #[path = "wire_limits/offset.rs"]
 mod offset;
 #[path = "wire_limits/ordered.rs"]
@@ -34,8 +36,12 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn prepared() -> Result<Wire> {
+    prepared_with(ServerOptions::default()).await
+}
+
+async fn prepared_with(options: ServerOptions) -> Result<Wire> {
     use admin::{Permission, TopicType};
-    let wire = Wire::start(ServerOptions::default()).await?;
+    let wire = Wire::start(options).await?;
     let both = Permission::ReadWrite;
     let topics = [
         (send::NORMAL, TopicType::Normal, both),
@@ -89,6 +95,17 @@ fn every_rpc_wants_a_client_id_and_what_comes_later_says_so_in_band() -> Result<
 #[test]
 fn every_limit_of_pulls_and_offsets_has_its_code_and_moves_nothing() -> Result<()> {
     runtime()?.block_on(async { run(&prepared().await?, offset::rows()).await })
+}
+
+#[test]
+fn every_lite_limit_has_its_code_and_a_refused_wish_changes_nothing() -> Result<()> {
+    runtime()?.block_on(async {
+        let few = lite::FEW.to_string();
+        let options = ServerOptions::default()
+            .env("BOLIDE_LIMITS_MAX_LITE_SUBSCRIPTIONS_PER_CLIENT", &few)
+            .env("BOLIDE_LIMITS_MAX_LITE_TOPICS_PER_TOPIC", &few);
+        run(&prepared_with(options).await?, lite::rows()).await
+    })
 }
 
 #[test]

@@ -6,13 +6,18 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use crate::broker::delivery::reset::Seek;
+use crate::model::filter::Filter;
+mod lite;
+
+pub use crate::broker::delivery::lite::{LiteAction, LiteStart};
+pub use crate::broker::positions::{OffsetError, Pull, Pulled, QueueBoundary, QueueSeek, SeekTarget};
 use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, NameError, TopicName};
 use crate::model::position::{QueueId, QueueOffset, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, TopicType};
+pub use lite::{LiteError, LiteEviction, LiteListing, LiteSync, LiteView};
 
 /// A client, by the id it gave itself. Not unique over time: a restarted container may reuse it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +67,14 @@ pub enum PublishError {
     /// A kind of message that this version cannot keep its promises for.
     #[error("{0} are not implemented yet")]
     NotImplemented(&'static str),
+    /// There are as many lite topics as there may be.
+    #[error("there are {most} lite topics already; no new one can begin below {topic}")]
+    LiteTopicQuota {
+        /// Parent.
+        topic: TopicName,
+        /// How many there may be.
+        most: usize,
+    },
     /// Too much is in flight; try again later.
     #[error("too many bytes are waiting to be stored; try again later")]
     Overloaded,
@@ -93,7 +106,7 @@ pub struct Receive {
     /// Topic.
     pub topic: TopicName,
     /// Which messages.
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// Most messages, at least 1.
     pub batch: usize,
     /// How long they are the client's.
@@ -124,6 +137,9 @@ pub enum ReceiveError {
     /// Ordered delivery, which this version cannot promise.
     #[error("{0} is not implemented yet")]
     NotImplemented(&'static str),
+    /// A filter where there is none: what a lite topic holds is for every subscriber.
+    #[error("lite topics are received without a filter: subscribe to those that are wanted")]
+    LiteFilter,
     /// Too many receives wait.
     #[error("too many receives are waiting; try again later")]
     Overloaded,
@@ -164,150 +180,6 @@ pub struct Origin {
     pub attempts: u32,
     /// In words.
     pub reason: String,
-}
-
-/// A wish for messages of one queue, without lease and ack.
-#[derive(Clone, Debug)]
-pub struct Pull {
-    /// Group; created when unknown, if the broker may. Where it stands does not matter, and does not change.
-    pub group: GroupName,
-    /// Topic.
-    pub topic: TopicName,
-    /// Queue.
-    pub queue: QueueId,
-    /// First message.
-    pub offset: QueueOffset,
-    /// Which messages.
-    pub filter: TagFilter,
-    /// Most messages, at least 1.
-    pub batch: usize,
-    /// How long to wait for the first.
-    pub wait: Duration,
-    /// Who asks.
-    pub client: ClientId,
-}
-
-/// Answer to a pull.
-#[derive(Clone, Debug)]
-pub struct Pulled {
-    /// In the order of the queue; without handles.
-    pub messages: Vec<Delivered>,
-    /// Where the next pull goes on.
-    pub next: QueueOffset,
-}
-
-/// A place in a queue that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueBoundary {
-    /// First retained message.
-    Beginning,
-    /// Where the next message will be.
-    End,
-    /// First message stored at or after this.
-    At(Timestamp),
-}
-
-/// Where a group is moved to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeekTarget {
-    /// First retained message.
-    Earliest,
-    /// Behind the last visible message.
-    Latest,
-    /// First message stored at or after this.
-    At(Timestamp),
-    /// This place, which must exist.
-    Offset(QueueOffset),
-    /// This place, or the nearest that exists.
-    Near(QueueOffset),
-}
-
-/// What a move of a group means in one queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueSeek {
-    /// Queue.
-    pub queue: QueueId,
-    /// In messages.
-    pub seek: Seek,
-}
-
-/// Why a pull brought nothing, a position was not told, or did not move.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum OffsetError {
-    /// No such topic.
-    #[error("topic {0} does not exist")]
-    TopicNotFound(TopicName),
-    /// No such group, and none may be created.
-    #[error("consumer group {0} does not exist")]
-    GroupNotFound(GroupName),
-    /// The topic's permission forbids receiving.
-    #[error("no readable queue: topic {0} does not allow receiving")]
-    NotReadable(TopicName),
-    /// The group is switched off.
-    #[error("consumer group {0} is disabled")]
-    GroupDisabled(GroupName),
-    /// The topic has fewer queues.
-    #[error("topic {topic} has no queue {queue}: its queues are 0 to {last}", last = queues.saturating_sub(1))]
-    UnknownQueue {
-        /// Topic.
-        topic: TopicName,
-        /// Queue asked for.
-        queue: QueueId,
-        /// Queues it has.
-        queues: u32,
-    },
-    /// An offset means nothing without a queue.
-    #[error("topic {topic} has {queues} queues: an offset needs one of them")]
-    WhichQueue {
-        /// Topic.
-        topic: TopicName,
-        /// Queues it has.
-        queues: u32,
-    },
-    /// The queue does not reach there.
-    #[error("offset {offset} lies outside of queue {queue} of topic {topic}, which holds {first} to {next}")]
-    OutOfRange {
-        /// Topic.
-        topic: TopicName,
-        /// Queue.
-        queue: QueueId,
-        /// Offset asked for.
-        offset: QueueOffset,
-        /// First retained.
-        first: QueueOffset,
-        /// Where the next message will be; still inside.
-        next: QueueOffset,
-    },
-    /// The group never received or committed anything there.
-    #[error("consumer group {group} has no position in queue {queue} of topic {topic}")]
-    NoPosition {
-        /// Group.
-        group: GroupName,
-        /// Topic.
-        topic: TopicName,
-        /// Queue.
-        queue: QueueId,
-    },
-    /// Too much is in flight.
-    #[error("too much is waiting; try again later")]
-    Overloaded,
-    /// The log failed, or a message could not be read.
-    #[error("the shard cannot answer: {0}")]
-    ShardFailed(String),
-}
-
-impl From<ReceiveError> for OffsetError {
-    fn from(error: ReceiveError) -> Self {
-        match error {
-            ReceiveError::TopicNotFound(topic) => Self::TopicNotFound(topic),
-            ReceiveError::GroupNotFound(group) => Self::GroupNotFound(group),
-            ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
-            ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
-            ReceiveError::NotImplemented(what) => Self::ShardFailed(what.to_owned()),
-            ReceiveError::Overloaded => Self::Overloaded,
-            ReceiveError::ShardFailed(cause) => Self::ShardFailed(cause),
-        }
-    }
 }
 
 /// What became of an ack.
@@ -483,6 +355,8 @@ pub struct TopicSpec {
     pub promise: Option<Promise>,
     /// Retention; `Some(None)` removes an own retention.
     pub retention: Option<Option<Duration>>,
+    /// How long a lite topic below it may be without activity; `Some(None)`: for ever.
+    pub lite_ttl: Option<Option<Duration>>,
 }
 
 /// Settings of a new group, or the ones to change. `None` keeps or takes the default.
@@ -500,6 +374,8 @@ pub struct GroupSpec {
     pub consume_timeout: Option<Duration>,
     /// Whether members may receive.
     pub enabled: Option<bool>,
+    /// Whether a lite topic has one subscriber of the group at a time.
+    pub lite_exclusive: Option<bool>,
 }
 
 /// Why the catalogue did not change.
@@ -584,6 +460,10 @@ pub struct BrokerStatus {
     pub groups: usize,
     /// Live clients.
     pub members: usize,
+    /// Lite topics below all parents.
+    pub lite_topics: usize,
+    /// Lite topics that clients subscribe to, counted for each client.
+    pub lite_subscriptions: usize,
     /// Receives that wait.
     pub pollers: usize,
     /// Deliveries with clients.

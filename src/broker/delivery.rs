@@ -3,15 +3,16 @@
 
 pub mod ack_memory;
 pub mod core;
+pub mod fences;
 pub mod fifo;
-#[cfg(test)]
-mod fifo_growth_tests;
 #[cfg(test)]
 mod fifo_model_tests;
 #[cfg(test)]
 pub mod fifo_rig;
+pub mod filters;
 pub mod gather;
 pub mod lease;
+pub mod lite;
 pub mod ordered;
 pub mod reset;
 pub mod settlement;
@@ -21,4 +22,5 @@ pub mod tail;
 pub mod testing;
 pub mod timers;
 pub mod transactions;
+pub mod verdicts;
 pub mod wait_list;

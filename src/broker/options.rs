@@ -23,6 +23,16 @@ pub struct BrokerOptions {
     pub topics_max: usize,
     /// Most consumer groups. Default 10 000.
     pub groups_max: usize,
+    /// Most lite topics below one parent. Default 100 000; beyond it 42901.
+    pub lite_topics_per_topic_max: usize,
+    /// Most lite topics below all parents. Default 200 000; beyond it 42901.
+    pub lite_topics_max: usize,
+    /// Most lite topics one client of a group subscribes to. Default 2 000; beyond it 42902.
+    pub lite_subscriptions_per_client_max: usize,
+    /// Most lite subscriptions of all clients. Default 200 000; beyond it 42902.
+    pub lite_subscriptions_max: usize,
+    /// How long a client may neither sync nor receive before its lite subscriptions end. Default 3 min; clients sync every 30 s.
+    pub lite_subscription_timeout: Duration,
     /// Most members (live clients) remembered. Default 50 000.
     pub members_max: usize,
     /// How long a client may be silent before its auto-renewed messages return. Default 15 s.
@@ -79,6 +89,11 @@ impl Default for BrokerOptions {
             delays_in_memory_max: 65_536,
             topics_max: 10_000,
             groups_max: 10_000,
+            lite_topics_per_topic_max: 100_000,
+            lite_topics_max: 200_000,
+            lite_subscriptions_per_client_max: 2_000,
+            lite_subscriptions_max: 200_000,
+            lite_subscription_timeout: Duration::from_secs(180),
             members_max: 50_000,
             session_timeout: Duration::from_secs(15),
             slow_session_timeout: Duration::from_secs(65),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::broker::api::{Publish, PublishError, Published, TopicSpec};
 use crate::broker::delivery::transactions::{Arrival, HalfKey};
+use crate::broker::lite::LitePlacing;
 use crate::broker::placing::Placing;
 use crate::broker::verbs::Broker;
 use crate::model::limits::SEND_BATCH_BYTES_MAX;
@@ -87,6 +88,7 @@ impl Broker {
     ) -> Result<Option<(UnitSeq, Vec<Published>)>, PublishError> {
         let mut published = Vec::with_capacity(prepared.len());
         let mut placing = Placing::default();
+        let mut lite = LitePlacing::default();
         let mut halves = Vec::new();
         let mut awaited = UnitSeq(0);
         let mut core = self.inner.core.lock();
@@ -97,6 +99,12 @@ impl Broker {
         let shared_queue = core.next_queue(topic.id).ok_or_else(gone)?;
         for (message, prepared) in messages.iter().zip(prepared) {
             match prepared {
+                Prepared::Queued(slot) if message.message_type == MessageType::Lite => {
+                    let (queue, offset) =
+                        lite.next(&core, &mut placing, &self.inner.options, topic, &message.lite_topic, &mut unit)?;
+                    unit.place(*slot, queue, offset, now);
+                    published.push(Published { queue, offset, recall_handle: None });
+                }
                 Prepared::Queued(slot) => {
                     let queue = if message.message_group.is_empty() {
                         shared_queue
@@ -140,6 +148,7 @@ impl Broker {
             AppendError::TooLarge { .. } => PublishError::TooLarge,
             AppendError::Failed(_) | AppendError::Closed => PublishError::ShardFailed,
         })?;
+        lite.accepted(&mut core, topic.id, now);
         placing.accepted(&mut core);
         for (key, producer, first_check_after) in halves {
             core.transactions.admit(key, Arrival { stored_at: now, first_check_after, producer, seq });
@@ -232,9 +241,12 @@ fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishErro
     }
     for message in messages {
         match message.message_type {
-            MessageType::Normal | MessageType::Fifo | MessageType::Delay | MessageType::Transaction => {}
+            MessageType::Normal
+            | MessageType::Fifo
+            | MessageType::Delay
+            | MessageType::Transaction
+            | MessageType::Lite => {}
             MessageType::Priority => return Err(PublishError::NotImplemented("priority messages")),
-            MessageType::Lite => return Err(PublishError::NotImplemented("lite topics")),
         }
     }
     Ok(())

@@ -9,17 +9,18 @@ use tokio::sync::Notify;
 use crate::broker::api::{Delivered, OffsetError, Pull, Pulled};
 use crate::broker::delivery::gather::{Gather, Stop};
 use crate::broker::delivery::subscription::READ_AHEAD;
+use crate::broker::delivery::verdicts::Judges;
 use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::judging::{Case, Ruling};
 use crate::broker::members::holder_of;
 use crate::broker::offsets::in_bounds;
 use crate::broker::receive::{LOOKS_AT_LEAST, origin_of};
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, QueueId, QueueOffset, RecordAt, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::topic::Topic;
-use crate::store::ReadError;
 use crate::store::record::MessageRecord;
+use crate::store::{QueueEntry, ReadError};
 
 /// A pull in the wait list; leaves it when dropped.
 struct Parked<'a> {
@@ -159,6 +160,16 @@ impl Broker {
         Ok(())
     }
 
+    /// Those that the filter wants, as far as that can be said without their bodies.
+    async fn chosen(&self, queue: QueueId, gather: &Gather<'_>) -> Vec<QueueEntry> {
+        let Some(sql) = gather.filter().sql() else { return gather.found.clone() };
+        let entries = gather.found.iter().map(|entry| (queue, *entry)).collect();
+        let case = Case { judges: Judges::new(vec![(0, sql.clone())]), entries };
+        let (_, rulings) = self.rulings(case).await;
+        let wanted = |(_, (_, _, verdict)): &(&QueueEntry, Ruling)| verdict.wanted != 0;
+        gather.found.iter().zip(rulings).filter(wanted).map(|(entry, _)| *entry).collect()
+    }
+
     /// Reads the messages; one whose tag only looked right by its hash, or that is out of retention by now, is passed over.
     async fn read(
         &self,
@@ -167,12 +178,13 @@ impl Broker {
         queue: QueueId,
         gather: &Gather<'_>,
     ) -> Result<Pulled, OffsetError> {
-        let places: Vec<RecordAt> = gather.found.iter().map(|entry| entry.at).collect();
+        let found = self.chosen(queue, gather).await;
+        let places: Vec<RecordAt> = found.iter().map(|entry| entry.at).collect();
         let records = self.inner.store.read_messages(&places).await;
         let mut pulled = Pulled { messages: Vec::with_capacity(records.len()), next: gather.next };
-        for (entry, record) in gather.found.iter().zip(records) {
+        for (entry, record) in found.iter().zip(records) {
             match record {
-                Ok(record) if wanted(gather.filter(), &record) => {
+                Ok(record) if gather.filter().confirms(&record.message.tag) => {
                     let bytes = u64::from(record.body_bytes);
                     self.inner.metrics.messages_out(topic.name.name(), group.name.name(), false, 1, bytes);
                     pulled.messages.push(delivered(record));
@@ -191,10 +203,6 @@ impl Broker {
         }
         Ok(pulled)
     }
-}
-
-fn wanted(filter: &TagFilter, record: &MessageRecord) -> bool {
-    filter.matches(&record.message.tag)
 }
 
 /// Nobody's delivery: no handle, no lease, and always the first attempt.

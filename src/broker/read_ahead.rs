@@ -1,13 +1,17 @@
 //! What a receive must read from the folded state before it can go on. On the blocking pool, never under the lock.
 
-use crate::broker::api::ReceiveError;
+use crate::broker::api::{Receive, ReceiveError};
 use crate::broker::delivery::fifo::READ_BACK_MAX;
 use crate::broker::delivery::subscription::READ_AHEAD;
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::verdicts::Judges;
+use crate::broker::judging::{Ruling, judge};
+use crate::broker::members::holder_of;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::position::{QueueId, QueueOffset};
 use crate::model::topic::Topic;
+use crate::store::{FoldError, QueueEntry};
 
 impl Broker {
     /// Reads entries of a queue that were never considered.
@@ -15,15 +19,53 @@ impl Broker {
         &self,
         topic: &Topic,
         group: &Group,
-        queue: QueueId,
-        from: QueueOffset,
+        (queue, from): (QueueId, QueueOffset),
+        judges: Judges,
     ) -> Result<(), ReceiveError> {
         let (store, id) = (self.inner.store.clone(), topic.id);
-        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
-        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
+        // Judged on the same visit to the pool: who reads through a backlog with an expression goes there once, not twice.
+        let read = move || {
+            let entries = store.entries(id, queue, from, READ_AHEAD)?;
+            let rulings = if judges.is_empty() { Vec::new() } else { judge(&store, &judges, queue, &entries) };
+            Ok::<_, FoldError>((entries, judges, rulings))
+        };
+        let (entries, judges, rulings) =
+            self.inner.tasks.blocking(read).await.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
+        self.take_ahead(topic, group, (queue, from), entries, (&judges, &rulings))
+    }
+
+    /// The same for all lite topics that a receive could be given from now: one by one would be a visit to the disk for each.
+    pub(super) async fn read_ahead_lite(
+        &self,
+        topic: &Topic,
+        group: &Group,
+        receive: &Receive,
+    ) -> Result<(), ReceiveError> {
+        let (holder, max) = (holder_of(&receive.client), receive.batch.max(1));
+        let missing = self.inner.core.lock().lite_missing(topic.id, group.id, holder, max);
+        let (store, id) = (self.inner.store.clone(), topic.id);
+        let read = self.inner.tasks.blocking(move || {
+            let entries = |(queue, from)| Ok((queue, from, store.entries(id, queue, from, max)?));
+            missing.into_iter().map(entries).collect::<Result<Vec<_>, FoldError>>()
+        });
+        for (queue, from, entries) in read.await.map_err(|error| ReceiveError::ShardFailed(error.to_string()))? {
+            // Lite topics are read whole: nobody judges.
+            self.take_ahead(topic, group, (queue, from), entries, (&Judges::default(), &[]))?;
+        }
+        Ok(())
+    }
+
+    fn take_ahead(
+        &self,
+        topic: &Topic,
+        group: &Group,
+        (queue, from): (QueueId, QueueOffset),
+        entries: Vec<QueueEntry>,
+        (judges, rulings): (&Judges, &[Ruling]),
+    ) -> Result<(), ReceiveError> {
         let connects = entries.first().is_some_and(|entry| entry.offset == from);
         let mut core = self.inner.core.lock();
-        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
+        let first = core.topic(topic.id).and_then(|state| state.tail(queue)).map(QueueTail::first);
         if !connects && first.is_some_and(|first| first <= from) {
             // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
             let text = format!(
@@ -33,6 +75,7 @@ impl Broker {
             return Err(ReceiveError::ShardFailed(text));
         }
         core.read_ahead(topic.id, group.id, queue, entries);
+        core.judged(topic.id, group.id, judges, rulings);
         Ok(())
     }
 

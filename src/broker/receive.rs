@@ -11,14 +11,16 @@ use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, Receiv
 use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
 use crate::broker::delivery::subscription::{Missing, Wish};
+use crate::broker::delivery::verdicts::Judges;
 use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::judging::Case;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::name::TopicName;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
-use crate::model::tag::TagFilter;
 use crate::model::topic::Topic;
 use crate::runtime::watermark::ShardFailed;
 use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
@@ -144,9 +146,10 @@ impl Drop for Parked<'_> {
 pub(super) const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
-    /// Messages, and the unit that records their granting.
-    Granted(Delivery, Option<UnitSeq>),
-    ReadAhead(QueueId, Missing),
+    /// Messages, the unit that records their granting, and others that are to be judged for the next look.
+    Granted(Delivery, Option<UnitSeq>, Option<Case>),
+    ReadAhead(QueueId, Missing, Judges),
+    Judge(Case),
     LookAgain,
     Nothing,
 }
@@ -169,6 +172,11 @@ impl Broker {
 
     async fn receive_while_alive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
         let (topic, group) = self.check_receive(&receive).await?;
+        if receive.filter != Filter::ALL
+            && self.inner.core.lock().is_lite_receive(topic.id, group.id, holder_of(&receive.client))
+        {
+            return Err(ReceiveError::LiteFilter);
+        }
         let _share = self.inner.pollers.try_take(1).ok_or(ReceiveError::Overloaded)?;
         self.subscribe(&topic, &group).await?;
         let attempt_key = attempt_key(&receive.client, receive.attempt_id.as_deref());
@@ -182,9 +190,12 @@ impl Broker {
         loop {
             self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
-                Step::Granted(mut delivery, recorded) => {
+                Step::Granted(mut delivery, recorded, beside) => {
                     // Others may get something as well: they hear of it now, not when the disk has done its part.
                     parked = None;
+                    if let Some(case) = beside {
+                        self.judge(&topic, &group, case).await;
+                    }
                     self.fill(&mut delivery, &receive.filter).await?;
                     delivery.drop_reset();
                     if !delivery.is_empty() {
@@ -193,13 +204,17 @@ impl Broker {
                     }
                 }
                 // A long way through messages that nobody here wants must not outlast the client's patience.
-                Step::ReadAhead(..) | Step::LookAgain
+                Step::ReadAhead(..) | Step::Judge(_) | Step::LookAgain
                     if started.elapsed() > looks_for || self.inner.shutdown.is_draining() =>
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
-                Step::ReadAhead(queue, Missing::Queue(from)) => self.read_ahead(&topic, &group, queue, from).await?,
-                Step::ReadAhead(queue, Missing::Lane(key, from)) => {
+                Step::Judge(case) => self.judge(&topic, &group, case).await,
+                Step::ReadAhead(queue, ..) if queue.is_lite() => self.read_ahead_lite(&topic, &group, &receive).await?,
+                Step::ReadAhead(queue, Missing::Queue(from), judges) => {
+                    self.read_ahead(&topic, &group, (queue, from), judges).await?;
+                }
+                Step::ReadAhead(queue, Missing::Lane(key, from), _) => {
                     self.read_back(&topic, &group, queue, key, from).await?;
                 }
                 Step::LookAgain => tokio::task::yield_now().await,
@@ -276,17 +291,22 @@ impl Broker {
         };
         let mut unit = Unit::state();
         let mut core = inner.deciding().map_err(|error| refused(&error))?;
-        let selection = core.select(&wish, now, &mut unit);
+        let selection = core.select_for(&wish, now, &mut unit);
         // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
         let recorded = inner.append_state(unit).map_err(|error| refused(&error))?;
+        let (judges, entries) = (selection.judges, selection.unjudged);
+        let case = if entries.is_empty() { None } else { Some(Case { judges: judges.clone(), entries }) };
         if !selection.grants.is_empty() {
             // Made while the lock is held, so that it knows of exactly the resets that its grants have seen.
             let delivery = self.delivery(topic, group, selection.grants, false);
             drop(core);
-            return Ok(Step::Granted(delivery, recorded));
+            return Ok(Step::Granted(delivery, recorded, case));
+        }
+        if let Some(case) = case {
+            return Ok(Step::Judge(case));
         }
         if let Some((queue, missing)) = selection.missing {
-            return Ok(Step::ReadAhead(queue, missing));
+            return Ok(Step::ReadAhead(queue, missing, judges));
         }
         if selection.more {
             return Ok(Step::LookAgain);
@@ -311,7 +331,7 @@ impl Broker {
             }
             None => core.new_waiter(),
         };
-        core.wait(topic.id, group.id, id, &receive.filter, notify);
+        core.wait_for((topic.id, group.id), id, holder_of(&receive.client), &receive.filter, notify);
         // A second one would take the waiter out again when it is dropped, under the lock that is held here.
         if parked.is_none() {
             *parked = Some(Parked { broker: self, topic: topic.id, group: group.id, id });
@@ -350,7 +370,7 @@ impl Broker {
     }
 
     /// Reads the messages of a delivery; one whose tag only looked right by its hash is skipped.
-    async fn fill(&self, delivery: &mut Delivery, filter: &TagFilter) -> Result<(), ReceiveError> {
+    async fn fill(&self, delivery: &mut Delivery, filter: &Filter) -> Result<(), ReceiveError> {
         let places: Vec<RecordAt> = delivery.held.iter().map(|(_, grant, _)| grant.entry.at).collect();
         // The messages stay in the guard while they are read: dropped here, they return.
         let records = self.inner.store.read_messages(&places).await;
@@ -360,7 +380,7 @@ impl Broker {
             let Some((queue, grant, _)) = delivery.held.get(index) else { break };
             let (queue, offset, grant) = (*queue, grant.entry.offset, grant.terms.grant);
             match record {
-                Ok(record) if filter.matches(&record.message.tag) => {
+                Ok(record) if filter.confirms(&record.message.tag) => {
                     delivery.held[index].2 = Some(Box::new(record));
                     index += 1;
                 }
@@ -421,7 +441,7 @@ impl Broker {
         if delivery.is_empty() {
             return Ok(None);
         }
-        self.fill(&mut delivery, &TagFilter::All).await?;
+        self.fill(&mut delivery, &Filter::ALL).await?;
         self.redelivered_durably(&delivery, Some(recorded)).await?;
         Ok(Some(delivery))
     }

@@ -50,6 +50,20 @@ impl Broker {
             let core = self.inner.core.lock();
             for state in core.topics() {
                 let Some(subscription) = state.subscriptions.get(&group.id) else { continue };
+                if let Some(lite) = &subscription.lite {
+                    // All lite topics in one row: there may be a hundred thousand.
+                    let totals = lite.totals();
+                    let none = QueueOffset(0);
+                    lags.push(QueueLag {
+                        topic: state.topic.name.clone(),
+                        span: QueueSpan { queue: QueueId::FIRST_LITE, first: none, next: none },
+                        next: none,
+                        ready: totals.ready,
+                        in_flight: totals.leased,
+                        waiting_retry: totals.waiting,
+                        oldest: None,
+                    });
+                }
                 for ((queue, tail), own) in (0..).zip(&state.tails).zip(&subscription.queues) {
                     let counts = own.leases.counts();
                     let next = own.leases.next();
@@ -106,6 +120,12 @@ impl Broker {
                     waiting: 0,
                     oldest: None,
                 };
+                if let Some(lite) = &subscription.lite {
+                    let totals = lite.totals();
+                    counts.ready += totals.ready;
+                    counts.in_flight += totals.leased;
+                    counts.waiting += totals.waiting;
+                }
                 for (tail, own) in state.tails.iter().zip(&subscription.queues) {
                     let queue = own.leases.counts();
                     let next = own.leases.next();

@@ -16,6 +16,9 @@ use crate::model::topic::Topic;
 use crate::store::AppendError;
 use crate::store::record::{SettleReason, Unit};
 
+/// Shortest time that a lite topic is suspended for: a client that asks for less must not make it spin.
+const SUSPENDED_AT_LEAST: Duration = Duration::from_millis(50);
+
 impl Broker {
     /// Acknowledges deliveries, one outcome each, in order. A repeated ack is done as long as its lease time has not passed.
     ///
@@ -71,6 +74,32 @@ impl Broker {
         handle: &str,
         duration: Duration,
     ) -> Result<ChangeOutcome, SettleError> {
+        self.change(group, topic, handle, duration, false).await
+    }
+
+    /// Puts a delivery of a lite topic back for `duration`, because its client cannot go on with that lite topic now: no attempt
+    /// is counted. Any other delivery is changed as [`Broker::change_invisible`] does.
+    ///
+    /// # Errors
+    /// See [`SettleError`].
+    pub async fn suspend(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+        duration: Duration,
+    ) -> Result<ChangeOutcome, SettleError> {
+        self.change(group, topic, handle, duration, true).await
+    }
+
+    async fn change(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+        duration: Duration,
+        suspends: bool,
+    ) -> Result<ChangeOutcome, SettleError> {
         let Some((topic, group)) = self.place(group, topic)? else { return Ok(ChangeOutcome::InvalidHandle) };
         let Some((receipt, serial)) = self.inner.handles.open(handle) else { return Ok(ChangeOutcome::InvalidHandle) };
         if !belongs(&receipt, &topic, &group) {
@@ -87,7 +116,9 @@ impl Broker {
             let floor = if terms.auto_renew { group.backoff.after_attempt(attempt) } else { Duration::ZERO };
             let until = now.plus(duration.max(floor));
             let exhausted = terms.auto_renew && attempt >= group.max_attempts;
-            if until <= now || exhausted {
+            if suspends && receipt.queue.is_lite() {
+                core.suspend(&receipt, now.plus(duration.max(SUSPENDED_AT_LEAST)), &mut unit);
+            } else if until <= now || exhausted {
                 core.nack(&receipt, attempt, until, now, &mut unit);
             } else {
                 // Its client's death must not shorten the back-off, nor a second nack: it stays a renewed delivery of nobody.

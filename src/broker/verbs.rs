@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::broker::api::{BrokerStatus, ClientId};
 use crate::broker::catalog::{Catalog, NextIds};
 use crate::broker::delivery::core::{Core, ordering};
+use crate::broker::delivery::lite::LiteTopic;
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
@@ -195,6 +196,7 @@ impl Broker {
     pub async fn client_terminated(&self, client: &ClientId) {
         let holder = holder_of(client);
         self.inner.members.terminated(holder);
+        self.end_lite_client(client);
         self.inner.release_holders(&[holder]);
     }
 
@@ -209,7 +211,13 @@ impl Broker {
             LogHealth::Failed { text } => (false, text),
         };
         let in_flight = self.group_counts().iter().map(|counts| counts.in_flight).sum();
+        let (lite_topics, lite_subscriptions) = {
+            let core = self.inner.core.lock();
+            (core.lite_topics(), core.lite_subscriptions())
+        };
         BrokerStatus {
+            lite_topics,
+            lite_subscriptions,
             ready,
             reason,
             topics: self.topics().len(),
@@ -289,6 +297,12 @@ impl Inner {
         UnitSeq(self.last_reset.load(Ordering::Acquire))
     }
 
+    /// What a unit says is as good as settled: whoever reveals it waits for it.
+    pub fn note_settled(&self, seq: Option<UnitSeq>) {
+        if let Some(seq) = seq {
+            self.last_settled.fetch_max(seq.get(), Ordering::AcqRel);
+        }
+    }
     /// Waits until everything that was settled so far is on stable storage: an answer that reveals an earlier settlement must
     /// not be ahead of the disk.
     pub async fn settled_durably(&self) -> Result<(), ShardFailed> {
@@ -314,9 +328,14 @@ struct Restored {
 fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, FoldError> {
     let topics = store.topics()?;
     let groups = store.groups()?;
+    let mut lite_bounds = BTreeMap::new();
     for topic in &topics {
         let mut tails: Vec<QueueTail> = (0..topic.queues).map(|_| QueueTail::default()).collect();
         for (queue, bounds) in store.queues(topic.id)? {
+            if queue.is_lite() {
+                lite_bounds.insert((topic.id, queue), bounds);
+                continue;
+            }
             let index = queue.get() as usize;
             while tails.len() <= index {
                 tails.push(QueueTail::default());
@@ -327,6 +346,11 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
         for growth in store.growths(topic.id)? {
             core.add_growth(topic.id, growth);
         }
+    }
+    for (topic, queue, name) in store.lite_topics()? {
+        let bounds = lite_bounds.remove(&(topic, queue)).unwrap_or_default();
+        let tail = QueueTail::restored(bounds.first, bounds.next);
+        core.put_lite_topic(topic, queue, LiteTopic { name: name.into(), tail, active_at: Timestamp(0) });
     }
     let by_id: BTreeMap<GroupId, Arc<Group>> = groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
     for ((topic, group), queues) in restored_queues(store)? {
@@ -339,6 +363,9 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
         subscription.restore_ordering(ordering);
         subscription.expect_unknown_filters(now);
         core.put_subscription(topic, subscription);
+        for (queue, state) in queues {
+            core.put_lite_position(topic, group.id, QueueId(queue), state);
+        }
     }
     restore_transactions(store, &mut core, now)?;
     let (topic, group) = store.next_ids();

@@ -1,6 +1,7 @@
 //! `bolide admin`: topics, groups, transactions and status of a running broker, over its internal gRPC service.
 
 mod group;
+mod lite;
 mod output;
 mod reset;
 mod status;
@@ -70,6 +71,9 @@ enum What {
     /// Create, change, list, show and delete consumer groups, see how far they are, and move them elsewhere
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// See lite topics
+    #[command(subcommand)]
+    Lite(lite::LiteCommand),
     /// List transactions that are open, and settle them by hand
     #[command(subcommand)]
     Transaction(transaction::TransactionCommand),
@@ -89,6 +93,7 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
         let done = match what {
             What::Topic(command) => topic::run(&mut client, &common, command).await,
             What::Group(command) => group::run(&mut client, &common, command).await,
+            What::Lite(command) => lite::run(&mut client, &common, command).await,
             What::Transaction(command) => transaction::run(&mut client, &common, command).await,
             What::Status => status::run(&mut client, &common).await,
         };

@@ -88,6 +88,8 @@ pub struct Group {
     pub consume_timeout: Duration,
     /// Whether members may receive.
     pub enabled: bool,
+    /// Whether a lite topic has one subscriber of the group at a time, the newest; otherwise all its subscribers share it.
+    pub lite_exclusive: bool,
 }
 
 impl Group {
@@ -103,6 +105,7 @@ impl Group {
             backoff: Backoff::default(),
             consume_timeout: CONSUME_TIMEOUT_DEFAULT,
             enabled: true,
+            lite_exclusive: false,
         }
     }
 

@@ -79,6 +79,17 @@ number!(
     HolderId(u64)
 );
 
+impl QueueId {
+    /// The first queue of lite topics. A lite topic is a queue of its parent; ordinary queues are far below.
+    pub const FIRST_LITE: Self = Self(0x8000_0000);
+
+    /// Whether this is the queue of a lite topic.
+    #[must_use]
+    pub const fn is_lite(self) -> bool {
+        self.0 >= Self::FIRST_LITE.0
+    }
+}
+
 impl LogPosition {
     /// This position moved forward by `bytes`.
     #[must_use]

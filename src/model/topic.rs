@@ -82,4 +82,7 @@ pub struct Topic {
     pub promise: Promise,
     /// How long messages stay; `None`: as long as the log keeps them.
     pub retention: Option<Duration>,
+    /// How long a lite topic of this parent may be without activity before it is removed; `None`: for ever. One that a group
+    /// has not read to its end stays in any case.
+    pub lite_ttl: Option<Duration>,
 }

@@ -282,6 +282,11 @@ pub const TRANSACTIONS_DISCARDED: MetricDef = counter(
 pub const POLLERS: MetricDef = gauge("bolide_pollers", "", &[], "Receives that wait for a message.");
 /// Live clients.
 pub const MEMBERS: MetricDef = gauge("bolide_members", "", &[], "Live clients, producers and consumers.");
+/// Lite topics.
+pub const LITE_TOPICS: MetricDef = gauge("bolide_lite_topics", "", &[], "Lite topics below all parents.");
+/// Lite subscriptions.
+pub const LITE_SUBSCRIPTIONS: MetricDef =
+    gauge("bolide_lite_subscriptions", "", &[], "Lite topics that clients subscribe to, counted for each client.");
 /// Deliveries with clients.
 pub const IN_FLIGHT: MetricDef = gauge("bolide_in_flight_deliveries", "", &[], "Deliveries that clients hold.");
 /// Request bytes in flight.
@@ -344,6 +349,8 @@ pub const ALL: &[&MetricDef] = &[
     &TRANSACTIONS_DISCARDED,
     &POLLERS,
     &MEMBERS,
+    &LITE_TOPICS,
+    &LITE_SUBSCRIPTIONS,
     &IN_FLIGHT,
     &IN_FLIGHT_BYTES,
     &RESIDENT_BYTES,

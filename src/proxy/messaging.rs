@@ -1,7 +1,7 @@
 //! The RPCs of `MessagingService`, one file per family. Each handler gives an answer whatever happens: refusals travel inside it.
 
-pub mod later;
 pub mod lifecycle;
+pub mod lite;
 pub mod offset;
 pub mod recall;
 pub mod receive;

@@ -22,6 +22,7 @@ use crate::broker::Broker;
 use crate::observe::meters::Meters;
 use crate::proxy::admin::AdminService;
 use crate::proxy::caller::CalledAs;
+use crate::proxy::convert::filter::Compiled;
 use crate::proxy::convert::route::Address;
 use crate::proxy::intake::Metered;
 use crate::proxy::listener::{self, Listening};
@@ -88,6 +89,7 @@ impl Proxy {
             meters,
             sessions: Sessions::new(options.sessions_max),
             producers: Producers::default(),
+            filters: Compiled::default(),
             send_bytes: Budget::new(options.send_bytes_in_flight_max),
             arriving_bytes: Budget::new(options.arriving_bytes_max.max(2 * options.request_bytes_max as u64)),
             telemetry_streams: Budget::new(options.telemetry_streams_max),

@@ -8,7 +8,7 @@ use tracing::Instrument;
 use crate::proxy::call::Call;
 use crate::proxy::messaging::offset::PullStream;
 use crate::proxy::messaging::receive::ReceiveStream;
-use crate::proxy::messaging::{later, lifecycle, offset, recall, receive, route, send, settle, transaction};
+use crate::proxy::messaging::{lifecycle, lite, offset, recall, receive, route, send, settle, transaction};
 use crate::proxy::session::telemetry::{self, TelemetryStream};
 use crate::proxy::shared::Shared;
 use crate::wire::rocketmq as v2;
@@ -156,7 +156,7 @@ impl MessagingService for Service {
         request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Answered<v2::SyncLiteSubscriptionResponse> {
         let call = self.call("SyncLiteSubscription", &request);
-        let answer = later::sync_lite(&call, request.get_ref());
+        let answer = lite::sync(&call, request.into_inner()).await;
         call.end(answer)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use crate::broker::Broker;
 use crate::observe::meters::Meters;
 use crate::proxy::caller::Caller;
+use crate::proxy::convert::filter::Compiled;
 use crate::proxy::convert::route::Address;
 use crate::proxy::options::ProxyOptions;
 use crate::proxy::session::producers::Producers;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub sessions: Sessions,
     /// Producers with an open telemetry stream.
     pub producers: Producers,
+    /// Compiled SQL expressions.
+    pub filters: Compiled,
     /// Message bytes of sends that wait for their answer.
     pub send_bytes: Budget,
     /// Bytes of requests that are still arriving.

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
-use crate::broker::api::{OffsetError, PublishError, RecallError, ReceiveError, SettleError, TransactionError};
+use crate::broker::api::{
+    LiteError, OffsetError, PublishError, RecallError, ReceiveError, SettleError, TransactionError,
+};
 use crate::model::name::{NameError, TopicName};
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::Code;
@@ -55,6 +57,7 @@ impl From<PublishError> for Refusal {
             PublishError::NotWritable(_) => Code::Forbidden,
             PublishError::TypeConflict { .. } => Code::MessagePropertyConflictWithType,
             PublishError::NotImplemented(_) => Code::NotImplemented,
+            PublishError::LiteTopicQuota { .. } => Code::LiteTopicQuotaExceeded,
             PublishError::Overloaded => Code::TooManyRequests,
             // Retryable, and on another broker: what the family says when a broker cannot take messages for now.
             PublishError::DiskFull => Code::HaNotAvailable,
@@ -73,11 +76,28 @@ impl From<ReceiveError> for Refusal {
             ReceiveError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
             ReceiveError::NotReadable(_) | ReceiveError::GroupDisabled(_) => Code::Forbidden,
             ReceiveError::NotImplemented(_) => Code::NotImplemented,
+            ReceiveError::LiteFilter => Code::IllegalFilterExpression,
             ReceiveError::Overloaded => Code::TooManyRequests,
             ReceiveError::ShardFailed(cause) => {
                 tracing::warn!(%cause, "a receive failed");
                 return Self::new(Code::InternalServerError, "the shard cannot deliver; its log says why");
             }
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<LiteError> for Refusal {
+    fn from(error: LiteError) -> Self {
+        let code = match &error {
+            LiteError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            LiteError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
+            LiteError::NotLite(_) => Code::MessagePropertyConflictWithType,
+            LiteError::NotReadable(_) | LiteError::GroupDisabled(_) => Code::Forbidden,
+            LiteError::ClientQuota(_) | LiteError::BrokerQuota => Code::LiteSubscriptionQuotaExceeded,
+            LiteError::Stale => Code::PreconditionFailed,
+            LiteError::Overloaded => Code::TooManyRequests,
+            LiteError::ShardFailed => Code::InternalServerError,
         };
         Self::new(code, error.to_string())
     }
@@ -203,6 +223,7 @@ mod tests {
             (PublishError::NotWritable(topic()), 40300),
             (conflict, 40014),
             (PublishError::NotImplemented("delayed messages"), 50100),
+            (PublishError::LiteTopicQuota { topic: topic(), most: 5 }, 42901),
             (PublishError::Overloaded, 42900),
             (PublishError::DiskFull, 50002),
             (PublishError::TooLarge, 41300),
@@ -217,6 +238,7 @@ mod tests {
             (ReceiveError::NotReadable(topic()), 40300),
             (ReceiveError::GroupDisabled(group.clone()), 40300),
             (ReceiveError::NotImplemented("ordered delivery"), 50100),
+            (ReceiveError::LiteFilter, 40010),
             (ReceiveError::Overloaded, 42900),
             (ReceiveError::ShardFailed("secret path".into()), 50001),
         ];
@@ -224,6 +246,21 @@ mod tests {
             let refusal = Refusal::from(error.clone());
             assert_eq!(refusal.code as i32, code, "{error:?}");
             assert!(!refusal.text.contains("secret"), "internals must not leak");
+        }
+        let lite = [
+            (LiteError::TopicNotFound(topic()), 40402),
+            (LiteError::GroupNotFound(group.clone()), 40403),
+            (LiteError::NotLite(topic()), 40014),
+            (LiteError::NotReadable(topic()), 40300),
+            (LiteError::GroupDisabled(group.clone()), 40300),
+            (LiteError::ClientQuota(2_000), 42902),
+            (LiteError::BrokerQuota, 42902),
+            (LiteError::Stale, 42800),
+            (LiteError::Overloaded, 42900),
+            (LiteError::ShardFailed, 50001),
+        ];
+        for (error, code) in lite {
+            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
         }
         let transaction = [
             (TransactionError::Unknown, 40008),

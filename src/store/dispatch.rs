@@ -19,7 +19,9 @@ use crate::store::kv::lease::{self, LeaseKey, LeaseValue};
 use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
-use crate::store::kv::{FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, recalled, topic};
+use crate::store::kv::{
+    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, recalled, topic,
+};
 use crate::store::record::{DelayOutcome, LeaseState, MessageHead, Record, decode, message_head, walk};
 
 /// A durable frame holds something that cannot be folded.
@@ -61,6 +63,9 @@ struct Lane {
 }
 
 type PlaceKey = (TopicId, QueueId, GroupId);
+
+/// Most entries of a deleted queue that are removed one by one.
+const ENTRIES_DELETED_SINGLY_MAX: u64 = 256;
 
 /// Folds frames into rows.
 #[derive(Debug)]
@@ -226,19 +231,14 @@ impl Dispatcher {
             }
             Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
             Record::Reset { group, topic, queue, next } => self.reset((topic, queue, group), next, rows),
+            Record::LiteTopicPut { topic, queue, name } => lite_topic::put(rows, topic, queue, &name),
+            Record::LiteTopicDeleted { topic, queue } => self.delete_queue(topic, queue, rows),
         }
         Ok(())
     }
 
     fn message(&mut self, head: &MessageHead, at: RecordAt, rows: &mut impl Rows) {
-        let entry = QueueEntry {
-            offset: head.offset,
-            at,
-            tag_hash: head.tag_hash,
-            stored_at: head.stored_at,
-            body_bytes: head.body_bytes,
-            order_key: head.order_key,
-        };
+        let entry = QueueEntry::of(head, at);
         queue_entry::put(rows, head.topic, head.queue, &entry);
         if entry.order_key != 0 {
             lane_entry::put(rows, head.topic, head.queue, &entry);
@@ -334,6 +334,7 @@ impl Dispatcher {
         queue_tail::delete_topic(rows, id);
         cursor::delete_topic(rows, id);
         lease::delete_topic(rows, id);
+        lite_topic::delete_topic(rows, id);
         half::delete_topic(rows, id);
         lane_entry::delete_topic(rows, id);
         growth::delete_topic(rows, id);
@@ -341,6 +342,37 @@ impl Dispatcher {
         self.tails.retain(|key, _| key.0 != id);
         self.places.retain(|key, _| key.0 != id);
         self.leases.retain(|key, _| key.topic != id);
+    }
+
+    /// A lite topic goes. Row by row where that is few: many ranges that were removed make every later scan slow.
+    fn delete_queue(&mut self, topic: TopicId, queue: QueueId, rows: &mut impl Rows) {
+        lite_topic::delete(rows, topic, queue);
+        self.drop_lanes(|key| (key.topic, key.queue) == (topic, queue), rows);
+        queue_tail::delete(rows, topic, queue);
+        let bounds = self.tails.remove(&(topic, queue)).unwrap_or_default();
+        self.changed_tails.remove(&(topic, queue));
+        if bounds.next.get().saturating_sub(bounds.first.get()) <= ENTRIES_DELETED_SINGLY_MAX {
+            for offset in bounds.first.get()..bounds.next.get() {
+                queue_entry::delete(rows, topic, queue, QueueOffset(offset));
+            }
+        } else {
+            queue_entry::delete_queue(rows, topic, queue);
+        }
+        lane_entry::delete_queue(rows, topic, queue);
+        let groups = (topic, queue, GroupId(0))..=(topic, queue, GroupId(u32::MAX));
+        let gone: Vec<(PlaceKey, Place)> = self.places.range(groups).map(|(&key, &place)| (key, place)).collect();
+        for (key, place) in gone {
+            cursor::delete(rows, topic, queue, key.2);
+            if place.rows_begin < place.rows_end {
+                lease::delete_place(rows, topic, queue, key.2, None);
+            }
+            self.places.remove(&key);
+        }
+        let at = |group, offset| LeaseKey { topic, queue, group: GroupId(group), offset: QueueOffset(offset) };
+        let pending = self.leases.range(at(0, 0)..=at(u32::MAX, u64::MAX));
+        for key in pending.map(|(&key, _)| key).collect::<Vec<_>>() {
+            self.leases.remove(&key);
+        }
     }
 
     fn delete_group(&mut self, id: GroupId, rows: &mut impl Rows) {

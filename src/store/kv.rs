@@ -15,6 +15,7 @@ mod key;
 pub mod lane;
 pub mod lane_entry;
 pub mod lease;
+pub mod lite_topic;
 pub mod meta;
 pub mod queue_entry;
 pub mod queue_tail;
@@ -55,11 +56,13 @@ pub enum Family {
     Lane,
     /// What queues held when others were added: see [`growth`].
     Growth,
+    /// Names of lite topics: see [`lite_topic`].
+    LiteTopic,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -74,6 +77,7 @@ impl Family {
         Self::LaneEntry,
         Self::Lane,
         Self::Growth,
+        Self::LiteTopic,
     ];
 
     /// Its name on disk.
@@ -94,6 +98,7 @@ impl Family {
             Self::LaneEntry => "lane_entry",
             Self::Lane => "lane",
             Self::Growth => "growth",
+            Self::LiteTopic => "lite_topic",
         }
     }
 }

@@ -31,8 +31,10 @@ use crate::store::record::{HalfRecord, MessageRecord, Record, Unit, decode};
 use crate::store::retention;
 
 mod opening;
+mod properties;
 mod reads;
 
+pub use properties::StoredProperties;
 pub use reads::LeaseRow;
 
 /// The store could not be opened. Nothing acknowledged was dropped.

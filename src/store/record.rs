@@ -14,6 +14,7 @@
 
 mod decode;
 mod encode;
+mod properties;
 mod types;
 mod unit;
 
@@ -22,6 +23,7 @@ mod tests;
 
 pub use decode::{decode, decode_lease_state, delay_news, half_mark, message_head, split_first, walk};
 pub use encode::encode_lease_state;
+pub use properties::{properties, properties_bytes};
 pub use types::{
     DeadLetterOrigin, DelayNews, DelayOutcome, HalfMark, HalfOutcome, HalfRecord, HoldKey, LEASE_STATE_BYTES,
     LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,

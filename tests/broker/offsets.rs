@@ -21,7 +21,7 @@ fn pull_wish(offset: u64, filter: &str, batch: usize, wait: u64) -> Pull {
         topic: topic(),
         queue: Q,
         offset: QueueOffset(offset),
-        filter: TagFilter::parse(filter).unwrap(),
+        filter: TagFilter::parse(filter).unwrap().into(),
         batch,
         wait: Duration::from_secs(wait),
         client: ClientId("puller".into()),

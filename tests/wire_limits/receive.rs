@@ -125,9 +125,27 @@ fn filters() -> Vec<Row> {
         row("receive 5: unspecified type means tags", filter(v2::FilterType::Unspecified, "A"), Expect::Code(40401)),
         row("receive 5: spaces and empty parts", filter(v2::FilterType::Tag, " A || B || "), Expect::Code(40401)),
         refused("receive 5: separators only", filter(v2::FilterType::Tag, "||"), 40010),
-        refused("receive 5: SQL comes later", filter(v2::FilterType::Sql, "a = 1"), 50100),
+        row("receive 5: SQL", filter(v2::FilterType::Sql, "a = 1"), Expect::Code(40401)),
+        refused("receive 5: SQL that ends too early", filter(v2::FilterType::Sql, "a ="), 40010),
+        refused("receive 5: SQL and more behind it", filter(v2::FilterType::Sql, "a = 1 b"), 40010),
+        refused("receive 5: SQL of the wrong kind", filter(v2::FilterType::Sql, "a > 'x'"), 40010),
+        refused("receive 5: SQL that is no condition", filter(v2::FilterType::Sql, "1"), 40010),
+        row("receive 5: SQL at its length", filter(v2::FilterType::Sql, &sql_of(8192)), Expect::Code(40401)),
+        refused("receive 5: SQL too long", filter(v2::FilterType::Sql, &sql_of(8193)), 40010),
+        row("receive 5: SQL at its depth", filter(v2::FilterType::Sql, &nested(64)), Expect::Code(40401)),
+        refused("receive 5: SQL too deep", filter(v2::FilterType::Sql, &nested(65)), 40010),
         refused("receive 5: empty SQL", filter(v2::FilterType::Sql, " "), 40010),
     ]
+}
+
+/// An expression of this many characters.
+fn sql_of(chars: usize) -> String {
+    format!("a = '{}'", "x".repeat(chars - "a = ''".len()))
+}
+
+/// An expression in this many parentheses.
+fn nested(levels: usize) -> String {
+    format!("{}a = 1{}", "(".repeat(levels), ")".repeat(levels))
 }
 
 fn route_and_assignment() -> Vec<Row> {
@@ -176,6 +194,14 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
         ),
         ("NotifyClientTermination", Ask::Terminate(v2::NotifyClientTerminationRequest { group: group.clone() })),
         ("SendMessage", send(vec![message(NORMAL)])),
+        (
+            "SyncLiteSubscription",
+            Ask::SyncLite(v2::SyncLiteSubscriptionRequest {
+                topic: Some(resource(LITE)),
+                group: group.clone(),
+                ..Default::default()
+            }),
+        ),
         ("ReceiveMessage", Ask::Receive(body(NORMAL, GROUP))),
         (
             "AckMessage",
@@ -207,13 +233,6 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
     ]
 }
 
-/// What the next version brings: answered in-band, whatever is asked.
-fn not_there_yet() -> Vec<(&'static str, Ask)> {
-    let group = Some(resource(GROUP));
-    let lite = v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group, ..Default::default() };
-    vec![("SyncLiteSubscription", Ask::SyncLite(lite))]
-}
-
 fn recall(topic: &str) -> Ask {
     Ask::Recall(v2::RecallMessageRequest { topic: Some(resource(topic)), recall_handle: "handle".to_owned() })
 }
@@ -231,14 +250,9 @@ fn recalls() -> Vec<Row> {
 
 pub fn other_rpcs() -> Vec<Row> {
     let mut rows = recalls();
-    for (name, ask) in not_there_yet() {
-        rows.push(refused(format!("{name} says in-band that it comes later"), ask.clone(), 50100));
-    }
     let end = ("EndTransaction", transaction::end(NORMAL, "id", v2::TransactionResolution::Commit as i32));
     let others = [end, ("RecallMessage", recall(DELAY))];
-    for (name, ask) in
-        one_of_each().into_iter().chain(crate::offset::one_of_each()).chain(not_there_yet()).chain(others)
-    {
+    for (name, ask) in one_of_each().into_iter().chain(crate::offset::one_of_each()).chain(others) {
         for blank in ["", "  "] {
             let row = refused(format!("{name} by a client with the id {blank:?}"), ask.clone(), 40017);
             rows.push(Row { client_id: blank.to_owned(), ..row });

@@ -10,19 +10,23 @@ use tokio::sync::Notify;
 use crate::broker::delivery::ack_memory::AckMemory;
 use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Grant;
+use crate::broker::delivery::lite::LiteTopics;
 use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
+use crate::broker::delivery::verdicts::{Judges, Verdict};
 use crate::broker::delivery::wait_list::{WaitList, WaiterId};
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Topic};
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 
+/// Messages judged by expressions between two looks.
+const JUDGED_MAX: usize = 1024;
 /// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
 const ADVANCE_RECORD_EVERY: u64 = 1024;
 
@@ -36,6 +40,8 @@ pub struct TopicState {
     pub topic: Arc<Topic>,
     /// By queue id.
     pub tails: Vec<QueueTail>,
+    /// Lite topics below it.
+    pub lite: LiteTopics,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
     /// Pulls that wait at the end of a queue; no entry is empty.
@@ -65,6 +71,10 @@ pub struct Selection {
     pub grants: Vec<(QueueId, Grant)>,
     /// Set when nothing was granted because entries must be read from disk first.
     pub missing: Option<(QueueId, Missing)>,
+    /// Messages that expressions must be asked about.
+    pub unjudged: Vec<(QueueId, QueueEntry)>,
+    /// The expressions that members use.
+    pub judges: Judges,
     /// Nothing was granted, but there is more to look at.
     pub more: bool,
 }
@@ -75,8 +85,10 @@ pub struct Core {
     pub(super) topics: BTreeMap<TopicId, TopicState>,
     pub(super) timer: BTreeSet<(Timestamp, TopicId, GroupId, QueueId)>,
     pub(super) condemned: VecDeque<Condemned>,
-    recent_order: VecDeque<(TopicId, QueueId)>,
+    pub(super) recent_order: VecDeque<(TopicId, QueueId)>,
     recent_max: usize,
+    /// Lite topics of all topics.
+    pub(super) lite_topics: usize,
     pub(super) acks: AckMemory,
     /// Half messages.
     pub transactions: Transactions,
@@ -99,6 +111,7 @@ impl Core {
             condemned: VecDeque::new(),
             recent_order: VecDeque::new(),
             recent_max,
+            lite_topics: 0,
             acks: AckMemory::default(),
             transactions: Transactions::new(CheckPolicy::default()),
             delays: Timers::new(DELAYS_IN_MEMORY),
@@ -114,6 +127,7 @@ impl Core {
         let state = self.topics.entry(topic.id).or_insert_with(|| TopicState {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
+            lite: LiteTopics::default(),
             subscriptions: BTreeMap::new(),
             pulls: BTreeMap::new(),
             growths: Vec::new(),
@@ -148,8 +162,9 @@ impl Core {
     pub fn remove_topic(&mut self, topic: TopicId) {
         self.transactions.remove_topic(topic);
         if let Some(mut state) = self.topics.remove(&topic) {
+            self.lite_topics -= state.lite.len();
             for subscription in state.subscriptions.values_mut() {
-                subscription.waiters.wake_all();
+                subscription.wake_all();
             }
             state.pulls.values_mut().for_each(WaitList::wake_all);
         }
@@ -160,7 +175,7 @@ impl Core {
         for state in self.topics.values_mut() {
             if let Some(subscription) = state.subscriptions.get_mut(&group.id) {
                 subscription.group = group.clone();
-                subscription.waiters.wake_all();
+                subscription.wake_all();
             }
             state.wake_pulls_of(group.id);
         }
@@ -170,7 +185,7 @@ impl Core {
     pub fn remove_group(&mut self, group: GroupId) {
         for state in self.topics.values_mut() {
             if let Some(mut subscription) = state.subscriptions.remove(&group) {
-                subscription.waiters.wake_all();
+                subscription.wake_all();
             }
             state.wake_pulls_of(group);
         }
@@ -215,29 +230,24 @@ impl Core {
     /// The offset that the next accepted message of a queue gets.
     #[must_use]
     pub fn accepted(&self, topic: TopicId, queue: QueueId) -> Option<QueueOffset> {
-        Some(self.topics.get(&topic)?.tails.get(queue.get() as usize)?.accepted())
+        Some(self.topics.get(&topic)?.tail(queue)?.accepted())
     }
 
     /// `count` offsets of a queue were given out; called only after the unit that carries them was taken by the log.
     pub fn accept(&mut self, topic: TopicId, queue: QueueId, count: u64) {
-        if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tails.get_mut(queue.get() as usize)) {
+        if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tail_mut(queue)) {
             tail.accept(count);
         }
     }
 
     /// A message reached the rung that makes it visible: it enters its queue and wakes one waiting receive per group.
     pub fn show(&mut self, head: &MessageHead, at: RecordAt) {
+        if head.queue.is_lite() {
+            return self.show_lite(head, at);
+        }
         let Some(state) = self.topics.get_mut(&head.topic) else { return };
         let Some(tail) = state.tails.get_mut(head.queue.get() as usize) else { return };
-        let entry = QueueEntry {
-            offset: head.offset,
-            at,
-            tag_hash: head.tag_hash,
-            stored_at: head.stored_at,
-            body_bytes: head.body_bytes,
-            order_key: head.order_key,
-        };
-        if !tail.show(entry) {
+        if !tail.show(QueueEntry::of(head, at)) {
             return;
         }
         self.recent_order.push_back((head.topic, head.queue));
@@ -256,8 +266,7 @@ impl Core {
     pub fn forget_recent(&mut self, folded: LogPosition) {
         while self.recent_order.len() > self.recent_max {
             let Some(&(topic, queue)) = self.recent_order.front() else { return };
-            if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tails.get_mut(queue.get() as usize))
-            {
+            if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tail_mut(queue)) {
                 match tail.oldest_recent() {
                     Some(entry) if entry.at.position >= folded => return,
                     Some(_) => tail.forget_oldest(),
@@ -276,8 +285,8 @@ impl Core {
         // Settings of topic or group may have changed since the last look.
         let settled = subscription.set_ordering(ordering(&subscription.group, &state.topic));
         Self::record_settled(wish.topic, wish.group, SettleReason::Acked, settled, unit);
-        subscription.note_filter(wish.filter, now);
-        let mut missing = None;
+        let own = subscription.note_filter(wish.filter, now);
+        let (mut missing, mut unjudged) = (None, Vec::new());
         let mut touched = Vec::new();
         for index in subscription.order() {
             let Some(tail) = state.tails.get(index) else { continue };
@@ -286,11 +295,13 @@ impl Core {
                 break;
             }
             let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, &state.growths, wish, left, now);
+            let look = subscription.look(index, tail, &state.growths, wish, (own, left), now);
             if missing.is_none() {
                 missing = look.missing.map(|missing| (queue, missing));
             }
             selection.more |= look.more;
+            selection.unjudged.extend(look.unjudged_back.iter().map(|entry| (queue, *entry)));
+            unjudged.extend(look.unjudged.iter().map(|entry| (queue, *entry)));
             let is_lane_missing = matches!(look.missing, Some(Missing::Lane(..)));
             if look.for_others {
                 // Those it was set aside for may have looked just before, and found nothing.
@@ -310,7 +321,13 @@ impl Core {
         }
         if selection.grants.is_empty() {
             selection.missing = missing;
-        } else {
+            selection.unjudged.append(&mut unjudged);
+        }
+        if missing.is_some() || !selection.unjudged.is_empty() {
+            selection.unjudged.truncate(JUDGED_MAX);
+            selection.judges = subscription.judges(now);
+        }
+        if !selection.grants.is_empty() {
             selection.more = false;
             if wish.terms.attempt_key != 0 {
                 let given =
@@ -333,7 +350,7 @@ impl Core {
     /// Entries read from disk for a queue of a subscription.
     pub fn read_ahead(&mut self, topic: TopicId, group: GroupId, queue: QueueId, entries: Vec<QueueEntry>) {
         if let Some(subscription) = self.subscription_mut(topic, group) {
-            subscription.read_ahead(queue.get() as usize, entries);
+            subscription.read_ahead(queue, entries);
         }
     }
 
@@ -353,6 +370,19 @@ impl Core {
         }
     }
 
+    /// Takes what expressions said about messages of a subscription.
+    pub fn judged(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        judges: &Judges,
+        rulings: &[(QueueId, QueueOffset, Verdict)],
+    ) {
+        if let Some(subscription) = self.subscription_mut(topic, group) {
+            subscription.judged(judges, rulings);
+        }
+    }
+
     /// Makes a waiter id.
     pub fn new_waiter(&mut self) -> WaiterId {
         self.next_waiter += 1;
@@ -362,11 +392,12 @@ impl Core {
     /// Number of receives of a group that wait on a topic.
     #[must_use]
     pub fn waiting(&self, topic: TopicId, group: GroupId) -> usize {
-        self.subscription(topic, group).map_or(0, |subscription| subscription.waiters.len())
+        let lite = |subscription: &Subscription| subscription.lite.as_ref().map_or(0, |lite| lite.waiting());
+        self.subscription(topic, group).map_or(0, |subscription| subscription.waiters.len() + lite(subscription))
     }
 
     /// Enters a receive into the wait list, or marks it as waiting again.
-    pub fn wait(&mut self, topic: TopicId, group: GroupId, id: WaiterId, filter: &TagFilter, notify: &Arc<Notify>) {
+    pub fn wait(&mut self, topic: TopicId, group: GroupId, id: WaiterId, filter: &Filter, notify: &Arc<Notify>) {
         let Some(subscription) = self.subscription_mut(topic, group) else {
             // The topic or group went away between two looks; the receive must look again and find out.
             notify.notify_one();
@@ -379,6 +410,10 @@ impl Core {
     pub fn leave(&mut self, topic: TopicId, group: GroupId, id: WaiterId) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
         let Some(subscription) = state.subscriptions.get_mut(&group) else { return };
+        // Perhaps in both: on a mixed topic its client may have subscribed to lite topics meanwhile.
+        if let Some(lite) = &mut subscription.lite {
+            lite.leave(id);
+        }
         let was_woken = subscription.waiters.leave(id);
         if !subscription.waiters.is_empty() && (was_woken || subscription.has_deliverable(&state.tails)) {
             subscription.waiters.wake_one_per_filter();
@@ -411,7 +446,7 @@ impl Core {
     }
 
     pub(super) fn queue_mut(&mut self, topic: TopicId, group: GroupId, queue: QueueId) -> Option<&mut QueueState> {
-        self.subscription_mut(topic, group)?.queues.get_mut(queue.get() as usize)
+        self.subscription_mut(topic, group)?.queue_mut(queue)
     }
 }
 
@@ -430,7 +465,7 @@ pub fn ordering(group: &Group, topic: &Topic) -> Ordering {
 
 /// Writes what a look decided. I-4: whenever a slot comes into being, `next` is recorded in the same unit: a restart must never
 /// find a slot at or above `next`, or it would offer that message a second time as a new one.
-fn record_look(
+pub(super) fn record_look(
     state: &mut QueueState,
     (group, topic, queue): (GroupId, TopicId, QueueId),
     look: &Look,

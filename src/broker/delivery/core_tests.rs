@@ -5,6 +5,7 @@ use crate::broker::delivery::lease::{LeaseTerms, QueueLeases, Standing};
 use crate::broker::delivery::settlement::Acked;
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::testing::{entry, tagged, terms};
+use crate::model::filter::Filter;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, ShardId};
 use crate::model::receipt::Receipt;
@@ -25,6 +26,7 @@ fn core() -> Core {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     };
     core.put_topic(Arc::new(topic), None);
     let group = Group { max_attempts: 2, ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };
@@ -48,8 +50,12 @@ fn show(core: &mut Core, offset: u64, tag: &str) {
     core.show(&head, entry.at);
 }
 
+fn filter_of(expression: &str) -> Filter {
+    TagFilter::parse(expression).unwrap().into()
+}
+
 fn select(core: &mut Core, filter: &str, grant: u64, now: u64) -> Vec<(u64, u32)> {
-    let filter = TagFilter::parse(filter).unwrap();
+    let filter = filter_of(filter);
     let mut terms = terms(grant, now + 100);
     terms.attempt_key = grant;
     let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 10, terms };
@@ -82,7 +88,7 @@ fn an_arrival_wakes_the_receive_that_wants_it_and_not_the_other() {
     let (a, b) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     for (filter, notify) in [("A", &a), ("B", &b)] {
         let id = core.new_waiter();
-        core.wait(TOPIC, GROUP, id, &TagFilter::parse(filter).unwrap(), notify);
+        core.wait(TOPIC, GROUP, id, &filter_of(filter), notify);
     }
     show(&mut core, 0, "B");
     assert!(!is_woken(&a) && is_woken(&b));
@@ -93,9 +99,9 @@ fn a_woken_receive_that_leaves_passes_its_wake_up_on() {
     let mut core = core();
     let (first, second) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let leaver = core.new_waiter();
-    core.wait(TOPIC, GROUP, leaver, &TagFilter::All, &first);
+    core.wait(TOPIC, GROUP, leaver, &Filter::ALL, &first);
     let stayer = core.new_waiter();
-    core.wait(TOPIC, GROUP, stayer, &TagFilter::All, &second);
+    core.wait(TOPIC, GROUP, stayer, &Filter::ALL, &second);
     show(&mut core, 0, "");
     assert!(is_woken(&first) && !is_woken(&second));
     core.leave(TOPIC, GROUP, leaver);
@@ -109,7 +115,7 @@ fn nack_to_zero_wakes_at_once_and_the_last_attempt_is_condemned() {
     assert_eq!(select(&mut core, "*", 1, 10), vec![(0, 1)]);
     let notify = Arc::new(Notify::new());
     let id = core.new_waiter();
-    core.wait(TOPIC, GROUP, id, &TagFilter::All, &notify);
+    core.wait(TOPIC, GROUP, id, &Filter::ALL, &notify);
     core.nack(&receipt(0, 1, 110), 1, Timestamp(20), Timestamp(20), &mut Unit::state());
     assert!(is_woken(&notify));
     assert_eq!(select(&mut core, "*", 2, 20), vec![(0, 2)]);
@@ -218,7 +224,7 @@ fn entries_above_the_folded_position_are_never_forgotten() {
 fn a_client_that_is_gone_loses_what_was_renewed_for_it_and_keeps_nothing() {
     let mut core = core();
     show(&mut core, 0, "");
-    let filter = TagFilter::All;
+    let filter = Filter::ALL;
     let mut terms = terms(1, 1_000);
     terms.auto_renew = true;
     let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 1, outstanding_max: 10, terms };
@@ -238,7 +244,7 @@ fn a_message_that_dies_with_its_client_is_not_delivered_again_after_a_restart() 
     let mut left = Vec::new();
     for grant in 1..=2 {
         let terms = LeaseTerms { auto_renew: true, ..terms(grant, 1_000) };
-        let wish = Wish { topic: TOPIC, group: GROUP, filter: &TagFilter::All, max: 1, outstanding_max: 10, terms };
+        let wish = Wish { topic: TOPIC, group: GROUP, filter: &Filter::ALL, max: 1, outstanding_max: 10, terms };
         assert_eq!(core.select(&wish, Timestamp(0), &mut Unit::state()).grants.len(), 1);
         let mut unit = Unit::state();
         core.release_holders(&std::collections::BTreeSet::from([terms.holder]), &mut unit);
@@ -261,7 +267,7 @@ fn a_queue_that_was_trimmed_before_the_group_saw_it_is_read_from_its_first_messa
     core.put_topic(topic, Some(vec![QueueTail::restored(QueueOffset(5), QueueOffset(8))]));
     let group = Arc::new(Group::with_defaults(GROUP, GroupName::trusted("", "g")));
     core.put_subscription(TOPIC, Subscription::new(group, vec![QueueState::default()]));
-    let filter = TagFilter::All;
+    let filter = Filter::ALL;
     let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 10, terms: terms(1, 100) };
     let selection = core.select(&wish, Timestamp(0), &mut Unit::state());
     assert_eq!(selection.missing, Some((QueueId(0), Missing::Queue(QueueOffset(5)))));

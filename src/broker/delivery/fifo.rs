@@ -212,7 +212,7 @@ impl Lanes {
 
     /// Entries in memory behind windows.
     #[must_use]
-    pub fn parked(&self) -> usize {
+    pub fn in_memory(&self) -> usize {
         self.parked
     }
 
@@ -357,7 +357,12 @@ impl Lanes {
         self.lanes.get(&key)?.parked.front().copied()
     }
 
-    /// Takes it: it is delivered, or wanted by nobody.
+    /// The messages behind the window that are in memory, in order.
+    pub fn parked(&self, key: u64) -> impl Iterator<Item = &QueueEntry> {
+        self.lanes.get(&key).into_iter().flat_map(|lane| &lane.parked)
+    }
+
+    /// Takes the first: it is delivered, or wanted by nobody.
     pub fn pop_parked(&mut self, key: u64) -> Option<QueueEntry> {
         let entry = self.lanes.get_mut(&key)?.parked.pop_front()?;
         self.parked -= 1;

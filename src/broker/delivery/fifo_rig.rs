@@ -89,6 +89,7 @@ impl Rig {
             permission: Permission::default(),
             promise: Promise::Durable,
             retention: None,
+            lite_ttl: None,
         };
         let group = Group { max_attempts, ordered, ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };
         let core = Core::new(1_000, Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -156,7 +157,7 @@ impl Rig {
 
     /// One receive that does not wait: as often as the disk must be read.
     pub fn receive_with(&mut self, filter: &str, max: usize) -> Vec<Grant> {
-        let filter = TagFilter::parse(filter).unwrap();
+        let filter = TagFilter::parse(filter).unwrap().into();
         for _ in 0..10_000 {
             self.grants += 1;
             let mut terms = terms(self.grants, self.now + LEASE);
@@ -297,7 +298,7 @@ impl Rig {
     /// Lanes in memory, and entries behind their windows.
     pub fn in_memory(&self) -> (usize, u64) {
         let lanes = self.core.topics[&TOPIC].subscriptions[&GROUP].queues[0].leases.lanes();
-        (lanes.count(), lanes.parked() as u64)
+        (lanes.count(), lanes.in_memory() as u64)
     }
 
     /// What people see of the group's lag.

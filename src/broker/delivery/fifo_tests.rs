@@ -11,8 +11,8 @@ use crate::broker::delivery::lease::{Changed, QueueLeases, Standing};
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::settlement::Acked;
 use crate::broker::delivery::testing::{grouped, terms};
+use crate::model::filter::Filter;
 use crate::model::position::GroupId;
-use crate::model::tag::TagFilter;
 use crate::model::topic::TopicType;
 
 /// Message groups.
@@ -297,7 +297,7 @@ fn a_group_that_may_go_on_wakes_a_receive_that_waits() {
     };
     let wait = |rig: &mut Rig| {
         let id = rig.core.new_waiter();
-        rig.core.wait(TOPIC, GROUP, id, &TagFilter::All, &notify);
+        rig.core.wait(TOPIC, GROUP, id, &Filter::ALL, &notify);
         id
     };
     rig.receive(1);
@@ -380,12 +380,12 @@ fn a_queue_that_is_one_lane_keeps_what_it_cannot_give_unconsidered() {
     assert!(leases.offer(grouped(0, A), Want::Here, terms(1, 100), &mut out));
     assert!(leases.offer(grouped(1, B), Want::Here, terms(1, 100), &mut out), "the same receive gets the next");
     assert!(!leases.offer(grouped(2, 0), Want::Here, terms(2, 100), &mut out));
-    assert_eq!((leases.next(), leases.lanes().parked()), (QueueOffset(2), 0));
+    assert_eq!((leases.next(), leases.lanes().in_memory()), (QueueOffset(2), 0));
     assert_eq!(leases.ack(QueueOffset(1), &mut Vec::new()).map(|(attempt, _)| attempt), Some(1));
     leases.fall_due(crate::model::time::Timestamp(100), 17);
     let mut again = crate::broker::delivery::lease::Offered::default();
     let room = Room { max: 32, outstanding_max: 100, terms: terms(3, 300) };
-    leases.grant_lanes(&|_, _| Want::Here, &|_| Fence::Open, &room, &mut again);
+    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut again);
     let got: Vec<_> = again.grants.iter().map(|grant| (grant.entry.offset.get(), grant.attempt)).collect();
     assert_eq!(got, [(0, 2), (1, 2)]);
     assert!(leases.offer(grouped(2, 0), Want::Here, terms(3, 300), &mut again), "it was given all before");
@@ -451,7 +451,7 @@ fn who_waits_for_a_message_hears_that_the_one_in_front_of_it_was_dropped() {
     rig.pass(LEASE + 60_000);
     assert!(rig.receive_with("y", 1).is_empty(), "0 is first");
     let (notify, id) = (Arc::new(Notify::new()), rig.core.new_waiter());
-    rig.core.wait(TOPIC, GROUP, id, &TagFilter::parse("y").unwrap(), &notify);
+    rig.core.wait(TOPIC, GROUP, id, &crate::model::tag::TagFilter::parse("y").unwrap().into(), &notify);
     rig.pass(65_000);
     assert!(rig.receive_with("z", 1).is_empty());
     assert!(notify.notified().now_or_never().is_some(), "0 was wanted by nobody any more, 1 is next");

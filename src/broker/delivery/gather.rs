@@ -1,8 +1,8 @@
 //! What one pull collects from a queue: entries in order from an offset on, those that its filter may want. Pure.
 
 use crate::broker::delivery::tail::QueueTail;
+use crate::model::filter::Filter;
 use crate::model::position::QueueOffset;
-use crate::model::tag::TagFilter;
 use crate::store::QueueEntry;
 
 /// Most bytes of bodies in one answer, unless the first message alone has more: an answer is held in memory as a whole.
@@ -26,7 +26,7 @@ pub enum Stop {
 /// A pull under way.
 #[derive(Debug)]
 pub struct Gather<'a> {
-    filter: &'a TagFilter,
+    filter: &'a Filter,
     max: usize,
     bytes: u64,
     full: bool,
@@ -39,7 +39,7 @@ pub struct Gather<'a> {
 impl<'a> Gather<'a> {
     /// Nothing yet; `max` is at least 1.
     #[must_use]
-    pub fn new(filter: &'a TagFilter, max: usize, from: QueueOffset) -> Self {
+    pub fn new(filter: &'a Filter, max: usize, from: QueueOffset) -> Self {
         Self { filter, max, bytes: 0, full: false, next: from, found: Vec::new() }
     }
 
@@ -80,7 +80,7 @@ impl<'a> Gather<'a> {
 
     /// What is wanted.
     #[must_use]
-    pub fn filter(&self) -> &'a TagFilter {
+    pub fn filter(&self) -> &'a Filter {
         self.filter
     }
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_full_answer_leaves_the_rest_for_the_next_pull() {
-        let mut gather = Gather::new(&TagFilter::All, 3, QueueOffset(1));
+        let mut gather = Gather::new(&Filter::ALL, 3, QueueOffset(1));
         assert_eq!(gather.look(&tail(10)), Stop::Full);
         assert_eq!((offsets(&gather), gather.next), (vec![1, 2, 3], QueueOffset(4)));
     }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn bodies_beyond_the_bound_wait_but_one_message_always_goes() {
         let large = |offset| QueueEntry { body_bytes: 17 * 1024 * 1024, ..entry(offset) };
-        let mut gather = Gather::new(&TagFilter::All, 32, QueueOffset(0));
+        let mut gather = Gather::new(&Filter::ALL, 32, QueueOffset(0));
         gather.offer(large(0));
         gather.offer(large(1));
         gather.offer(entry(2));
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_nobody_wants_is_passed_and_never_seen_again() {
-        let filter = TagFilter::parse("blue").unwrap();
+        let filter = Filter::Tags(crate::model::tag::TagFilter::parse("blue").unwrap());
         let mut gather = Gather::new(&filter, 32, QueueOffset(0));
         for offset in 0..5 {
             gather.offer(tagged(offset, if offset == 3 { tag_hash("blue") } else { 0 }));
@@ -142,7 +142,7 @@ mod tests {
     fn what_left_memory_is_read_from_disk_and_what_left_the_queue_is_passed() {
         let mut tail = tail(10);
         tail.forget_oldest();
-        let mut gather = Gather::new(&TagFilter::All, 32, QueueOffset(0));
+        let mut gather = Gather::new(&Filter::ALL, 32, QueueOffset(0));
         assert_eq!(gather.look(&tail), Stop::Disk(QueueOffset(0)));
         tail.trim(QueueOffset(4));
         assert_eq!(gather.look(&tail), Stop::End);
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_long_way_is_taken_in_bounded_looks() {
-        let nothing = TagFilter::parse("none").unwrap();
+        let nothing = Filter::Tags(crate::model::tag::TagFilter::parse("none").unwrap());
         let tail = tail(SCAN_MAX as u64 + 1);
         let mut gather = Gather::new(&nothing, 1, QueueOffset(0));
         assert_eq!(gather.look(&tail), Stop::More);

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::delivery::fifo::{Lanes, Stage};
 use crate::model::position::{GrantId, HolderId, QueueOffset};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
 use crate::store::record::LeaseState;
@@ -190,6 +189,12 @@ impl QueueLeases {
         self.next = self.next.max(next);
     }
 
+    /// Whether a message is not done.
+    #[must_use]
+    pub fn is_outstanding(&self, offset: QueueOffset) -> bool {
+        self.slots.contains_key(&offset)
+    }
+
     /// Messages that are not done.
     #[must_use]
     pub fn outstanding(&self) -> usize {
@@ -293,14 +298,19 @@ impl QueueLeases {
     }
 
     /// Grants messages that came back and match, oldest first, at most `max`.
-    pub fn grant_ready(&mut self, filter: &TagFilter, max: usize, terms: LeaseTerms) -> Vec<Grant> {
+    pub fn grant_ready(
+        &mut self,
+        mut wants: impl FnMut(&QueueEntry) -> bool,
+        max: usize,
+        terms: LeaseTerms,
+    ) -> Vec<Grant> {
         if self.ready.is_empty() || max == 0 {
             return Vec::new();
         }
         let chosen: Vec<QueueOffset> = self
             .ready
             .iter()
-            .filter(|offset| self.slots.get(offset).is_some_and(|slot| filter.may_match(slot.entry.tag_hash)))
+            .filter(|offset| self.slots.get(offset).is_some_and(|slot| wants(&slot.entry)))
             .take(max)
             .copied()
             .collect();
@@ -316,13 +326,11 @@ impl QueueLeases {
     }
 
     /// Ends messages that were set aside, never delivered, and are wanted by nobody any more.
-    pub fn drop_unwanted(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<QueueOffset> {
+    pub fn drop_unwanted(&mut self, wanted: impl Fn(&QueueEntry) -> bool) -> Vec<QueueOffset> {
         let unwanted: Vec<QueueOffset> = self
             .ready
             .iter()
-            .filter(|offset| {
-                self.slots.get(offset).is_some_and(|slot| slot.attempt == 0 && !wanted(slot.entry.tag_hash))
-            })
+            .filter(|offset| self.slots.get(offset).is_some_and(|slot| slot.attempt == 0 && !wanted(&slot.entry)))
             .copied()
             .collect();
         for offset in &unwanted {

@@ -19,6 +19,8 @@ pub enum Want {
     Elsewhere,
     /// No member that is known.
     Nobody,
+    /// An expression must look at its properties before that can be said.
+    Unjudged,
 }
 
 /// What one receive may get from lanes.
@@ -132,6 +134,9 @@ impl QueueLeases {
         out: &mut Offered,
     ) -> bool {
         debug_assert_eq!(entry.offset, self.next, "entries are considered in order, without gaps");
+        if want == Want::Unjudged {
+            return false;
+        }
         let key = self.lanes.key_of(&entry);
         if key != 0 {
             return self.offer_ordered(key, entry, want, fence_of, terms, out);
@@ -150,7 +155,7 @@ impl QueueLeases {
                 self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready });
                 out.set_aside.push(entry.offset);
             }
-            Want::Nobody => {}
+            Want::Nobody | Want::Unjudged => {}
         }
         true
     }
@@ -175,10 +180,10 @@ impl QueueLeases {
     }
 
     /// Gives from lanes, the longest ready first: of each all that came back, in order, and then what was passed over.
-    /// `want`: by tag hash, and whether it was delivered before; `fence_of`: whether a lane must wait for what it left in another queue.
+    /// `fence_of`: whether a lane must wait for what it left in another queue.
     pub fn grant_lanes(
         &mut self,
-        want: &impl Fn(u32, bool) -> Want,
+        want: &impl Fn(&QueueEntry) -> Want,
         fence_of: &impl Fn(u64) -> Fence,
         room: &Room,
         out: &mut Offered,
@@ -219,13 +224,13 @@ impl QueueLeases {
     }
 
     /// False when the lane can give nothing behind its window now.
-    fn grant_window(&mut self, key: u64, want: &impl Fn(u32, bool) -> Want, room: &Room, out: &mut Offered) -> bool {
+    fn grant_window(&mut self, key: u64, want: &impl Fn(&QueueEntry) -> Want, room: &Room, out: &mut Offered) -> bool {
         let before = out.grants.len();
         let mut whole = true;
         let window: Vec<QueueOffset> = self.lanes.window(key).map(|(offset, _)| offset).collect();
         for &offset in &window {
             let Some(slot) = self.slots.get(&offset).copied() else { continue };
-            match want(slot.entry.tag_hash, slot.attempt > 0) {
+            match want(&slot.entry) {
                 // Nothing in front of it comes again: what it waited for was wanted by nobody. It was acknowledged, and is done.
                 _ if matches!(slot.state, State::Acked { .. }) && self.lanes.is_front(key, offset) => {
                     self.take(offset);
@@ -240,7 +245,7 @@ impl QueueLeases {
                     self.take(offset);
                     out.skipped.push(offset);
                 }
-                Want::Here | Want::Elsewhere => {
+                Want::Here | Want::Elsewhere | Want::Unjudged => {
                     whole = false;
                     // One in front of it is delivered again, and so it comes again, too, when its turn comes (rule C12).
                     if out.grants.len() > before && matches!(slot.state, State::Acked { .. }) {
@@ -256,15 +261,22 @@ impl QueueLeases {
     }
 
     /// False when a message behind the window stays where it is.
-    fn grant_parked(&mut self, key: u64, want: &impl Fn(u32, bool) -> Want, room: &Room, out: &mut Offered) -> bool {
+    fn grant_parked(&mut self, key: u64, want: &impl Fn(&QueueEntry) -> Want, room: &Room, out: &mut Offered) -> bool {
         while let Some(entry) = self.lanes.parked_front(key) {
-            match want(entry.tag_hash, false) {
+            match want(&entry) {
                 Want::Here if out.grants.len() < room.max && self.slots.len() < room.outstanding_max => {
                     self.lanes.pop_parked(key);
                     self.put_granted(entry.offset, entry, 1, room.terms, out);
                 }
                 Want::Nobody => {
                     self.lanes.pop_parked(key);
+                }
+                Want::Unjudged => {
+                    // Those behind it, too, or the lane would be judged one message at a time.
+                    for entry in self.lanes.parked(key) {
+                        want(entry);
+                    }
+                    return false;
                 }
                 Want::Here | Want::Elsewhere => return false,
             }
@@ -302,6 +314,7 @@ impl QueueLeases {
                 self.lanes.open(key, terms.grant);
             }
             Want::Nobody => self.next = entry.offset.next(),
+            Want::Unjudged => return false,
             Want::Here | Want::Elsewhere => {
                 out.parked_for_others |= want == Want::Elsewhere && may_append;
                 if self.lanes.ordering() == Ordering::WholeQueue {
@@ -328,6 +341,15 @@ impl QueueLeases {
         self.take(offset);
         self.put(offset, Slot { state: State::Acked { grant, lease_end }, ..slot });
         Some((slot.attempt, LeaseState::Acked { grant, lease_end }))
+    }
+
+    /// The client of a current delivery cannot do it before `visible_at`, which is no failure: the attempt does not count.
+    /// Attempts so far.
+    pub fn suspend(&mut self, offset: QueueOffset, visible_at: Timestamp) -> Option<u32> {
+        let slot = self.take(offset)?;
+        let attempt = slot.attempt.saturating_sub(1);
+        self.put(offset, Slot { attempt, state: State::Waiting { visible_at }, ..slot });
+        Some(attempt)
     }
 
     /// The message is done, and with it those behind it that were acknowledged and waited for it. True if it was outstanding.

@@ -13,8 +13,8 @@ use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, QueueLeases};
 use crate::broker::delivery::subscription::QueueState;
 use crate::broker::delivery::wait_list::WaiterId;
+use crate::model::filter::Filter;
 use crate::model::position::{GroupId, QueueId, QueueOffset, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 
 /// What a new position means for a group in one queue, counted in messages.
@@ -96,7 +96,7 @@ impl Core {
         &mut self,
         (topic, group, queue): (TopicId, GroupId, QueueId),
         id: WaiterId,
-        filter: &TagFilter,
+        filter: &Filter,
         notify: &Arc<Notify>,
     ) {
         match self.topics.get_mut(&topic) {

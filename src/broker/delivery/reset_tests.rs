@@ -37,6 +37,7 @@ fn core_of(ordered: Option<bool>) -> Core {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     };
     core.put_topic(Arc::new(topic), None);
     let group = Group { ordered, max_attempts: 1_000, ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };
@@ -66,7 +67,7 @@ fn show_in(core: &mut Core, offset: u64, order_key: u64) {
 
 fn select(core: &mut Core, max: usize, grant: u64, now: u64) -> Vec<u64> {
     let terms = terms(grant, now + LEASE);
-    let wish = Wish { topic: TOPIC, group: GROUP, filter: &TagFilter::All, max, outstanding_max: 1_000, terms };
+    let wish = Wish { topic: TOPIC, group: GROUP, filter: &Filter::ALL, max, outstanding_max: 1_000, terms };
     let selection = core.select(&wish, Timestamp(now), &mut Unit::state());
     selection.grants.iter().map(|(_, grant)| grant.entry.offset.get()).collect()
 }
@@ -168,7 +169,7 @@ fn a_rewind_wakes_who_waits_for_messages() {
     assert_eq!(select(&mut core, 1, 1, 10), [0]);
     let notify = Arc::new(Notify::new());
     let id = core.new_waiter();
-    core.wait(TOPIC, GROUP, id, &TagFilter::All, &notify);
+    core.wait(TOPIC, GROUP, id, &Filter::ALL, &notify);
     reset(&mut core, 0);
     assert!(notify.notified().now_or_never().is_some());
 }
@@ -193,8 +194,8 @@ fn an_arrival_wakes_every_pull_that_wants_it_and_leaving_keeps_no_list() {
     let place = (TOPIC, GROUP, QUEUE);
     let (a, b) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (first, second) = (core.new_waiter(), core.new_waiter());
-    core.wait_to_pull(place, first, &TagFilter::All, &a);
-    core.wait_to_pull(place, second, &TagFilter::parse("A").unwrap(), &b);
+    core.wait_to_pull(place, first, &Filter::ALL, &a);
+    core.wait_to_pull(place, second, &Filter::Tags(crate::model::tag::TagFilter::parse("A").unwrap()), &b);
     assert_eq!(core.pulls_waiting(TOPIC, GROUP, QUEUE), 2);
     show(&mut core, 0);
     assert!(a.notified().now_or_never().is_some() && b.notified().now_or_never().is_none());

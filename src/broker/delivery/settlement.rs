@@ -42,6 +42,8 @@ impl Core {
                 {
                     unit.push(&lease_changed(receipt, attempt, lease));
                 }
+                self.lite_active(receipt.topic, receipt.queue, now);
+                self.lite_changed(receipt.topic, receipt.group, receipt.queue);
                 let by = Some((receipt.grant, terms.deadline));
                 self.acks.remember(receipt.topic, receipt.group, receipt.queue, receipt.offset, by);
                 settled.extend(done.into_iter().map(|offset| (receipt.queue, offset)));
@@ -57,8 +59,7 @@ impl Core {
     pub fn settled_by(&self, receipt: &Receipt, now: Timestamp) -> bool {
         let Receipt { topic, group, queue, offset, grant, lease_end, .. } = *receipt;
         // After a restart nothing else may know that the lease was made longer after this text of its handle.
-        let own =
-            self.subscription(topic, group).and_then(|subscription| subscription.queues.get(queue.get() as usize));
+        let own = self.subscription(topic, group).and_then(|subscription| subscription.queue(queue));
         let kept = own.and_then(|state| state.leases.acked_until(offset, grant));
         let lease_end = kept.map_or(lease_end, |end| end.max(lease_end));
         self.acks.ack_counts_until(topic, group, queue, offset, grant, lease_end).is_some_and(|end| now < end)
@@ -68,7 +69,7 @@ impl Core {
     #[must_use]
     pub fn standing(&self, receipt: &Receipt, now: Timestamp) -> Standing {
         self.subscription(receipt.topic, receipt.group)
-            .and_then(|subscription| subscription.queues.get(receipt.queue.get() as usize))
+            .and_then(|subscription| subscription.queue(receipt.queue))
             .map_or(Standing::Stale, |state| match state.leases.standing(receipt.offset, receipt.grant, now) {
                 // Before the position, but passed over: a delivery that the log forgot in a crash.
                 Standing::Done if state.leases.is_parked(receipt.order_key, receipt.offset) => Standing::Stale,
@@ -114,7 +115,7 @@ impl Core {
     ) -> Option<Changed> {
         let subscription = self.subscription_mut(receipt.topic, receipt.group)?;
         let max_attempts = subscription.group.max_attempts;
-        let state = subscription.queues.get_mut(receipt.queue.get() as usize)?;
+        let state = subscription.queue_mut(receipt.queue)?;
         let changed = state.leases.nack(receipt.offset, visible_at, now, max_attempts)?;
         unit.push(&lease_changed(receipt, attempt, LeaseState::Waiting { visible_at }));
         match changed {
@@ -124,6 +125,7 @@ impl Core {
             Changed::Dying => self.condemned_at(receipt.topic, receipt.group, receipt.queue, [receipt.offset]),
             Changed::Waiting | Changed::Extended => self.schedule(receipt.topic, receipt.group, receipt.queue),
         }
+        self.lite_changed(receipt.topic, receipt.group, receipt.queue);
         Some(changed)
     }
 
@@ -131,13 +133,16 @@ impl Core {
     pub fn give_back(&mut self, topic: TopicId, group: GroupId, grants: &[(QueueId, Grant)], unit: &mut Unit) {
         let Some(subscription) = self.subscription_mut(topic, group) else { return };
         for (queue, grant) in grants {
-            let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
+            let Some(state) = subscription.queue_mut(*queue) else { continue };
             let offset = grant.entry.offset;
             if let Some((attempt, hash)) = state.leases.give_back(offset, grant.terms.grant) {
                 let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
                 unit.push(&Record::LeaseChanged { group, topic, queue: *queue, offset, attempt, lease });
                 subscription.waiters.wake_for(hash);
             }
+        }
+        for (queue, _) in grants {
+            self.lite_changed(topic, group, *queue);
         }
     }
 
@@ -155,13 +160,14 @@ impl Core {
         if state.leases.repeat(offset, grant, Timestamp(0)).is_some() {
             state.leases.settle(offset, &mut settled);
         }
+        self.lite_changed(topic, group, queue);
         settled.into_iter().map(|offset| (queue, offset)).collect()
     }
 
     /// What is done once a condemned message is moved: it, and those behind it that were acknowledged and waited for it.
     #[must_use]
     pub fn buried_with(&self, which: &Condemned) -> Vec<(QueueId, QueueOffset)> {
-        let state = self.subscription(which.topic, which.group).and_then(|s| s.queues.get(which.queue.get() as usize));
+        let state = self.subscription(which.topic, which.group).and_then(|s| s.queue(which.queue));
         let done = state.map_or_else(Vec::new, |state| state.leases.settles_with(which.offset));
         done.into_iter().map(|offset| (which.queue, offset)).collect()
     }
@@ -172,6 +178,7 @@ impl Core {
             // Recorded by the caller, as `buried_with` said.
             state.leases.settle(which.offset, &mut Vec::new());
         }
+        self.lite_changed(which.topic, which.group, which.queue);
         self.acks.remember(which.topic, which.group, which.queue, which.offset, by);
         self.wake_if_deliverable(which.topic, which.group);
     }
@@ -181,12 +188,13 @@ impl Core {
         if let Some(state) = self.queue_mut(topic, group, queue) {
             state.leases.condemn(offset);
         }
+        self.lite_changed(topic, group, queue);
     }
 
     /// A condemned message, if it still is: its entry and its attempts.
     #[must_use]
     pub fn condemned_entry(&self, which: &Condemned) -> Option<(QueueEntry, u32)> {
-        self.subscription(which.topic, which.group)?.queues.get(which.queue.get() as usize)?.leases.dying(which.offset)
+        self.subscription(which.topic, which.group)?.queue(which.queue)?.leases.dying(which.offset)
     }
 
     /// A condemned message could not be moved now; it comes up again after the others.
@@ -217,7 +225,7 @@ impl Core {
             self.timer.pop_first();
             let Some(subscription) = self.subscription_mut(topic, group) else { continue };
             let max_attempts = subscription.group.max_attempts;
-            let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
+            let Some(state) = subscription.queue_mut(queue) else { continue };
             if state.scheduled == Some(at) {
                 state.scheduled = None;
             }
@@ -239,8 +247,8 @@ impl Core {
         for (topic, group) in places {
             let Some(subscription) = self.subscription_mut(topic, group) else { continue };
             let max_attempts = subscription.group.max_attempts;
-            for index in 0..self.subscription(topic, group).map_or(0, |subscription| subscription.queues.len()) {
-                let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
+            let queues: Vec<QueueId> = subscription.queues_in_use().collect();
+            for queue in queues {
                 let Some(state) = self.queue_mut(topic, group, queue) else { continue };
                 let (due, released) = state.leases.release_holders(gone, max_attempts);
                 count += released.len();
@@ -263,7 +271,7 @@ impl Core {
             .topics
             .values()
             .flat_map(|state| state.subscriptions.values())
-            .flat_map(|subscription| subscription.queues.iter())
+            .flat_map(|subscription| subscription.queues_in_use().filter_map(|queue| subscription.queue(queue)))
             .flat_map(|queue| queue.leases.holders())
             .collect();
         holders.sort_unstable();
@@ -274,8 +282,7 @@ impl Core {
     /// Messages of a queue below `first` are out of retention; what else is done by it goes into `unit`.
     pub fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset, unit: &mut Unit) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
-        let index = queue.get() as usize;
-        if let Some(tail) = state.tails.get_mut(index) {
+        if let Some(tail) = state.tail_mut(queue) {
             // Forgotten entries leave their place in `recent_order`; it is skipped when its turn comes.
             tail.trim(first);
         }
@@ -283,14 +290,19 @@ impl Core {
         let is_needed = |growth: &Growth| growth.fences.iter().zip(tails).any(|(fence, tail)| tail.first() < *fence);
         state.growths.retain(is_needed);
         for (&group, subscription) in &mut state.subscriptions {
-            let Some(own) = subscription.queues.get_mut(index) else { continue };
+            let Some(own) = subscription.queue_mut(queue) else { continue };
             let offsets = own.leases.trim(first);
             if !offsets.is_empty() {
                 unit.push(&Record::Settled { group, topic, queue, reason: SettleReason::Acked, offsets });
             }
-            if subscription.has_deliverable(&state.tails) {
+            if !queue.is_lite() && subscription.has_deliverable(&state.tails) {
                 subscription.waiters.wake_one_per_filter();
             }
+        }
+        let groups: Vec<GroupId> =
+            if queue.is_lite() { state.subscriptions.keys().copied().collect() } else { Vec::new() };
+        for group in groups {
+            self.lite_changed(topic, group, queue);
         }
     }
 
@@ -303,6 +315,7 @@ impl Core {
         if !due.dying.is_empty() {
             self.condemned_at(topic, group, queue, due.dying);
         }
+        self.lite_changed(topic, group, queue);
     }
 
     fn condemned_at(

@@ -1,32 +1,36 @@
 //! One group on one topic: its outstanding messages per queue, its waiting receives, the filters its members use.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::delivery::fifo::{Fence, Gate, Ordering};
+use crate::broker::delivery::fences;
+use crate::broker::delivery::fifo::{Fence, Ordering};
+use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
+use crate::broker::delivery::lite::LiteGroup;
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
 use crate::broker::delivery::wait_list::WaitList;
+use crate::model::filter::Filter;
 use crate::model::group::Group;
-use crate::model::order::queue_of;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 
-/// A filter that nobody used for this long no longer keeps messages for its users.
-const FILTER_MEMORY: Duration = Duration::from_secs(120);
-/// Most filters remembered per group and topic; the longest unused is forgotten first.
-const FILTERS_MAX: usize = 64;
+/// Members come back within this time after a restart, and with them their filters.
+const RETURN_TIME: Duration = Duration::from_secs(30);
 /// Entries considered per look, so that the lock is held for a bounded time.
 pub const SCAN_MAX: usize = 4096;
 /// The same once there is something to give: a member that is busy need not look far ahead for lanes that are free.
 const SCAN_AHEAD_MAX: usize = 256;
 /// Entries read ahead from disk per queue.
 pub const READ_AHEAD: usize = 512;
+/// Messages of a queue that are judged by expressions at a time.
+const JUDGED_AHEAD: usize = READ_AHEAD;
 /// Most messages set aside for other members per queue; beyond it the queue waits for them.
 const SET_ASIDE_MAX: usize = 4096;
 /// Attempt ids remembered per group and topic before finished ones are swept.
@@ -43,6 +47,8 @@ pub struct QueueState {
     pub scheduled: Option<Timestamp>,
     /// `next` as the last record says it.
     pub recorded_next: QueueOffset,
+    /// What expressions said about messages that are not done, or not considered yet.
+    verdicts: Verdicts,
 }
 
 /// One group on one topic.
@@ -54,12 +60,14 @@ pub struct Subscription {
     pub queues: Vec<QueueState>,
     /// Waiting receives.
     pub waiters: WaitList,
+    /// Lite topics, once they are used.
+    pub lite: Option<Box<LiteGroup>>,
     turn: usize,
-    filters: Vec<(TagFilter, Timestamp)>,
+    filters: Filters,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
     unknown_filters_until: Timestamp,
-    /// Until then those that messages were delivered to before may come back, and they are not known any more.
-    unknown_owners_until: Timestamp,
+    /// The same for what lanes hold. Shorter: it may be that nobody wants the front of a lane, and what lies behind it waits.
+    unknown_in_lanes_until: Timestamp,
     attempts_max: usize,
     attempts: HashMap<u64, Vec<(QueueId, QueueOffset, GrantId)>>,
 }
@@ -72,7 +80,7 @@ pub struct Wish<'a> {
     /// Group.
     pub group: GroupId,
     /// Which messages.
-    pub filter: &'a TagFilter,
+    pub filter: &'a Filter,
     /// Most messages.
     pub max: usize,
     /// Most outstanding messages per queue.
@@ -98,6 +106,11 @@ pub struct Look {
     pub for_others: bool,
     /// What must be read from disk before this queue can go on.
     pub missing: Option<Missing>,
+    /// Messages from the position on that expressions must be asked about before this queue can go on.
+    pub unjudged: Vec<QueueEntry>,
+    /// The same of messages that came back or were passed over. They are not asked for again as long as others have something
+    /// to give, and so they must be judged even then.
+    pub unjudged_back: Vec<QueueEntry>,
     /// Whether the look stopped at its bound with more to consider.
     pub more: bool,
 }
@@ -109,34 +122,6 @@ pub enum Missing {
     Queue(QueueOffset),
     /// The messages of one lane from here on.
     Lane(u64, QueueOffset),
-}
-
-/// Who wants what, as far as filters are known.
-struct Wanting<'a> {
-    own: &'a TagFilter,
-    filters: &'a [(TagFilter, Timestamp)],
-    /// Others than the own one are in use, or may be.
-    several: bool,
-    unknown: bool,
-    now: Timestamp,
-}
-
-impl Wanting<'_> {
-    fn of(&self, tag_hash: u32) -> Want {
-        if self.own.may_match(tag_hash) {
-            Want::Here
-        } else if self.several && (self.unknown || self.elsewhere(tag_hash)) {
-            Want::Elsewhere
-        } else {
-            Want::Nobody
-        }
-    }
-
-    fn elsewhere(&self, tag_hash: u32) -> bool {
-        self.filters.iter().any(|(filter, seen)| {
-            filter != self.own && self.now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash)
-        })
-    }
 }
 
 impl Subscription {
@@ -153,10 +138,11 @@ impl Subscription {
             group,
             queues,
             waiters: WaitList::default(),
+            lite: None,
             turn: 0,
-            filters: Vec::new(),
+            filters: Filters::default(),
             unknown_filters_until: Timestamp(0),
-            unknown_owners_until: Timestamp(0),
+            unknown_in_lanes_until: Timestamp(0),
             attempts_max: ATTEMPTS_MAX,
             attempts,
         }
@@ -165,9 +151,36 @@ impl Subscription {
     /// After a restart: what was set aside, and what was delivered in order and comes back, is kept for a while, although nobody
     /// knows any more for which filters.
     pub fn expect_unknown_filters(&mut self, now: Timestamp) {
-        self.unknown_owners_until = now.plus(FILTER_MEMORY);
         if self.queues.iter().any(|queue| queue.leases.has_undelivered()) {
             self.unknown_filters_until = now.plus(FILTER_MEMORY);
+        }
+        if self.queues.iter().any(|queue| queue.leases.lanes().count() > 0) {
+            self.unknown_in_lanes_until = now.plus(RETURN_TIME);
+        }
+    }
+
+    /// A queue, of a lite topic or not.
+    #[must_use]
+    pub fn queue(&self, queue: QueueId) -> Option<&QueueState> {
+        if queue.is_lite() { self.lite.as_ref()?.queue(queue) } else { self.queues.get(queue.get() as usize) }
+    }
+
+    /// The same, to be changed. One of a lite topic must be told to its [`LiteGroup`] afterwards.
+    pub fn queue_mut(&mut self, queue: QueueId) -> Option<&mut QueueState> {
+        if queue.is_lite() { self.lite.as_mut()?.queue_mut(queue) } else { self.queues.get_mut(queue.get() as usize) }
+    }
+
+    /// Every queue that may have something outstanding.
+    pub fn queues_in_use(&self) -> impl Iterator<Item = QueueId> + '_ {
+        let lite = self.lite.iter().flat_map(|lite| lite.busy());
+        (0..u32::try_from(self.queues.len()).unwrap_or(u32::MAX)).map(QueueId).chain(lite)
+    }
+
+    /// Wakes every waiting receive.
+    pub fn wake_all(&mut self) {
+        self.waiters.wake_all();
+        if let Some(lite) = &mut self.lite {
+            lite.wake_all();
         }
     }
 
@@ -197,21 +210,38 @@ impl Subscription {
     }
 
     /// Remembers that a member uses this filter.
-    pub fn note_filter(&mut self, filter: &TagFilter, now: Timestamp) {
-        if let Some((_, seen)) = self.filters.iter_mut().find(|(known, _)| known == filter) {
-            *seen = now;
-            return;
+    pub fn note_filter(&mut self, filter: &Filter, now: Timestamp) -> FilterIndex {
+        let (index, replaced) = self.filters.note(filter, now);
+        if replaced {
+            for queue in &mut self.queues {
+                queue.verdicts.forget(index);
+            }
         }
-        self.filters.retain(|(_, seen)| now.since(*seen) < FILTER_MEMORY);
-        if self.filters.len() >= FILTERS_MAX
-            && let Some(oldest) = (0..self.filters.len()).min_by_key(|&index| self.filters[index].1)
-        {
-            self.filters.swap_remove(oldest);
-        }
-        self.filters.push((filter.clone(), now));
+        index
     }
 
-    /// Looks at one queue for at most `max` messages.
+    /// The expressions that members use.
+    #[must_use]
+    pub fn judges(&self, now: Timestamp) -> Judges {
+        self.filters.judges(now)
+    }
+
+    /// Takes what expressions said about messages.
+    pub fn judged(&mut self, judges: &Judges, rulings: &[(QueueId, QueueOffset, Verdict)]) {
+        let valid = self.filters.still_valid(judges);
+        for state in &mut self.queues {
+            let leases = &state.leases;
+            // Before the new ones come, which somebody waits for.
+            state.verdicts.sweep(|offset| offset >= leases.next() || leases.is_outstanding(offset));
+        }
+        for (queue, offset, verdict) in rulings {
+            if let Some(state) = self.queues.get_mut(queue.get() as usize) {
+                state.verdicts.add(*offset, *verdict, valid);
+            }
+        }
+    }
+
+    /// Looks at one queue for at most `max` messages, on behalf of a member that uses the filter with number `own`.
     /// `growths`: how the topic got its queues.
     pub fn look(
         &mut self,
@@ -219,67 +249,57 @@ impl Subscription {
         tail: &QueueTail,
         growths: &[Growth],
         wish: &Wish<'_>,
-        max: usize,
+        (own, max): (FilterIndex, usize),
         now: Timestamp,
     ) -> Look {
-        let Wish { filter, outstanding_max, terms, .. } = *wish;
-        let unknown = now < self.unknown_filters_until;
-        let several = unknown || self.filters.iter().any(|(known, _)| known != filter);
-        let wanting = Wanting { own: filter, filters: &self.filters, several, unknown, now };
-        let is_kept = now < self.unknown_owners_until;
-        let want = |hash, was_delivered: bool| match wanting.of(hash) {
-            Want::Nobody if was_delivered && is_kept => Want::Elsewhere,
-            want => want,
-        };
+        let Wish { outstanding_max, terms, .. } = *wish;
+        let asker = Asker { own, expects_unknown: now < self.unknown_filters_until, now };
+        let filters = &self.filters;
         // Taken out, so that the lanes of other queues can be asked meanwhile.
         let mut state = std::mem::take(&mut self.queues[queue]);
         let others = &self.queues;
-        let is_passed = |gate: Gate| others.get(gate.queue).is_none_or(|other| other.leases.next() >= gate.fence);
-        let fence_of = |key: u64| {
-            let mut found = Fence::Open;
-            for growth in growths {
-                let before = queue_of(key, growth.before()).get() as usize;
-                // A message group moves to higher queues only: what lies in one of those came later, and waits for this one.
-                if before >= queue {
-                    continue;
-                }
-                let gate = Gate { queue: before, fence: growth.fences.get(before).copied().unwrap_or_default() };
-                if !is_passed(gate) {
-                    return Fence::Until(gate);
-                }
-                if others.get(before).is_some_and(|other| other.leases.lanes().contains(key)) {
-                    found = Fence::Behind;
-                }
+        let fence_of = |key: u64| fences::fence_of(key, queue, growths, others);
+        state.leases.release_lanes(|gate| fences::is_passed(gate, others));
+        let verdicts = std::mem::take(&mut state.verdicts);
+        let unjudged = RefCell::new(Vec::new());
+        let note_unjudged = |entry: &QueueEntry| {
+            let mut unjudged = unjudged.borrow_mut();
+            if unjudged.len() < JUDGED_AHEAD {
+                unjudged.push(*entry);
             }
-            found
         };
-        state.leases.release_lanes(is_passed);
+        let asker_back = Asker { expects_unknown: now < self.unknown_in_lanes_until || asker.expects_unknown, ..asker };
+        let want_back = |entry: &QueueEntry| {
+            let want = filters.want(&asker_back, entry, &verdicts);
+            if want == Want::Unjudged {
+                note_unjudged(entry);
+            }
+            want
+        };
         let next_before = state.leases.next();
         let mut found = Look::default();
         let mut out = Offered::default();
         if state.leases.lanes().has_deliverable() {
-            state.leases.grant_lanes(&want, &fence_of, &Room { max, outstanding_max, terms }, &mut out);
+            state.leases.grant_lanes(&want_back, &fence_of, &Room { max, outstanding_max, terms }, &mut out);
         }
         if out.grants.len() < max {
-            out.grants.append(&mut state.leases.grant_ready(filter, max - out.grants.len(), terms));
-        }
-        if out.grants.is_empty() && !unknown && state.leases.set_aside() > 0 {
-            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
-            let in_use = |hash| {
-                wanting.filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash))
+            let wants = |entry: &QueueEntry| {
+                let wants = filters.wants(own, entry, &verdicts);
+                if wants.is_none() {
+                    note_unjudged(entry);
+                }
+                wants == Some(true)
             };
-            found.unwanted = state.leases.drop_unwanted(in_use);
+            out.grants.append(&mut state.leases.grant_ready(wants, max - out.grants.len(), terms));
+        }
+        if out.grants.is_empty() && !asker.expects_unknown && state.leases.set_aside() > 0 {
+            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
+            found.unwanted = state.leases.drop_unwanted(|entry| filters.may_be_wanted(entry, &verdicts, now));
         }
         found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
         if found.missing.is_none() {
-            state.consider(
-                tail,
-                &|hash| want(hash, false),
-                &fence_of,
-                &Room { max, outstanding_max, terms },
-                &mut out,
-                &mut found,
-            );
+            let want = |entry: &QueueEntry| filters.want(&asker, entry, &verdicts);
+            state.consider(tail, &want, &fence_of, &Room { max, outstanding_max, terms }, &mut out, &mut found);
         }
         found.unwanted.append(&mut out.skipped);
         found.moved_lanes = state.leases.take_moved_lanes();
@@ -287,9 +307,10 @@ impl Subscription {
         let (next, lanes) = (state.leases.next(), state.leases.lanes());
         let has_left = |(key, from): &(u64, Option<QueueOffset>)| from.is_none() && !lanes.contains(*key);
         let has_ended = !found.unwanted.is_empty() || found.moved_lanes.iter().any(has_left);
-        let frees = |fence: &QueueOffset| has_ended || (next_before < *fence && *fence <= next);
-        let frees = growths.iter().filter_map(|growth| growth.fences.get(queue)).any(frees);
+        let frees = !growths.is_empty() && (has_ended || fences::passes(queue, growths, next_before, next));
         found.more |= frees;
+        found.unjudged_back = unjudged.into_inner();
+        state.verdicts = verdicts;
         self.queues[queue] = state;
         found.for_others = out.parked_for_others || !out.set_aside.is_empty() || frees;
         found.grants = out.grants;
@@ -299,8 +320,8 @@ impl Subscription {
     }
 
     /// Takes entries that were read from disk for a queue.
-    pub fn read_ahead(&mut self, queue: usize, entries: Vec<QueueEntry>) {
-        let Some(state) = self.queues.get_mut(queue) else { return };
+    pub fn read_ahead(&mut self, queue: QueueId, entries: Vec<QueueEntry>) {
+        let Some(state) = self.queue_mut(queue) else { return };
         state.read_ahead.clear();
         state.read_ahead.extend(entries);
     }
@@ -317,14 +338,13 @@ impl Subscription {
     /// Remembers which messages an attempt id got.
     pub fn note_attempt(&mut self, key: u64, given: Vec<(QueueId, QueueOffset, GrantId)>, now: Timestamp) {
         if self.attempts.len() >= self.attempts_max {
-            let queues = &self.queues;
-            self.attempts.retain(|_, messages| {
+            let mut attempts = std::mem::take(&mut self.attempts);
+            attempts.retain(|_, messages| {
                 messages.iter().any(|(queue, offset, grant)| {
-                    queues
-                        .get(queue.get() as usize)
-                        .is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
+                    self.queue(*queue).is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
                 })
             });
+            self.attempts = attempts;
             // Swept again only when it has doubled, so that many live attempts do not make every receive look at all of them.
             self.attempts_max = ATTEMPTS_MAX.max(self.attempts.len() * 2);
         }
@@ -338,7 +358,7 @@ impl Subscription {
         messages
             .iter()
             .filter_map(|(queue, offset, grant)| {
-                let state = self.queues.get(queue.get() as usize)?;
+                let state = self.queue(*queue)?;
                 Some((*queue, state.leases.repeat(*offset, *grant, now)?))
             })
             .collect()
@@ -352,11 +372,48 @@ impl QueueState {
         Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
     }
 
+    /// Whether a queue that is one lane can be given out of: nothing of it is with a client, waiting or dying, and there is more.
+    #[must_use]
+    pub fn lane_has_more(&self, tail: &QueueTail) -> bool {
+        self.leases.lanes().has_deliverable()
+            || (self.leases.outstanding() == 0 && self.leases.next().max(tail.first()) < tail.visible())
+    }
+
+    /// Looks at a queue that is one lane for at most `max` messages, in order.
+    pub fn look_lane(&mut self, tail: &QueueTail, wish: &Wish<'_>, max: usize) -> Look {
+        let mut found = Look::default();
+        if !self.lane_has_more(tail) {
+            return found;
+        }
+        let (want, is_fenced) = (|_: &QueueEntry| Want::Here, |_| Fence::Open);
+        let room = Room { max, outstanding_max: wish.outstanding_max, terms: wish.terms };
+        let mut out = Offered::default();
+        self.leases.grant_lanes(&want, &is_fenced, &room, &mut out);
+        self.consider(tail, &want, &is_fenced, &room, &mut out, &mut found);
+        if !out.grants.is_empty() {
+            // Nothing more is given of it for a while, and there may be very many like it.
+            self.read_ahead = VecDeque::new();
+        }
+        found.grants = out.grants;
+        found.unwanted = out.skipped;
+        found.unacked = out.unacked;
+        found
+    }
+
+    /// From where on a queue that is one lane must be read from disk before it can be given out of.
+    #[must_use]
+    pub fn lane_missing(&self, tail: &QueueTail) -> Option<QueueOffset> {
+        let next = self.leases.next().max(tail.first());
+        let is_known = || self.read_ahead.iter().any(|entry| entry.offset == next);
+        let wants_next = self.leases.outstanding() == 0 && next < tail.visible();
+        (wants_next && tail.recent(next).is_none() && !is_known()).then_some(next)
+    }
+
     /// Considers entries that were never considered, in order.
     fn consider(
         &mut self,
         tail: &QueueTail,
-        want: &impl Fn(u32) -> Want,
+        want: &impl Fn(&QueueEntry) -> Want,
         fence_of: &impl Fn(u64) -> Fence,
         room: &Room,
         out: &mut Offered,
@@ -382,31 +439,44 @@ impl QueueState {
                 found.missing = Some(Missing::Queue(next));
                 break;
             };
-            if !self.leases.offer_behind(fence_of, entry, want(entry.tag_hash), room.terms, out) {
+            let wanted = want(&entry);
+            if wanted == Want::Unjudged {
+                found.unjudged = self.unjudged(tail, want);
+                break;
+            }
+            if !self.leases.offer_behind(fence_of, entry, wanted, room.terms, out) {
                 // The queue waits for its one lane; the entry is kept for the next look.
-                if tail.recent(next).is_none() {
-                    self.read_ahead.push_front(entry);
-                }
                 break;
             }
         }
     }
 
+    /// The entry at the position. It stays: what must wait or be judged is not considered yet.
     fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
         let next = self.leases.next();
         if let Some(entry) = tail.recent(next) {
             return Some(entry);
         }
-        while let Some(entry) = self.read_ahead.pop_front() {
+        while let Some(entry) = self.read_ahead.front() {
             if entry.offset == next {
-                return Some(entry);
+                return Some(*entry);
             }
             if entry.offset > next {
                 // Does not connect: read for an older position.
                 self.read_ahead.clear();
                 return None;
             }
+            self.read_ahead.pop_front();
         }
         None
+    }
+
+    /// Messages from the position on that must be judged, as far as their entries are in memory.
+    fn unjudged(&self, tail: &QueueTail, want: &impl Fn(&QueueEntry) -> Want) -> Vec<QueueEntry> {
+        let next = self.leases.next();
+        let ahead = self.read_ahead.iter().copied().filter(|entry| entry.offset >= next);
+        let first_recent = self.read_ahead.back().map_or(next, |entry| entry.offset.next().max(next));
+        let recent = (first_recent.get()..tail.visible().get()).map_while(|offset| tail.recent(QueueOffset(offset)));
+        ahead.chain(recent).take(JUDGED_AHEAD).filter(|entry| want(entry) == Want::Unjudged).collect()
     }
 }

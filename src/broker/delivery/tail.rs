@@ -87,7 +87,7 @@ impl QueueTail {
     pub fn forget_oldest(&mut self) {
         self.recent.pop_front();
         // Keeps a queue that was busy once from holding its largest size for ever.
-        if self.recent.capacity() > 1024 && self.recent.len() * 4 < self.recent.capacity() {
+        if self.recent.is_empty() || (self.recent.capacity() > 1024 && self.recent.len() * 4 < self.recent.capacity()) {
             self.recent.shrink_to(self.recent.len() * 2);
         }
     }

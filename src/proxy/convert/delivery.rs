@@ -89,7 +89,9 @@ impl DeliveryEncoder {
         encoding::message::encode(field::STORE_TIMESTAMP, &wire_timestamp(delivered.message.stored_at), out);
         put_text(field::STORE_HOST, &self.store_host, out);
         put_text(field::RECEIPT_HANDLE, &delivered.handle, out);
-        put_int(field::QUEUE_ID, i64::from(delivered.queue.get()), out);
+        // A lite topic has one queue as clients see it, and its own number would not fit their signed field.
+        let queue = if delivered.queue.is_lite() { 0 } else { delivered.queue.get() };
+        put_int(field::QUEUE_ID, i64::from(queue), out);
         put_int(field::QUEUE_OFFSET, i64::try_from(delivered.offset.get()).unwrap_or(i64::MAX), out);
         if !delivered.handle.is_empty() {
             encoding::message::encode(field::INVISIBLE_DURATION, &wire_duration(delivered.invisible), out);

@@ -13,7 +13,7 @@ use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, QueueOffset};
 use crate::proxy::call::{Answer, Call};
 use crate::proxy::convert::delivery::DeliveryEncoder;
-use crate::proxy::convert::{filter, names, time};
+use crate::proxy::convert::{names, time};
 use crate::proxy::messaging::receive;
 use crate::proxy::status::{Refusal, ok};
 use crate::wire::rocketmq as v2;
@@ -78,7 +78,7 @@ fn wish(call: &Call, request: &v2::PullMessageRequest) -> Result<Pull, Refusal> 
         topic,
         queue,
         offset,
-        filter: filter::tags(request.filter_expression.as_ref())?,
+        filter: call.shared.filters.filter(request.filter_expression.as_ref())?,
         batch: usize::try_from(request.batch_size).unwrap_or(1).min(RECEIVE_BATCH_MAX),
         wait: wait(call, request),
         client: client.clone(),

@@ -12,7 +12,7 @@ use crate::broker::api::{LeaseWish, Receive};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::proxy::call::{Answer, Call};
 use crate::proxy::convert::delivery::DeliveryEncoder;
-use crate::proxy::convert::{filter, names, time};
+use crate::proxy::convert::{names, time};
 use crate::proxy::options::ProxyOptions;
 use crate::proxy::status::{Refusal, ok};
 use crate::runtime::clock::Clock;
@@ -58,7 +58,7 @@ fn wish(call: &Call, request: &v2::ReceiveMessageRequest) -> Result<Receive, Ref
     call.about_topic(&topic);
     call.about_group(&group);
     let lease = lease(request, &call.shared.options)?;
-    let filter = filter::tags(request.filter_expression.as_ref())?;
+    let filter = call.shared.filters.filter(request.filter_expression.as_ref())?;
     Ok(Receive {
         group,
         topic,

@@ -92,12 +92,14 @@ fn promise_in(wire: i32) -> Result<Option<Promise>, Status> {
 /// there differs.
 pub(super) fn topic_spec(wire: &admin::Topic) -> Result<TopicSpec, Status> {
     let retention = wire.retention.as_ref().map(|wire| duration_in("retention", wire)).transpose()?;
+    let lite_ttl = wire.lite_ttl.as_ref().map(|wire| duration_in("lite_ttl", wire)).transpose()?;
     Ok(TopicSpec {
         topic_type: Some(topic_type_in(wire.r#type)?.unwrap_or_default()),
         queues: Some(if wire.queues == 0 { QUEUES_DEFAULT } else { wire.queues }),
         permission: Some(permission_in(wire.permission)?.unwrap_or_default()),
         promise: Some(promise_in(wire.promise)?.unwrap_or_default()),
         retention: Some(retention),
+        lite_ttl: Some(lite_ttl),
     })
 }
 
@@ -109,12 +111,19 @@ pub(super) fn topic_change(wire: &admin::UpdateTopicRequest) -> Result<TopicSpec
         (None, true) => Some(None),
         (None, false) => None,
     };
+    let lite_ttl = match (&wire.lite_ttl, wire.clear_lite_ttl) {
+        (Some(_), true) => return Err(invalid("clear_lite_ttl", "cannot stand beside lite_ttl")),
+        (Some(wire), false) => Some(Some(duration_in("lite_ttl", wire)?)),
+        (None, true) => Some(None),
+        (None, false) => None,
+    };
     Ok(TopicSpec {
         topic_type: wire.r#type.map(topic_type_in).transpose()?.flatten(),
         queues: wire.queues,
         permission: wire.permission.map(permission_in).transpose()?.flatten(),
         promise: wire.promise.map(promise_in).transpose()?.flatten(),
         retention,
+        lite_ttl,
     })
 }
 
@@ -131,6 +140,7 @@ pub(super) fn topic_out(topic: &Topic) -> admin::Topic {
         }
         .into(),
         retention: topic.retention.map(duration_out),
+        lite_ttl: topic.lite_ttl.map(duration_out),
     }
 }
 
@@ -209,6 +219,7 @@ pub(super) fn group_spec(wire: &admin::Group) -> Result<GroupSpec, Status> {
         backoff: Some(backoff.unwrap_or_default()),
         consume_timeout: Some(consume_timeout.unwrap_or(CONSUME_TIMEOUT_DEFAULT)),
         enabled: Some(wire.enabled.unwrap_or(true)),
+        lite_exclusive: Some(wire.lite_exclusive),
     })
 }
 
@@ -233,6 +244,7 @@ pub(super) fn group_change(wire: &admin::UpdateGroupRequest) -> Result<GroupSpec
         backoff,
         consume_timeout: wire.consume_timeout.as_ref().map(|wire| duration_in("consume_timeout", wire)).transpose()?,
         enabled: wire.enabled,
+        lite_exclusive: wire.lite_exclusive,
     })
 }
 
@@ -256,6 +268,7 @@ pub(super) fn group_out(group: &Group) -> admin::Group {
         retry_policy: Some(admin::RetryPolicy { max_attempts: group.max_attempts, backoff: Some(backoff) }),
         consume_timeout: Some(duration_out(group.consume_timeout)),
         enabled: Some(group.enabled),
+        lite_exclusive: group.lite_exclusive,
     }
 }
 
@@ -288,6 +301,7 @@ mod tests {
             permission: Permission { readable: true, writable: false },
             promise: Promise::Written,
             retention: Some(Duration::from_secs(90)),
+            lite_ttl: Some(Duration::from_secs(120)),
         };
         let spec = topic_spec(&topic_out(&topic)).unwrap();
         assert_eq!(spec.topic_type, Some(TopicType::Fifo));
@@ -295,6 +309,7 @@ mod tests {
         assert_eq!(spec.permission, Some(topic.permission));
         assert_eq!(spec.promise, Some(Promise::Written));
         assert_eq!(spec.retention, Some(topic.retention));
+        assert_eq!(spec.lite_ttl, Some(topic.lite_ttl));
     }
 
     #[test]

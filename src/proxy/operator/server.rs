@@ -104,6 +104,13 @@ impl Admin for OperatorService {
         topic::delete(&self.broker, request.into_inner()).await.map(Response::new)
     }
 
+    async fn list_lite_topics(
+        &self,
+        request: Request<wire::ListLiteTopicsRequest>,
+    ) -> Answer<wire::ListLiteTopicsResponse> {
+        topic::list_lite(&self.broker, request.into_inner()).map(Response::new)
+    }
+
     async fn create_group(&self, request: Request<wire::CreateGroupRequest>) -> Answer<wire::CreateGroupResponse> {
         group::create(&self.broker, request.into_inner()).await.map(Response::new)
     }

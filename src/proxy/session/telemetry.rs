@@ -127,6 +127,7 @@ impl Session {
     fn answer(&mut self, settings: v2::Settings) {
         let language = Language::from_user_agent(settings.user_agent.as_ref(), self.caller.language);
         let request_timeout = settings.request_timeout.as_ref().and_then(time::duration);
+        let lite = settings::is_lite(&settings);
         if let Some(PubSub::Publishing(publishing)) = &settings.pub_sub {
             let topics = publishing.topics.iter().filter_map(|topic| names::topic(&self.caller, Some(topic)).ok());
             self.shared.producers.settings_came(&self.client, self.number, &self.sender, topics);
@@ -144,8 +145,8 @@ impl Session {
             self.last_answer = Some(answer.clone());
         }
         self.send(answer);
-        let seen =
-            Seen { request_timeout, stream: (self.number, self.sender.clone()), at_next_heartbeat: first_of_node, now };
+        let stream = (self.number, self.sender.clone());
+        let seen = Seen { request_timeout, lite, stream, at_next_heartbeat: first_of_node, now };
         self.shared.sessions.settings_came(&self.client, seen);
     }
 
@@ -174,8 +175,11 @@ fn facts(broker: &Broker, caller: &Caller, settings: &v2::Settings) -> GroupFact
         broker.topic(&topic).map(|topic| topic.topic_type)
     };
     let fifo = match group.ordered {
+        // A lite topic is one lane: its messages come in order, and are to be consumed so.
+        _ if settings::is_lite(settings) => true,
         Some(ordered) => ordered,
         None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| group.is_ordered(kind)),
     };
-    GroupFacts { fifo, max_attempts: group.max_attempts, backoff: group.backoff.clone() }
+    let lite_quota = i32::try_from(broker.lite_subscriptions_per_client_max()).unwrap_or(i32::MAX);
+    GroupFacts { fifo, max_attempts: group.max_attempts, backoff: group.backoff.clone(), lite_quota }
 }

@@ -29,6 +29,7 @@ struct Model {
     tails: BTreeMap<(TopicId, QueueId), QueueBounds>,
     cursors: BTreeMap<PlaceKey, QueueOffset>,
     leases: BTreeMap<LeaseKey, LeaseValue>,
+    lite: BTreeMap<(TopicId, QueueId), String>,
     halves: BTreeMap<(TopicId, String), HeldHalf>,
     traces: BTreeMap<(TopicId, String), Trace>,
     delays: BTreeMap<HoldKey, Held>,
@@ -129,7 +130,19 @@ impl Model {
                 self.halves.retain(|key, _| key.0 != id);
                 self.traces.retain(|key, _| key.0 != id);
                 self.lanes.retain(|key, _| key.topic != id);
+                self.lite.retain(|key, _| key.0 != id);
                 self.growths.remove(&id);
+            }
+            Record::LiteTopicPut { topic, queue, name } => {
+                self.lite.insert((topic, queue), name);
+            }
+            Record::LiteTopicDeleted { topic, queue } => {
+                self.lite.remove(&(topic, queue));
+                self.entries.remove(&(topic, queue));
+                self.tails.remove(&(topic, queue));
+                self.cursors.retain(|key, _| (key.0, key.1) != (topic, queue));
+                self.leases.retain(|key, _| (key.topic, key.queue) != (topic, queue));
+                self.lanes.retain(|key, _| (key.topic, key.queue) != (topic, queue));
             }
             Record::GroupPut(group) => {
                 self.groups.insert(group.id, group);
@@ -189,6 +202,7 @@ impl Model {
             model.cursors.insert((cursor.topic, cursor.queue, cursor.group), cursor.next);
         }
         model.leases.extend(lease::all(kv).unwrap());
+        model.lite.extend(lite_topic::all(kv).unwrap().into_iter().map(|(topic, queue, name)| ((topic, queue), name)));
         for half in half::held_after(kv, None, usize::MAX).unwrap() {
             model.halves.insert((half.topic, half.id.clone()), half);
         }
@@ -268,7 +282,19 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(0u8), 6 => Just(1), 3 => Just(2), 6 => Just(3), 2 => Just(4), 8 => Just(5), 6 => Just(12), 5 => Just(13),
         8 => Just(14), 3 => Just(15)
     ];
-    let rare = prop_oneof![Just(6u8), Just(7), Just(8), Just(9), Just(10), Just(11), Just(16), Just(17), Just(17)];
+    let rare = prop_oneof![
+        Just(6u8),
+        Just(7),
+        Just(8),
+        Just(9),
+        Just(10),
+        Just(11),
+        Just(16),
+        Just(17),
+        Just(18),
+        Just(19),
+        Just(19)
+    ];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
     let ends = prop::bool::weighted(0.3);
@@ -296,6 +322,7 @@ fn a_topic(id: TopicId, queues: u32) -> Topic {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     }
 }
 
@@ -384,7 +411,7 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         8 => Record::GroupPut(Group::with_defaults(group, GroupName::trusted("", "g"))),
         9 => Record::GroupDeleted(group),
         12 => Record::Delayed { key: hold_key(step.offset, step.count), message: held(topic) },
-        17 => Record::Reset { group, topic, queue, next: offset },
+        19 => Record::Reset { group, topic, queue, next: offset },
         13 => {
             let outcomes =
                 [DelayOutcome::Fired, DelayOutcome::Recalled, DelayOutcome::Dropped, DelayOutcome::Forgotten];
@@ -406,6 +433,9 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
             order_key: step.offset % 3,
             from: (step.count > 2).then_some(offset),
         },
+        // The model does not care which ids are those of lite topics.
+        17 => Record::LiteTopicPut { topic, queue, name: format!("lite-{}", step.offset) },
+        18 => Record::LiteTopicDeleted { topic, queue },
         _ => Record::Opened { shard: ShardId(0), term: Term(step.offset), at: Timestamp(0) },
     };
     unit.push(&record);

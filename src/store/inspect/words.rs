@@ -63,6 +63,8 @@ pub fn describe(record: &Record) -> String {
         Record::GroupDeleted(id) => format!("group {id} deleted"),
         Record::Trimmed { topic, queue, first } => format!("trimmed: topic {topic}, queue {queue}, first {first}"),
         Record::LogTrimmed { start } => format!("log begins at {start}"),
+        Record::LiteTopicPut { topic, queue, name } => format!("lite topic {name}: topic {topic}, queue {queue}"),
+        Record::LiteTopicDeleted { topic, queue } => format!("lite topic deleted: topic {topic}, queue {queue}"),
         Record::Half(half) => format!(
             "half message: topic {}, id {}, {} bytes, first check after {} s",
             half.message.topic,

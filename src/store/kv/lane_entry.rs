@@ -55,6 +55,12 @@ pub fn delete_before(rows: &mut impl Rows, topic: TopicId, queue: QueueId, first
     rows.delete_range(Family::LaneEntry, &from, &span_prefix(topic, queue, first.get() / SPAN));
 }
 
+/// Removes every message of a queue.
+pub fn delete_queue(rows: &mut impl Rows, topic: TopicId, queue: QueueId) {
+    let prefix = key::queue(topic, queue);
+    rows.delete_range(Family::LaneEntry, &prefix, &key::after(&prefix));
+}
+
 /// Removes every message of a topic.
 pub fn delete_topic(rows: &mut impl Rows, topic: TopicId) {
     let prefix = topic.get().to_be_bytes();

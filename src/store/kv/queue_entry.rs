@@ -14,6 +14,7 @@ use crate::store::kv::error::FoldError;
 use crate::store::kv::handle::Kv;
 use crate::store::kv::key::{self, KeyReader};
 use crate::store::kv::{Family, Rows};
+use crate::store::record::MessageHead;
 
 const KEY_BYTES: usize = 16;
 const VALUE_BYTES: usize = 36;
@@ -33,6 +34,15 @@ pub struct QueueEntry {
     pub body_bytes: u32,
     /// Number of its message group; 0: none.
     pub order_key: u64,
+}
+
+impl QueueEntry {
+    /// Of a message whose record lies at `at`.
+    #[must_use]
+    pub fn of(head: &MessageHead, at: RecordAt) -> Self {
+        let MessageHead { offset, tag_hash, stored_at, body_bytes, order_key, .. } = *head;
+        Self { offset, at, tag_hash, stored_at, body_bytes, order_key }
+    }
 }
 
 fn key_of(topic: TopicId, queue: QueueId, offset: QueueOffset) -> [u8; KEY_BYTES] {
@@ -76,6 +86,17 @@ pub fn put(rows: &mut impl Rows, topic: TopicId, queue: QueueId, entry: &QueueEn
 pub fn delete_before(rows: &mut impl Rows, topic: TopicId, queue: QueueId, first: QueueOffset) {
     let from = key_of(topic, queue, QueueOffset(0));
     rows.delete_range(Family::QueueEntry, &from, &key_of(topic, queue, first));
+}
+
+/// Removes every message of a queue.
+pub fn delete_queue(rows: &mut impl Rows, topic: TopicId, queue: QueueId) {
+    let prefix = key::queue(topic, queue);
+    rows.delete_range(Family::QueueEntry, &prefix, &key::after(&prefix));
+}
+
+/// Removes one message.
+pub fn delete(rows: &mut impl Rows, topic: TopicId, queue: QueueId, offset: QueueOffset) {
+    rows.delete(Family::QueueEntry, &key_of(topic, queue, offset));
 }
 
 /// Removes every message of a topic.

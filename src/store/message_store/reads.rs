@@ -11,8 +11,8 @@ use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
 use crate::store::kv::{
-    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, queue_entry, queue_tail,
-    recalled, topic,
+    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, queue_entry,
+    queue_tail, recalled, topic,
 };
 use crate::store::message_store::Store;
 use crate::store::record::{HoldKey, LeaseState};
@@ -69,7 +69,7 @@ impl Store {
         (meta.next_topic, meta.next_group)
     }
 
-    /// The queues of a topic in order: those it was created with, also while they are empty.
+    /// The queues of a topic in order: those it was created with, also while they are empty, then those of its lite topics.
     ///
     /// # Errors
     /// The fold cannot be read.
@@ -83,6 +83,14 @@ impl Store {
             }
         }
         Ok(queues)
+    }
+
+    /// Every lite topic with its parent and its queue there, in order.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lite_topics(&self) -> Result<Vec<(TopicId, QueueId, String)>, FoldError> {
+        lite_topic::all(self.kv())
     }
 
     /// First and next offset of a queue.

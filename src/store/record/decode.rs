@@ -16,9 +16,10 @@ use crate::store::codec::{Reader, RecordError, length_u32};
 use crate::store::record::types::{
     DeadLetterOrigin, DelayNews, DelayOutcome, FLAG_ORIGIN, HalfMark, HalfOutcome, HalfRecord, HoldKey, KIND_ADVANCED,
     KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED,
-    KIND_HALF_ENDED, KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED,
-    KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
-    MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    KIND_HALF_ENDED, KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED,
+    KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record,
+    SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -146,6 +147,14 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             first: QueueOffset(body.u64()?),
         },
         KIND_LOG_TRIMMED => Record::LogTrimmed { start: LogPosition(body.u64()?) },
+        KIND_LITE_TOPIC_PUT => Record::LiteTopicPut {
+            topic: TopicId(body.u32()?),
+            queue: QueueId(body.u32()?),
+            name: body.sized_text()?.to_owned(),
+        },
+        KIND_LITE_TOPIC_DELETED => {
+            Record::LiteTopicDeleted { topic: TopicId(body.u32()?), queue: QueueId(body.u32()?) }
+        }
         KIND_HALF => Record::Half(half(record, &mut body)?),
         KIND_HALF_CHECKED => Record::HalfChecked {
             topic: TopicId(body.u32()?),
@@ -279,17 +288,17 @@ fn delay_ended(body: &mut Reader<'_>) -> Result<(HoldKey, TopicId, DelayOutcome)
     Ok((key, topic, outcome))
 }
 
-struct Fixed {
-    head: MessageHead,
-    message_type: MessageType,
-    id: usize,
-    tag: usize,
-    group: usize,
-    system: usize,
-    rest: usize,
+pub(super) struct Fixed {
+    pub(super) head: MessageHead,
+    pub(super) message_type: MessageType,
+    pub(super) id: usize,
+    pub(super) tag: usize,
+    pub(super) group: usize,
+    pub(super) system: usize,
+    pub(super) rest: usize,
 }
 
-fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
+pub(super) fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
     let (topic, queue) = (TopicId(body.u32()?), QueueId(body.u32()?));
     let offset = QueueOffset(body.u64()?);
     let stored_at = Timestamp(body.u64()?);

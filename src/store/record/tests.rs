@@ -49,9 +49,10 @@ fn topic() -> impl Strategy<Value = Topic> {
     ]);
     let promise = prop::sample::select(vec![Promise::Durable, Promise::Written]);
     let names = ("[a-z]{0,9}", "[a-zA-Z0-9_%|-]{1,127}");
-    let retention = prop::option::of(0..u64::MAX - 1);
-    (any::<u32>(), names, topic_type, any::<u32>(), any::<(bool, bool)>(), promise, retention).prop_map(
-        |(id, (namespace, name), topic_type, queues, (readable, writable), promise, retention)| Topic {
+    let span = || prop::option::of(0..u64::MAX - 1);
+    let spans = (span(), span());
+    (any::<u32>(), names, topic_type, any::<u32>(), any::<(bool, bool)>(), promise, spans).prop_map(
+        |(id, (namespace, name), topic_type, queues, (readable, writable), promise, (retention, lite_ttl))| Topic {
             id: TopicId(id),
             name: TopicName::trusted(&namespace, &name),
             topic_type,
@@ -59,6 +60,7 @@ fn topic() -> impl Strategy<Value = Topic> {
             permission: Permission { readable, writable },
             promise,
             retention: retention.map(Duration::from_millis),
+            lite_ttl: lite_ttl.map(Duration::from_millis),
         },
     )
 }
@@ -81,18 +83,22 @@ fn group() -> impl Strategy<Value = Group> {
         }),
     ];
     let names = ("[a-z]{0,9}", "[a-zA-Z0-9_%|-]{1,120}");
-    (any::<u32>(), names, any::<Option<bool>>(), start, any::<u32>(), backoff, 0..u64::MAX - 1, any::<bool>()).prop_map(
-        |(id, (namespace, name), ordered, start, max_attempts, backoff, timeout, enabled)| Group {
-            id: GroupId(id),
-            name: GroupName::trusted(&namespace, &name),
-            ordered,
-            start,
-            max_attempts,
-            backoff,
-            consume_timeout: Duration::from_millis(timeout),
-            enabled,
-        },
-    )
+    (any::<u32>(), names, any::<Option<bool>>(), start, any::<u32>(), backoff, 0..u64::MAX - 1, any::<(bool, bool)>())
+        .prop_map(
+            |(id, (namespace, name), ordered, start, max_attempts, backoff, timeout, (enabled, lite_exclusive))| {
+                Group {
+                    id: GroupId(id),
+                    name: GroupName::trusted(&namespace, &name),
+                    ordered,
+                    start,
+                    max_attempts,
+                    backoff,
+                    consume_timeout: Duration::from_millis(timeout),
+                    enabled,
+                    lite_exclusive,
+                }
+            },
+        )
 }
 
 fn message() -> impl Strategy<Value = MessageRecord> {
@@ -228,6 +234,13 @@ fn record() -> impl Strategy<Value = Record> {
             first: QueueOffset(first)
         }),
         any::<u64>().prop_map(|start| Record::LogTrimmed { start: LogPosition(start) }),
+        (any::<(u32, u32)>(), "[a-zA-Z0-9_-]{1,64}").prop_map(|((topic, queue), name)| Record::LiteTopicPut {
+            topic: TopicId(topic),
+            queue: QueueId(queue),
+            name
+        }),
+        any::<(u32, u32)>()
+            .prop_map(|(topic, queue)| Record::LiteTopicDeleted { topic: TopicId(topic), queue: QueueId(queue) }),
         (hold_key(), message()).prop_map(|(key, message)| Record::Delayed { key, message }),
         (hold_key(), any::<u32>(), delay_outcome).prop_map(|(key, topic, outcome)| Record::DelayEnded {
             key,
@@ -258,6 +271,7 @@ fn read_every_way(bytes: &Bytes) {
     let _ = message_head(bytes);
     let _ = half_mark(bytes);
     let _ = delay_news(bytes);
+    let _ = properties(bytes).map(|properties| properties.pairs(|_| true).count());
     let _ = decode_lease_state(bytes);
     let _ = decode_topic(bytes);
     let _ = decode_group(bytes);
@@ -303,6 +317,21 @@ proptest! {
     }
 
     #[test]
+    fn the_start_of_a_message_has_all_its_properties_and_little_of_its_body(message in message(), body in any::<prop::sample::Index>()) {
+        let body_bytes = u32::try_from(body.index(message.message.rest.len() + 1)).unwrap();
+        let extra = message.origin.is_some();
+        let rest = message.message.rest.clone();
+        let system = message.message.system_static.clone();
+        let whole = payload_of(&[Record::Message(MessageRecord { body_bytes, ..message })]);
+        let start = &whole[..properties_bytes(u32::try_from(whole.len()).unwrap(), body_bytes)];
+        let found = properties(start).unwrap();
+        prop_assert_eq!(found.system, &system[..]);
+        prop_assert!(rest.starts_with(found.rest) && found.rest.len() >= rest.len() - body_bytes as usize);
+        prop_assert!(extra || found.rest.len() == rest.len() - body_bytes as usize);
+        prop_assert_eq!(properties(&whole).unwrap().rest, &rest[..]);
+    }
+
+    #[test]
     fn a_record_cut_anywhere_is_an_error_and_no_panic(record in record(), cut in any::<prop::sample::Index>()) {
         let whole = payload_of(&[record]);
         let part = whole.slice(..cut.index(whole.len()));
@@ -341,6 +370,18 @@ proptest! {
         bytes.clear();
         encode_group(&group, &mut bytes);
         prop_assert_eq!(decode_group(&bytes).unwrap(), group);
+    }
+
+    #[test]
+    fn what_version_1_wrote_still_reads_without_what_came_later(topic in topic(), group in group()) {
+        let mut bytes = BytesMut::new();
+        encode_topic(&topic, &mut bytes);
+        bytes[0] = 1;
+        prop_assert_eq!(decode_topic(&bytes[..bytes.len() - 8]).unwrap(), Topic { lite_ttl: None, ..topic });
+        bytes.clear();
+        encode_group(&group, &mut bytes);
+        bytes[0] = 1;
+        prop_assert_eq!(decode_group(&bytes[..bytes.len() - 1]).unwrap(), Group { lite_exclusive: false, ..group });
     }
 
     #[test]

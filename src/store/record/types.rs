@@ -34,6 +34,8 @@ pub(super) const KIND_GROUP_PUT: u8 = 9;
 pub(super) const KIND_GROUP_DELETED: u8 = 10;
 pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
+pub(super) const KIND_LITE_TOPIC_PUT: u8 = 20;
+pub(super) const KIND_LITE_TOPIC_DELETED: u8 = 21;
 pub(super) const KIND_HALF: u8 = 15;
 pub(super) const KIND_HALF_CHECKED: u8 = 16;
 pub(super) const KIND_HALF_ENDED: u8 = 17;
@@ -298,6 +300,22 @@ pub enum Record {
     LogTrimmed {
         /// First position that stays.
         start: LogPosition,
+    },
+    /// A lite topic came into being, with its first message.
+    LiteTopicPut {
+        /// Parent.
+        topic: TopicId,
+        /// Its queue there.
+        queue: QueueId,
+        /// Its name, unique below the parent.
+        name: String,
+    },
+    /// A lite topic, its messages and every group's state on it are gone.
+    LiteTopicDeleted {
+        /// Parent.
+        topic: TopicId,
+        /// Its queue there.
+        queue: QueueId,
     },
     /// A half message was stored; also when it was stored once more, because retention takes the place where it was.
     Half(HalfRecord),

@@ -42,6 +42,7 @@ impl Growing {
             permission: Permission::default(),
             promise: Promise::Durable,
             retention: None,
+            lite_ttl: None,
         };
         let mut core = Core::new(1_000, Arc::new(Notify::new()), Arc::new(Notify::new()));
         core.put_topic(Arc::new(topic.clone()), None);
@@ -76,7 +77,7 @@ impl Growing {
     }
 
     fn receive(&mut self, filter: &str) -> Vec<(u32, u64)> {
-        let filter = TagFilter::parse(filter).unwrap();
+        let filter = TagFilter::parse(filter).unwrap().into();
         for _ in 0..100 {
             self.grants += 1;
             let terms = terms(self.grants, NOW.millis() + LEASE);
@@ -140,7 +141,7 @@ fn who_waits_for_a_group_that_moved_hears_that_its_old_queue_was_passed() {
     rig.show(&moved);
     assert_eq!(rig.receive("y"), [], "its old queue was not looked at up to the fence");
     let (notify, id) = (Arc::new(Notify::new()), rig.core.new_waiter());
-    rig.core.wait(TOPIC, GROUP, id, &TagFilter::parse("y").unwrap(), &notify);
+    rig.core.wait(TOPIC, GROUP, id, &TagFilter::parse("y").unwrap().into(), &notify);
     rig.show(&late);
     assert!(notify.notified().now_or_never().is_none(), "not a message for it");
     assert_eq!(rig.receive("x"), [(0, 0)]);
@@ -170,7 +171,7 @@ fn lanes_that_wait_for_another_queue_are_not_gone_through_by_every_look() {
     let room = Room { max: 100, outstanding_max: 1_000, terms: terms(2, 100) };
     for expected in [100, 0, 0] {
         asked.set(0);
-        leases.grant_lanes(&|_, _| Want::Here, &shut, &room, &mut out);
+        leases.grant_lanes(&|_| Want::Here, &shut, &room, &mut out);
         assert_eq!((asked.get(), out.grants.len()), (expected, 0));
         leases.release_lanes(|_| false);
     }
@@ -178,7 +179,7 @@ fn lanes_that_wait_for_another_queue_are_not_gone_through_by_every_look() {
     // One is out of retention meanwhile.
     leases.trim(QueueOffset(1));
     leases.release_lanes(|at| at == gate);
-    leases.grant_lanes(&|_, _| Want::Here, &|_| Fence::Open, &room, &mut out);
+    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut out);
     // Under test few are in memory; the others must be read back first.
     let got: Vec<u64> = out.grants.iter().map(|grant| grant.entry.offset.get()).collect();
     assert_eq!(got, [1, 2, 3, 4]);
