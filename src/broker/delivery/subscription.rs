@@ -13,7 +13,7 @@ use crate::broker::delivery::lite::LiteGroup;
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
-use crate::broker::delivery::wait_list::WaitList;
+use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
@@ -174,6 +174,21 @@ impl Subscription {
     pub fn queues_in_use(&self) -> impl Iterator<Item = QueueId> + '_ {
         let lite = self.lite.iter().flat_map(|lite| lite.busy());
         (0..u32::try_from(self.queues.len()).unwrap_or(u32::MAX)).map(QueueId).chain(lite)
+    }
+
+    /// Receives that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiters.len() + self.lite.as_ref().map_or(0, |lite| lite.waiting())
+    }
+
+    /// Takes a receive out of the wait list. True if it had been woken as one of the ordinary.
+    pub fn leave(&mut self, id: WaiterId) -> bool {
+        // Perhaps in both: on a mixed topic its client may have subscribed to lite topics meanwhile.
+        if let Some(lite) = &mut self.lite {
+            lite.leave(id);
+        }
+        self.waiters.leave(id)
     }
 
     /// Wakes every waiting receive.
