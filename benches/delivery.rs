@@ -10,6 +10,7 @@ use std::time::Instant;
 use bolide::broker::delivery::core::Core;
 use bolide::broker::delivery::lease::LeaseTerms;
 use bolide::broker::delivery::subscription::{QueueState, Subscription, Wish};
+use bolide::model::filter::Filter;
 use bolide::model::group::Group;
 use bolide::model::message::NewMessage;
 use bolide::model::name::{GroupName, TopicName};
@@ -17,7 +18,6 @@ use bolide::model::position::{
     GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, TopicId,
 };
 use bolide::model::receipt::Receipt;
-use bolide::model::tag::TagFilter;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::{Permission, Promise, Topic, TopicType};
 use bolide::store::record::{MessageHead, Unit};
@@ -103,7 +103,7 @@ fn show_grant_ack() -> f64 {
             auto_renew: false,
             attempt_key: 0,
         };
-        let wish = Wish { topic, group, filter: &TagFilter::All, max: BATCH, outstanding_max: 20_000, terms };
+        let wish = Wish { topic, group, filter: &Filter::ALL, max: BATCH, outstanding_max: 20_000, terms };
         let mut unit = Unit::state();
         let selection = core.select(&wish, Timestamp(0), &mut unit);
         let mut settled = Vec::new();

@@ -3,6 +3,7 @@
 
 pub mod ack_memory;
 pub mod core;
+pub mod fences;
 pub mod fifo;
 #[cfg(test)]
 mod fifo_model_tests;

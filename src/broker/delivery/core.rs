@@ -15,7 +15,7 @@ use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscript
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
-use crate::broker::delivery::verdicts::{Judges, Verdict};
+use crate::broker::delivery::verdicts::{Judges, Ruling};
 use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
@@ -371,13 +371,7 @@ impl Core {
     }
 
     /// Takes what expressions said about messages of a subscription.
-    pub fn judged(
-        &mut self,
-        topic: TopicId,
-        group: GroupId,
-        judges: &Judges,
-        rulings: &[(QueueId, QueueOffset, Verdict)],
-    ) {
+    pub fn judged(&mut self, topic: TopicId, group: GroupId, judges: &Judges, rulings: &[Ruling]) {
         if let Some(subscription) = self.subscription_mut(topic, group) {
             subscription.judged(judges, rulings);
         }
