@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bolide::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
+use bolide::model::position::{GroupId, HoldId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use bolide::model::time::Timestamp;
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
@@ -22,7 +22,7 @@ use bolide::runtime::tasks::Tasks;
 use bolide::runtime::watermark::{Rung, Watermarks};
 use bolide::store::files::memory::{Call, Effect, Ending, Fault, MemoryFiles};
 use bolide::store::log::{AppendError, Frame, FrameListener, Log, LogHealth, LogOptions, OpenLogError, ReadError};
-use bolide::store::record::{Record, SettleReason, Unit, decode, walk};
+use bolide::store::record::{DelayOutcome, HalfOutcome, HoldKey, Record, SettleReason, Unit, decode, walk};
 use parking_lot::Mutex;
 
 const HISTORIES: u64 = 10_000;
@@ -71,6 +71,9 @@ impl FrameListener for Seen {
 fn id_of(record: &Record) -> u64 {
     match record {
         Record::Settled { offsets, .. } => offsets[0].get(),
+        Record::LaneParked { order_key, .. } => *order_key,
+        Record::DelayEnded { key, .. } => key.hold.get(),
+        Record::HalfEnded { id, .. } => id.parse().expect("a number"),
         Record::Opened { term, .. } => OPENED | term.get(),
         other => panic!("a record that nobody wrote: {other:?}"),
     }
@@ -98,16 +101,33 @@ fn records_of(id: u64) -> u64 {
     1 + id % 3
 }
 
+/// Ends of several kinds go into one unit with what they put into a queue: none may be there without the others.
+fn record(id: u64, place: u64, size: usize) -> Record {
+    let (group, topic, queue) = (GroupId(1), TopicId(2), QueueId(3));
+    match (place, id % 3) {
+        (0, _) => {
+            let offsets = vec![QueueOffset(id); 1 + size];
+            Record::Settled { group, topic, queue, reason: SettleReason::Acked, offsets }
+        }
+        (_, 0) => Record::LaneParked { group, topic, queue, order_key: id, from: Some(QueueOffset(id)) },
+        (_, 1) => {
+            let key = HoldKey { due: Timestamp(id), hold: HoldId(id) };
+            Record::DelayEnded { key, topic, outcome: DelayOutcome::Fired }
+        }
+        _ => Record::HalfEnded {
+            topic,
+            id: id.to_string(),
+            outcome: HalfOutcome::Committed,
+            at: Timestamp(id),
+            was_checked: false,
+        },
+    }
+}
+
 fn unit(id: u64, size: usize) -> Unit {
     let mut unit = if id.is_multiple_of(2) { Unit::send(64) } else { Unit::state() };
-    for _ in 0..records_of(id) {
-        unit.push(&Record::Settled {
-            group: GroupId(1),
-            topic: TopicId(2),
-            queue: QueueId(3),
-            reason: SettleReason::Acked,
-            offsets: vec![QueueOffset(id); 1 + size],
-        });
+    for place in 0..records_of(id) {
+        unit.push(&record(id, place, size));
     }
     unit
 }

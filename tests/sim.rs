@@ -30,6 +30,20 @@ use world::{Outcome, run};
 
 /// Seeds whose run is repeated, to see that it repeats.
 const REPEATED_EVERY: u64 = 25;
+/// So many seeds must have come to everything.
+const SEEDS_FOR_EVERYTHING: u64 = 100;
+const EVERYTHING: [&str; 10] = [
+    "commits",
+    "rollbacks",
+    "opposite ends",
+    "questions",
+    "recalls",
+    "recalls too late",
+    "delayed",
+    "ordered",
+    "lite",
+    "dead letters",
+];
 /// Problems after which no further seed is begun.
 const PROBLEMS_SHOWN: usize = 3;
 
@@ -124,6 +138,14 @@ impl Totals {
         }
     }
 
+    /// Histories in which nothing is recalled prove nothing about recalls.
+    fn assert_that_everything_happened(&self) {
+        let coverage = self.coverage.lock().map_or_else(|_| Coverage::default(), |coverage| coverage.clone());
+        for what in EVERYTHING {
+            assert!(coverage.0.contains_key(what), "no {what} in all these histories: {coverage}");
+        }
+    }
+
     fn line(&self, seeds: u64, begin: Instant) -> String {
         let of = |total: &AtomicU64| total.load(Ordering::Relaxed);
         format!(
@@ -179,6 +201,9 @@ fn no_seed_breaks_a_promise() {
             });
         }
     });
+    if seeds >= SEEDS_FOR_EVERYTHING {
+        totals.assert_that_everything_happened();
+    }
     let problems = problems.into_inner().unwrap_or_default();
     let report: Vec<String> =
         problems.iter().map(|(seed, problem)| format!("seed {seed}: {problem}\n{}", repeat_with(*seed))).collect();

@@ -109,7 +109,7 @@ async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), S
         dial: Arc::new(move || net.channel()),
         recorder: recorder.clone(),
         pace: Pace {
-            think: Duration::from_millis(800),
+            think: Duration::from_millis(1_600),
             lease: Duration::from_millis(200)..=LEASE_MAX,
             poll: Duration::from_millis(1_500),
             limit: Duration::from_secs(4),
@@ -195,7 +195,7 @@ impl World {
     }
 
     async fn go_through_everything(&mut self) -> Result<(), String> {
-        for _ in 0..8 + self.entropy.below(12) {
+        for _ in 0..5 + self.entropy.below(9) {
             let pause = if self.entropy.below(4) == 0 { 4_000 } else { 1_200 };
             tokio::time::sleep(Duration::from_millis(self.entropy.below(pause))).await;
             match self.entropy.below(20) {

@@ -1,5 +1,6 @@
 //! When and how often a message becomes a dead letter.
 
+use super::super::Lease;
 use super::Violation;
 use super::view::{Kind, Outcome, Settle, View};
 
@@ -65,10 +66,12 @@ pub fn dead_letters_come_after_the_last_attempt_or_a_forward(view: &View<'_>) ->
                         .map(|&index| &view.deliveries[index]);
                     again.filter(|again| again.got.at_us < at_us).any(|again| again.earliest() > delivered.latest())
                 };
-                // A delivery that its client had given back before is somebody else's, too.
+                // A delivery that its client had given back before, by a change or by its goodbye, is somebody else's, too.
                 let given_back = |at_us: u64| {
                     let earlier = |settle: &&Settle<'_>| settle.call.begin_us < at_us && settle.maybe();
+                    let renews = delivered.receive.lease == Lease::AutoRenew;
                     delivered.settles.iter().filter(earlier).any(|settle| matches!(settle.kind, Kind::Change { .. }))
+                        || renews && view.terminated(&delivered.call.client, delivered.earliest(), at_us)
                 };
                 // Where order is kept, an acked one may come again, and again.
                 acked |= view.lane(delivered).is_none()
