@@ -139,11 +139,11 @@ impl Broker {
     /// See [`ReceiveError`]; nothing was delivered.
     pub async fn receive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
         let holder = holder_of(&receive.client);
-        let live = self.inner.members.open(holder, self.inner.clock.now());
+        let live = self.inner.members.open(holder, self.inner.clock.steady());
         let received = self.receive_while_alive(receive).await;
         drop(live);
         // The session of a client that did nothing but wait begins when the wait ends.
-        self.inner.members.seen(holder, false, self.inner.clock.now());
+        self.inner.members.seen(holder, false, self.inner.clock.steady());
         received
     }
 
@@ -247,6 +247,7 @@ impl Broker {
             max: receive.batch.max(1),
             outstanding_max: inner.options.outstanding_per_queue_max,
             terms,
+            steady: inner.clock.steady(),
         };
         let mut unit = Unit::state();
         let mut core = inner.core.lock();

@@ -96,14 +96,14 @@ impl Broker {
         let condemned_added = Arc::new(Notify::new());
         let reader = store.clone();
         let core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
-        let now = clock.now();
+        let now = clock.steady();
         let restored = tasks.blocking(move || restore(&reader, core, now)).await?;
         let any_written = restored.topics.iter().any(|topic| topic.promise == Promise::Written);
         let members = Members::new(options.members_max, options.session_timeout, options.slow_session_timeout);
-        let now = clock.now();
+        let steady = clock.steady();
         for holder in restored.core.holders() {
             // Clients had no chance to be heard of yet: their session begins now.
-            members.seen(holder, false, now);
+            members.seen(holder, false, steady);
         }
         let inner = Arc::new(Inner {
             shard: store.shard(),
@@ -166,13 +166,13 @@ impl Broker {
 
     /// A client was heard of. `slow_heartbeat`: of a kind that heartbeats every 30 s only.
     pub fn client_seen(&self, client: &ClientId, slow_heartbeat: bool) {
-        self.inner.members.seen(holder_of(client), slow_heartbeat, self.inner.clock.now());
+        self.inner.members.seen(holder_of(client), slow_heartbeat, self.inner.clock.steady());
     }
 
     /// A client opened a telemetry stream; it counts as live while the guard exists.
     #[must_use]
     pub fn telemetry_opened(&self, client: &ClientId) -> LiveGuard {
-        self.inner.members.open(holder_of(client), self.inner.clock.now())
+        self.inner.members.open(holder_of(client), self.inner.clock.steady())
     }
 
     /// A client said good-bye: what it holds by auto-renewal returns at once.

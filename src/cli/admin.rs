@@ -1,5 +1,6 @@
 //! `bolide admin`: topics, groups and status of a running broker, over its internal gRPC service.
 
+mod clock;
 mod group;
 mod output;
 mod status;
@@ -66,6 +67,9 @@ enum What {
     /// Create, change, list, show and delete consumer groups, and see how far they are
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Show the server's time, and move it ahead on one started with --virtual-time
+    #[command(subcommand)]
+    Clock(clock::ClockCommand),
     /// Version, readiness, disk, log positions; succeeds whenever the broker answers
     Status,
 }
@@ -82,6 +86,7 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
         let done = match what {
             What::Topic(command) => topic::run(&mut client, &common, command).await,
             What::Group(command) => group::run(&mut client, &common, command).await,
+            What::Clock(command) => clock::run(&mut client, &common, command).await,
             What::Status => status::run(&mut client, &common).await,
         };
         done.map_err(|failure| failure.at(&common.address))

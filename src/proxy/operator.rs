@@ -1,5 +1,6 @@
 //! The operator's service, `bolide.admin.v1`, on the internal listener.
 
+mod clock;
 mod convert;
 mod group;
 pub mod options;

@@ -232,7 +232,7 @@ impl Core {
         let mut selection = Selection::default();
         let Some(state) = self.topics.get_mut(&wish.topic) else { return selection };
         let Some(subscription) = state.subscriptions.get_mut(&wish.group) else { return selection };
-        subscription.note_filter(wish.filter, now);
+        subscription.note_filter(wish.filter, wish.steady);
         let mut missing = None;
         let mut touched = Vec::new();
         for index in subscription.order() {
@@ -242,7 +242,7 @@ impl Core {
                 break;
             }
             let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, wish, left, now);
+            let look = subscription.look(index, tail, wish, left, wish.steady);
             if missing.is_none() {
                 missing = look.missing.map(|offset| (queue, offset));
             }

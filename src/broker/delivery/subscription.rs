@@ -71,6 +71,8 @@ pub struct Wish<'a> {
     pub outstanding_max: usize,
     /// The lease to give.
     pub terms: LeaseTerms,
+    /// Now, by the clock's steady time: filters are forgotten when their users are silent, not when the clock is moved.
+    pub steady: Timestamp,
 }
 
 /// What a look at one queue found.

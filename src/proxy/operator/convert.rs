@@ -29,6 +29,13 @@ pub(super) fn duration_out(duration: Duration) -> prost_types::Duration {
     }
 }
 
+pub(super) fn timestamp_out(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: i64::try_from(at.millis() / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(at.millis() % 1000).unwrap_or(0) * 1_000_000,
+    }
+}
+
 fn topic_type_in(wire: i32) -> Result<Option<TopicType>, Status> {
     use admin::TopicType as W;
     Ok(match W::try_from(wire) {
@@ -160,9 +167,7 @@ fn start_out(start: StartPosition) -> admin::StartPosition {
         StartPosition::Earliest => (Kind::Earliest, None),
         StartPosition::Latest => (Kind::Latest, None),
         StartPosition::At(at) => {
-            let seconds = i64::try_from(at.millis() / 1000).unwrap_or(i64::MAX);
-            let nanos = i32::try_from(at.millis() % 1000).unwrap_or(0) * 1_000_000;
-            (Kind::Timestamp, Some(prost_types::Timestamp { seconds, nanos }))
+            (Kind::Timestamp, Some(timestamp_out(at)))
         }
     };
     admin::StartPosition { kind: kind.into(), timestamp }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::{group, status, topic};
+use super::{clock, group, status, topic};
 use crate::broker::Broker;
 use crate::runtime::clock::{Clock, Mark};
 use crate::wire::admin as wire;
@@ -130,5 +130,13 @@ impl Admin for OperatorService {
 
     async fn status(&self, _: Request<wire::StatusRequest>) -> Answer<wire::StatusResponse> {
         Ok(Response::new(status::status(&self.broker, &self.facts)))
+    }
+
+    async fn show_clock(&self, _: Request<wire::ShowClockRequest>) -> Answer<wire::ShowClockResponse> {
+        Ok(Response::new(clock::show(&self.facts.clock)))
+    }
+
+    async fn advance_clock(&self, request: Request<wire::AdvanceClockRequest>) -> Answer<wire::AdvanceClockResponse> {
+        clock::advance(&self.broker, &self.facts.clock, request.get_ref()).map(Response::new)
     }
 }
