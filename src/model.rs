@@ -5,6 +5,7 @@ pub mod limits;
 pub mod message;
 pub mod name;
 pub mod position;
+pub mod priority;
 pub mod receipt;
 pub mod tag;
 pub mod time;

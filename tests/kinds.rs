@@ -5,5 +5,7 @@ mod history;
 
 #[path = "kinds/harness.rs"]
 mod harness;
+#[path = "kinds/priority.rs"]
+mod priority;
 #[path = "kinds/time.rs"]
 mod time;

@@ -208,7 +208,7 @@ pub enum SettleError {
 pub struct TopicSpec {
     /// Kind.
     pub topic_type: Option<TopicType>,
-    /// Queues, 1 to 1 024; may grow, not shrink.
+    /// Queues, 1 to 1 024, of each level on a PRIORITY topic, 1 to 102; may grow, not shrink.
     pub queues: Option<u32>,
     /// Permission.
     pub permission: Option<Permission>,

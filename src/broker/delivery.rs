@@ -4,6 +4,7 @@
 pub mod ack_memory;
 pub mod core;
 pub mod lease;
+pub mod levels;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;

@@ -10,6 +10,7 @@ use crate::model::limits::SEND_BATCH_BYTES_MAX;
 use crate::model::message::{MessageType, NewMessage};
 use crate::model::name::{RETRY_PREFIX, TopicName};
 use crate::model::position::{QueueId, UnitSeq};
+use crate::model::priority::{level_of, queue_of_level};
 use crate::model::tag::tag_hash;
 use crate::model::topic::{Promise, Topic, TopicType};
 use crate::runtime::watermark::Rung;
@@ -77,7 +78,9 @@ impl Broker {
         for (message, prepared) in messages.iter().zip(prepared) {
             match prepared {
                 Prepared::Queued(slot) => {
-                    let queue = if message.message_group.is_empty() {
+                    let queue = if topic.topic_type == TopicType::Priority {
+                        queue_of_level(level_of(message.priority.unwrap_or(0)), shared_queue, topic.queues)
+                    } else if message.message_group.is_empty() {
                         shared_queue
                     } else {
                         queue_of_group(&message.message_group, topic.queues)
@@ -159,10 +162,9 @@ fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishErro
     }
     for message in messages {
         match message.message_type {
-            MessageType::Normal | MessageType::Fifo => {}
+            MessageType::Normal | MessageType::Fifo | MessageType::Priority => {}
             MessageType::Delay => return Err(PublishError::NotImplemented("delayed messages")),
             MessageType::Transaction => return Err(PublishError::NotImplemented("transactional messages")),
-            MessageType::Priority => return Err(PublishError::NotImplemented("priority messages")),
             MessageType::Lite => return Err(PublishError::NotImplemented("lite topics")),
         }
     }

@@ -277,7 +277,7 @@ fn types() -> Vec<Row> {
         for topic in [NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, LITE, MIXED] {
             let ask = with_on(topic, |_, system| mark(system));
             let name = format!("send 15: a {kind} message on {topic}");
-            let implemented = kind == "normal" || kind == "grouped";
+            let implemented = ["normal", "grouped", "prioritised"].contains(&kind);
             rows.push(match (topic == own || topic == MIXED, implemented) {
                 (false, _) => refused(name, ask, 40014),
                 (true, false) => refused(name, ask, 50100),

@@ -16,7 +16,7 @@ use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
-use crate::model::topic::Topic;
+use crate::model::topic::{Topic, TopicType};
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
 
@@ -231,6 +231,9 @@ impl Core {
     pub fn select(&mut self, wish: &Wish<'_>, now: Timestamp, unit: &mut Unit) -> Selection {
         let mut selection = Selection::default();
         let Some(state) = self.topics.get_mut(&wish.topic) else { return selection };
+        if state.topic.topic_type == TopicType::Priority {
+            return self.select_by_level(wish, now, unit);
+        }
         let Some(subscription) = state.subscriptions.get_mut(&wish.group) else { return selection };
         subscription.note_filter(wish.filter, wish.steady);
         let mut missing = None;
@@ -362,7 +365,7 @@ impl Core {
 
 /// Writes what a look decided. I-4: whenever a slot comes into being, `next` is recorded in the same unit: a restart must never
 /// find a slot at or above `next`, or it would offer that message a second time as a new one.
-fn record_look(
+pub(super) fn record_look(
     state: &mut QueueState,
     (group, topic, queue): (GroupId, TopicId, QueueId),
     grants: &[Grant],

@@ -51,7 +51,10 @@ enum State {
     Waiting {
         visible_at: Timestamp,
     },
-    Ready,
+    /// Deliverable, and since when.
+    Ready {
+        since: Timestamp,
+    },
     /// Out of attempts, or forwarded: on its way to the dead-letter topic; nobody gets it any more.
     Dying,
 }
@@ -209,6 +212,15 @@ impl QueueLeases {
         !self.ready.is_empty()
     }
 
+    /// Since when the message waits that [`QueueLeases::grant_ready`] would grant first.
+    #[must_use]
+    pub fn first_ready(&self, filter: &TagFilter) -> Option<Timestamp> {
+        self.ready.iter().find_map(|offset| match self.slots.get(offset)? {
+            Slot { state: State::Ready { since }, entry, .. } if filter.may_match(entry.tag_hash) => Some(*since),
+            _ => None,
+        })
+    }
+
     /// Moves everything whose time has come. With no attempt left a message dies instead of becoming ready.
     pub fn fall_due(&mut self, now: Timestamp, max_attempts: u32) -> Due {
         let mut due = Due::default();
@@ -216,7 +228,7 @@ impl QueueLeases {
             if at > now {
                 break;
             }
-            match self.put_back(offset, max_attempts) {
+            match self.put_back(offset, max_attempts, Some(at)) {
                 Some(Changed::Ready(hash)) => due.ready.push(hash),
                 Some(Changed::Dying) => due.dying.push(offset),
                 _ => {
@@ -245,7 +257,7 @@ impl QueueLeases {
         let mut released = Vec::with_capacity(held.len());
         for offset in held {
             let attempt = self.slots.get(&offset).map_or(0, |slot| slot.attempt);
-            match self.put_back(offset, max_attempts) {
+            match self.put_back(offset, max_attempts, None) {
                 Some(Changed::Ready(hash)) => due.ready.push(hash),
                 Some(Changed::Dying) => due.dying.push(offset),
                 _ => continue,
@@ -302,7 +314,7 @@ impl QueueLeases {
             self.put(entry.offset, Slot { entry, attempt: 1, state: State::Leased(terms) });
             out.grants.push(Grant { entry, attempt: 1, terms });
         } else if wanted_elsewhere {
-            self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready });
+            self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready { since: entry.stored_at } });
             out.set_aside.push(entry.offset);
         }
     }
@@ -385,7 +397,7 @@ impl QueueLeases {
         let (state, changed) = if slot.attempt >= max_attempts {
             (State::Dying, Changed::Dying)
         } else if visible_at <= now {
-            (State::Ready, Changed::Ready(slot.entry.tag_hash))
+            (State::Ready { since: now }, Changed::Ready(slot.entry.tag_hash))
         } else {
             (State::Waiting { visible_at }, Changed::Waiting)
         };
@@ -401,7 +413,7 @@ impl QueueLeases {
         }
         let slot = self.take(offset)?;
         let attempt = slot.attempt.saturating_sub(1);
-        self.put(offset, Slot { attempt, state: State::Ready, ..slot });
+        self.put(offset, Slot { attempt, state: State::Ready { since: slot.entry.stored_at }, ..slot });
         Some((attempt, slot.entry.tag_hash))
     }
 
@@ -432,12 +444,12 @@ impl QueueLeases {
         self.advance(first);
     }
 
-    fn put_back(&mut self, offset: QueueOffset, max_attempts: u32) -> Option<Changed> {
+    fn put_back(&mut self, offset: QueueOffset, max_attempts: u32, since: Option<Timestamp>) -> Option<Changed> {
         let slot = self.take(offset)?;
         let (state, changed) = if slot.attempt >= max_attempts {
             (State::Dying, Changed::Dying)
         } else {
-            (State::Ready, Changed::Ready(slot.entry.tag_hash))
+            (State::Ready { since: since.unwrap_or(slot.entry.stored_at) }, Changed::Ready(slot.entry.tag_hash))
         };
         self.put(offset, Slot { state, ..slot });
         Some(changed)
@@ -452,7 +464,7 @@ impl QueueLeases {
             State::Waiting { visible_at } => {
                 self.due.insert((visible_at, offset));
             }
-            State::Ready => {
+            State::Ready { .. } => {
                 self.ready.insert(offset);
             }
             State::Dying => {}
@@ -470,7 +482,7 @@ impl QueueLeases {
             State::Waiting { visible_at } => {
                 self.due.remove(&(visible_at, offset));
             }
-            State::Ready => {
+            State::Ready { .. } => {
                 self.ready.remove(&offset);
             }
             State::Dying => {}

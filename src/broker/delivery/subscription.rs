@@ -22,7 +22,7 @@ pub const SCAN_MAX: usize = 4096;
 /// Entries read ahead from disk per queue.
 pub const READ_AHEAD: usize = 512;
 /// Most messages set aside for other members per queue; beyond it the queue waits for them.
-const SET_ASIDE_MAX: u64 = 4096;
+pub(super) const SET_ASIDE_MAX: u64 = 4096;
 /// Attempt ids remembered per group and topic before finished ones are swept.
 const ATTEMPTS_MAX: usize = 4096;
 
@@ -48,7 +48,7 @@ pub struct Subscription {
     pub queues: Vec<QueueState>,
     /// Waiting receives.
     pub waiters: WaitList,
-    turn: usize,
+    pub(super) turn: usize,
     filters: Vec<(TagFilter, Timestamp)>,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
     unknown_filters_until: Timestamp,
@@ -155,14 +155,10 @@ impl Subscription {
     pub fn look(&mut self, queue: usize, tail: &QueueTail, wish: &Wish<'_>, max: usize, now: Timestamp) -> Look {
         let Wish { filter, outstanding_max, terms, .. } = *wish;
         let mut found = Look { grants: self.queues[queue].leases.grant_ready(filter, max, terms), ..Look::default() };
-        if found.grants.is_empty() && now >= self.unknown_filters_until && self.queues[queue].leases.has_ready() {
-            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
-            let filters = &self.filters;
-            let in_use =
-                |hash| filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash));
-            found.unwanted = self.queues[queue].leases.drop_unwanted(in_use);
+        if found.grants.is_empty() {
+            found.unwanted = self.drop_unwanted(queue, now);
         }
-        let several_filters = now < self.unknown_filters_until || self.filters.iter().any(|(known, _)| known != filter);
+        let several_filters = self.has_several_filters(filter, now);
         // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
         self.queues[queue].leases.advance(tail.first());
         let mut offered = Offered::default();
@@ -192,6 +188,21 @@ impl Subscription {
         found.grants.append(&mut offered.grants);
         found.set_aside = offered.set_aside;
         found
+    }
+
+    /// What was set aside for others, whose filters may be out of use by now: nothing may wait for them for ever.
+    pub(super) fn drop_unwanted(&mut self, queue: usize, now: Timestamp) -> Vec<QueueOffset> {
+        if now < self.unknown_filters_until || !self.queues[queue].leases.has_ready() {
+            return Vec::new();
+        }
+        let filters = &self.filters;
+        let in_use =
+            |hash| filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash));
+        self.queues[queue].leases.drop_unwanted(in_use)
+    }
+
+    pub(super) fn has_several_filters(&self, own: &TagFilter, now: Timestamp) -> bool {
+        now < self.unknown_filters_until || self.filters.iter().any(|(known, _)| known != own)
     }
 
     /// Takes entries that were read from disk for a queue.
@@ -248,12 +259,13 @@ impl QueueState {
         Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
     }
 
-    fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
+    /// The entry at `next`, if it is in memory; it stays there until `next` moves on.
+    pub(super) fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
         let next = self.leases.next();
         if let Some(entry) = tail.recent(next) {
             return Some(entry);
         }
-        while let Some(entry) = self.read_ahead.pop_front() {
+        while let Some(&entry) = self.read_ahead.front() {
             if entry.offset == next {
                 return Some(entry);
             }
@@ -262,6 +274,7 @@ impl QueueState {
                 self.read_ahead.clear();
                 return None;
             }
+            self.read_ahead.pop_front();
         }
         None
     }

@@ -6,7 +6,7 @@ use tonic::Status;
 
 use crate::broker::api::{CatalogError, GroupSpec, TopicSpec};
 use crate::model::group::{Backoff, CONSUME_TIMEOUT_DEFAULT, Group, MAX_ATTEMPTS_DEFAULT, StartPosition};
-use crate::model::limits::QUEUES_DEFAULT;
+use crate::model::limits::{PRIORITY_QUEUES_DEFAULT, QUEUES_DEFAULT};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
 use crate::wire::admin;
@@ -99,9 +99,15 @@ fn promise_in(wire: i32) -> Result<Option<Promise>, Status> {
 /// there differs.
 pub(super) fn topic_spec(wire: &admin::Topic) -> Result<TopicSpec, Status> {
     let retention = wire.retention.as_ref().map(|wire| duration_in("retention", wire)).transpose()?;
+    let topic_type = topic_type_in(wire.r#type)?.unwrap_or_default();
+    let queues = match (wire.queues, topic_type) {
+        (0, TopicType::Priority) => PRIORITY_QUEUES_DEFAULT,
+        (0, _) => QUEUES_DEFAULT,
+        (queues, _) => queues,
+    };
     Ok(TopicSpec {
-        topic_type: Some(topic_type_in(wire.r#type)?.unwrap_or_default()),
-        queues: Some(if wire.queues == 0 { QUEUES_DEFAULT } else { wire.queues }),
+        topic_type: Some(topic_type),
+        queues: Some(queues),
         permission: Some(permission_in(wire.permission)?.unwrap_or_default()),
         promise: Some(promise_in(wire.promise)?.unwrap_or_default()),
         retention: Some(retention),
@@ -130,7 +136,7 @@ pub(super) fn topic_out(topic: &Topic) -> admin::Topic {
         namespace: topic.name.namespace().to_owned(),
         name: topic.name.name().to_owned(),
         r#type: topic_type_out(topic.topic_type).into(),
-        queues: topic.queues,
+        queues: topic.lanes(),
         permission: permission_out(topic.permission).into(),
         promise: match topic.promise {
             Promise::Durable => admin::Promise::Durable,
