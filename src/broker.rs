@@ -6,6 +6,7 @@ mod catalog;
 mod dead_letter;
 pub mod delivery;
 mod handles;
+mod letters;
 mod members;
 mod news;
 pub mod options;

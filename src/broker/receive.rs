@@ -29,9 +29,9 @@ use crate::store::{AppendError, ReadError};
 #[derive(Debug)]
 pub struct Delivery {
     broker: Broker,
-    topic: Arc<Topic>,
+    pub(super) topic: Arc<Topic>,
     group: Arc<Group>,
-    held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
+    pub(super) held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
     /// A repeated attempt may have reached its client the first time; it is not given back.
     repeated: bool,
 }
@@ -323,6 +323,9 @@ impl Broker {
 
     /// Reads the messages of a delivery; one whose tag only looked right by its hash is skipped.
     async fn fill(&self, delivery: &mut Delivery, filter: &TagFilter) -> Result<(), ReceiveError> {
+        if delivery.topic.name.is_dead_letter() {
+            self.skip_left(delivery);
+        }
         let places: Vec<RecordAt> = delivery.held.iter().map(|(_, grant, _)| grant.entry.at).collect();
         // The messages stay in the guard while they are read: dropped here, they return.
         let records = self.inner.store.read_messages(&places).await;
@@ -358,7 +361,7 @@ impl Broker {
         }
     }
 
-    fn settle_silently(
+    pub(super) fn settle_silently(
         &self,
         delivery: &Delivery,
         queue: QueueId,

@@ -14,6 +14,7 @@ use crate::broker::delivery::core::Core;
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::handles::Handles;
+use crate::broker::letters::OPERATOR;
 use crate::broker::members::{LiveGuard, Members, holder_of};
 use crate::broker::news::News;
 use crate::broker::options::BrokerOptions;
@@ -285,7 +286,7 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
         core.put_topic(Arc::new(topic.clone()), Some(tails));
     }
     let by_id: BTreeMap<GroupId, Arc<Group>> = groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
-    for ((topic, group), queues) in restored_queues(store)? {
+    for ((topic, group), queues) in restored_queues(store, &mut core)? {
         let Some(group) = by_id.get(&group) else { continue };
         let Some(count) = core.topic(topic).map(|state| state.tails.len()) else { continue };
         let mut queues = queues;
@@ -300,7 +301,7 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
 
 type QueuesOfSubscriptions = BTreeMap<(TopicId, GroupId), BTreeMap<u32, QueueState>>;
 
-fn restored_queues(store: &Store) -> Result<QueuesOfSubscriptions, FoldError> {
+fn restored_queues(store: &Store, core: &mut Core) -> Result<QueuesOfSubscriptions, FoldError> {
     let mut subscriptions = QueuesOfSubscriptions::new();
     for (group, topic, queue, next) in store.cursors()? {
         subscriptions.entry((topic, group)).or_default().insert(queue.get(), QueueState::starting_at(next));
@@ -308,6 +309,10 @@ fn restored_queues(store: &Store) -> Result<QueuesOfSubscriptions, FoldError> {
     for row in store.leases()? {
         // Without an entry the message is out of retention; nothing is left to deliver.
         let Some(entry) = row.entry else { continue };
+        if row.group == OPERATOR {
+            core.letters_left(row.topic, [row.offset]);
+            continue;
+        }
         let state = subscriptions.entry((row.topic, row.group)).or_default().entry(row.queue.get()).or_default();
         state.leases.restore(entry, row.attempt, row.lease);
         state.leases.advance(QueueOffset(row.offset.get() + 1));

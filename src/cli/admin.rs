@@ -1,6 +1,7 @@
 //! `bolide admin`: topics, groups and status of a running broker, over its internal gRPC service.
 
 mod clock;
+mod dlq;
 mod group;
 mod output;
 mod status;
@@ -18,6 +19,7 @@ Examples:
   bolide admin topic create trades --type fifo --queues 16
   bolide admin group create billing --ordered --max-attempts 5
   bolide admin group lag billing
+  bolide admin dlq redrive billing --all
   bolide admin topic list --output json | jq -r '.[].name'
   bolide admin --address broker-0:8082 status
 
@@ -67,6 +69,9 @@ enum What {
     /// Create, change, list, show and delete consumer groups, and see how far they are
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// List, show, send back and drop the dead letters of a consumer group
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Show the server's time, and move it ahead on one started with --virtual-time
     #[command(subcommand)]
     Clock(clock::ClockCommand),
@@ -86,6 +91,7 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
         let done = match what {
             What::Topic(command) => topic::run(&mut client, &common, command).await,
             What::Group(command) => group::run(&mut client, &common, command).await,
+            What::Dlq(command) => dlq::run(&mut client, &common, command).await,
             What::Clock(command) => clock::run(&mut client, &common, command).await,
             What::Status => status::run(&mut client, &common).await,
         };

@@ -2,6 +2,7 @@
 
 mod clock;
 mod convert;
+mod dead_letters;
 mod group;
 pub mod options;
 mod server;

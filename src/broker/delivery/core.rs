@@ -32,6 +32,8 @@ pub struct TopicState {
     pub tails: Vec<QueueTail>,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
+    /// Of a dead-letter topic: letters behind its first that were sent back or dropped.
+    pub left: BTreeSet<QueueOffset>,
     turn: u32,
 }
 
@@ -99,6 +101,7 @@ impl Core {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
             subscriptions: BTreeMap::new(),
+            left: BTreeSet::new(),
             turn: 0,
         });
         state.topic = topic;
@@ -149,6 +152,13 @@ impl Core {
             for queue in 0..queues {
                 self.schedule(topic, group, QueueId(u32::try_from(queue).unwrap_or(u32::MAX)));
             }
+        }
+    }
+
+    /// Dead letters have left their topic.
+    pub fn letters_left(&mut self, topic: TopicId, letters: impl IntoIterator<Item = QueueOffset>) {
+        if let Some(state) = self.topics.get_mut(&topic) {
+            state.left.extend(letters);
         }
     }
 

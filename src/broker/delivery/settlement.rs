@@ -246,6 +246,9 @@ impl Core {
             // Forgotten entries leave their place in `recent_order`; it is skipped when its turn comes.
             tail.trim(first);
         }
+        if index == 0 && !state.left.is_empty() {
+            state.left = state.left.split_off(&first);
+        }
         for subscription in state.subscriptions.values_mut() {
             if let Some(queue) = subscription.queues.get_mut(index) {
                 queue.leases.trim(first);
