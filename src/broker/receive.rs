@@ -17,7 +17,7 @@ use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
 use crate::model::group::{Group, StartPosition};
 use crate::model::name::TopicName;
-use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId};
+use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
@@ -125,7 +125,8 @@ impl Drop for Parked<'_> {
 const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
-    Granted(Delivery),
+    /// Messages, and the unit that records their granting.
+    Granted(Delivery, Option<UnitSeq>),
     ReadAhead(QueueId, QueueOffset),
     LookAgain,
     Nothing,
@@ -162,9 +163,10 @@ impl Broker {
         loop {
             self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
-                Step::Granted(mut delivery) => {
+                Step::Granted(mut delivery, recorded) => {
                     self.fill(&mut delivery, &receive.filter).await?;
                     if !delivery.is_empty() {
+                        self.redelivered_durably(&delivery, recorded).await?;
                         return Ok(delivery);
                     }
                 }
@@ -179,6 +181,8 @@ impl Broker {
                 Step::Nothing => {
                     let left = receive.wait.saturating_sub(started.elapsed());
                     if !self.wait(left, &notify).await {
+                        // Nothing shows up on a log that has ended; that is not the same as nothing being there.
+                        self.inner.store.accepts().map_err(|error| refused(&error))?;
                         return Ok(self.delivery(&topic, &group, Vec::new(), false));
                     }
                 }
@@ -250,13 +254,13 @@ impl Broker {
             steady: inner.clock.steady(),
         };
         let mut unit = Unit::state();
-        let mut core = inner.core.lock();
+        let mut core = inner.deciding().map_err(|error| refused(&error))?;
         let selection = core.select(&wish, now, &mut unit);
-        // A grant that the log refuses is lost with the log: the shard has failed, and leases end at its restart.
-        inner.append_state(unit).map_err(|error| refused(&error))?;
+        // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
+        let recorded = inner.append_state(unit).map_err(|error| refused(&error))?;
         if !selection.grants.is_empty() {
             drop(core);
-            return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false)));
+            return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false), recorded));
         }
         if let Some((queue, offset)) = selection.missing {
             return Ok(Step::ReadAhead(queue, offset));
@@ -458,13 +462,30 @@ impl Broker {
         if key == 0 {
             return Ok(None);
         }
-        let grants = self.inner.core.lock().repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
+        let (grants, recorded) = {
+            let core = self.inner.deciding().map_err(|error| refused(&error))?;
+            let grants = core.repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
+            // Which unit holds them is not remembered; it is among those that were accepted so far.
+            (grants, self.inner.store.accepted())
+        };
         if grants.is_empty() {
             return Ok(None);
         }
         let mut delivery = self.delivery(topic, group, grants, true);
         self.fill(&mut delivery, &TagFilter::All).await?;
+        self.redelivered_durably(&delivery, Some(recorded)).await?;
         Ok(Some(delivery))
+    }
+
+    /// Waits, if a message was delivered before, until the log holds its new grant and so whatever ended the earlier delivery.
+    /// Otherwise a crash could take back both, and the earlier handle would be good again beside the one given out here. A
+    /// first delivery supersedes none: should its grant be lost, the message is only delivered once more.
+    async fn redelivered_durably(&self, delivery: &Delivery, recorded: Option<UnitSeq>) -> Result<(), ReceiveError> {
+        let supersedes = delivery.held.iter().any(|(_, grant, _)| grant.attempt > 1);
+        match recorded.filter(|_| supersedes) {
+            Some(seq) => self.inner.durable(seq).await.map_err(|error| ReceiveError::ShardFailed(error.to_string())),
+            None => Ok(()),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ impl Broker {
         let mut outcomes = Vec::with_capacity(handles.len());
         let mut repeated = false;
         let awaited = {
-            let mut core = inner.core.lock();
+            let mut core = inner.deciding().map_err(|error| refused(&error))?;
             let now = inner.clock.now();
             for receipt in &receipts {
                 let acked = receipt.as_ref().map_or(Acked::Stale, |receipt| core.ack(receipt, now, &mut settled));
@@ -77,7 +77,7 @@ impl Broker {
         }
         let inner = &self.inner;
         let (seq, lease_end) = {
-            let mut core = inner.core.lock();
+            let mut core = inner.deciding().map_err(|error| refused(&error))?;
             let now = inner.clock.now();
             let Standing::Current { terms, attempt } = core.standing(&receipt, now) else {
                 return Ok(ChangeOutcome::InvalidHandle);
@@ -117,7 +117,7 @@ impl Broker {
         let Some(receipt) = self.open_handle(handle, &topic, &group) else { return Ok(AckOutcome::InvalidHandle) };
         let which = Condemned { topic: topic.id, group: group.id, queue: receipt.queue, offset: receipt.offset };
         let repeated = {
-            let mut core = self.inner.core.lock();
+            let mut core = self.inner.deciding().map_err(|error| refused(&error))?;
             let now = self.inner.clock.now();
             match core.standing(&receipt, now) {
                 Standing::Current { .. } => {

@@ -111,7 +111,8 @@ impl Inner {
     pub(super) fn release_holders(&self, gone: &[HolderId]) {
         let gone: BTreeSet<HolderId> = gone.iter().copied().collect();
         let mut unit = Unit::state();
-        let mut core = self.core.lock();
+        // On a log that has ended they stay where it has them: after the restart these clients are waited for anew.
+        let Ok(mut core) = self.deciding() else { return };
         let released = core.release_holders(&gone, &mut unit);
         if let Err(error) = self.append_state(unit) {
             tracing::debug!(%error, "messages of a silent client are not recorded as returned");

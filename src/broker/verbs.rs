@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -230,6 +230,15 @@ impl Inner {
     /// A number that no earlier grant carries.
     pub fn next_grant(&self) -> GrantId {
         GrantId(self.grants.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The lock, to decide something that becomes a record, or to tell of what was decided before. Not once the log takes
+    /// nothing more: what it refused is known in memory alone, and a restart will know nothing of it.
+    pub fn deciding(&self) -> Result<MutexGuard<'_, Core>, AppendError> {
+        // In this order: a refusal happens under the lock, so that whoever sees what it left behind also sees the end of the log.
+        let core = self.core.lock();
+        self.store.accepts()?;
+        Ok(core)
     }
 
     /// Hands a unit of state changes to the log; an empty one needs no place there.

@@ -5,6 +5,7 @@ pub mod consume;
 pub mod cpu;
 pub mod e2e;
 pub mod echo;
+pub mod kinds;
 pub mod load;
 pub mod progress;
 pub mod receive;
@@ -32,6 +33,8 @@ Examples:
   bolide bench e2e --rate 1000                from the begin of a send to the message in a consumer's hand
   bolide bench e2e --idle                     the same, one message at a time on an idle server
   bolide bench nack                           from giving a message back to having it again
+  bolide bench compare ordered                1 000 message groups beside plain messages
+  bolide bench compare transaction            half messages and commits beside pairs of plain sends
 
 Every benchmark ends by itself, prints a line a second to stderr and its result to stdout (--json for scripts).
 A missing topic is created through the admin address; a server without one (another implementation of the protocol)
@@ -122,6 +125,29 @@ enum What {
         /// Messages given back
         #[arg(long, default_value_t = 100)]
         messages: u64,
+    },
+    /// What a kind of message costs, as a ratio to plain messages in the same run
+    Compare {
+        /// Which kind
+        #[arg(value_enum)]
+        pair: kinds::Pair,
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Sends in flight, over all connections
+        #[arg(long, default_value_t = 64, value_parser = positive)]
+        in_flight: usize,
+        /// Receives in flight
+        #[arg(long, default_value_t = 8, value_parser = positive)]
+        parallel: usize,
+        /// Messages of each side in each round
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+        messages: u64,
+        /// Message groups
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        groups: u64,
+        /// Rounds of each side
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
     },
     /// What `echo` and `--against-echo` start
     #[command(hide = true)]
@@ -290,6 +316,24 @@ pub fn run(args: BenchArgs) -> Result<()> {
             let settings = format!("{messages} messages, one at a time");
             (e2e::run_nack(&common.target(), &consumer, messages, settings, common.quiet)?, common.json)
         }
+        What::Compare { pair, common, in_flight, parallel, messages, groups, rounds } => {
+            let comparison = kinds::Comparison {
+                pair,
+                target: common.target(),
+                address: common.address.clone(),
+                connections: common.connections,
+                in_flight,
+                parallel,
+                messages,
+                groups,
+                rounds,
+                body_bytes: common.body_bytes,
+                cpu_of: common.cpu_of,
+                quiet: common.quiet,
+            };
+            let settings = common.settings(&format!(", {in_flight} in flight, {messages} messages a round"));
+            (kinds::run(&comparison, settings)?, common.json)
+        }
     };
     report.print(json);
     ensure!(
@@ -302,7 +346,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
 }
 
 fn consumer(group: String, topic: String, batch: i32, wait: Duration) -> Consumer {
-    Consumer { group, topic, batch, wait, identity: Identity::new(3) }
+    Consumer { group, topic, batch, wait, identity: Identity::new(3), filter: "*".to_owned() }
 }
 
 fn fill_topic(common: &CommonArgs, topic: &str, count: u64) -> Result<()> {

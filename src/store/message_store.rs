@@ -250,10 +250,27 @@ impl Store {
     /// # Errors
     /// It was not accepted and never will be; see [`AppendError`].
     pub fn append(&self, unit: Unit) -> Result<UnitSeq, AppendError> {
-        if let Some(cause) = self.inner.fold.failure() {
-            return Err(AppendError::Failed(cause.to_owned()));
-        }
+        self.fold_works()?;
         self.inner.log.append(unit)
+    }
+
+    /// Whether a state change would be accepted now.
+    ///
+    /// # Errors
+    /// Why none will be any more.
+    pub fn accepts(&self) -> Result<(), AppendError> {
+        self.fold_works()?;
+        self.inner.log.accepts()
+    }
+
+    /// The last unit accepted.
+    #[must_use]
+    pub fn accepted(&self) -> UnitSeq {
+        self.inner.log.accepted()
+    }
+
+    fn fold_works(&self) -> Result<(), AppendError> {
+        self.inner.fold.failure().map_or(Ok(()), |cause| Err(AppendError::Failed(cause.to_owned())))
     }
 
     /// Which shard.

@@ -178,11 +178,20 @@ fn superseded_ack(history: &History) -> Option<(usize, usize, String, Delivery)>
                     && again.at_us < call.begin_us
             });
             // Where the message is done by then, OK would be no lie.
-            let texts: Vec<&String> = all
+            let mut texts: Vec<&String> = all
                 .iter()
                 .filter(|(_, wish, other)| wish.group == receive.group && other.id == got.id)
                 .map(|(_, _, other)| &other.handle)
                 .collect();
+            for other in &history.calls {
+                // A change answers with another text of the same delivery, and that may be the one that was acked.
+                if let (Request::Change { handle, .. }, Answer::Changed { code: OK, handle: text }) =
+                    (&other.request, &other.answer)
+                    && texts.contains(&handle)
+                {
+                    texts.push(text);
+                }
+            }
             let done = history.calls.iter().filter(|other| other.begin_us < call.end_us.unwrap_or(u64::MAX)).any(
                 |other| match (&other.request, &other.answer) {
                     (Request::Ack { handles, .. }, Answer::Acked(codes)) => handles

@@ -37,16 +37,7 @@ impl Stage {
     }
 
     async fn receive(&self) -> Option<Delivery> {
-        let wish = Wish {
-            group: GROUP.to_owned(),
-            topic: TOPIC.to_owned(),
-            expression: "*".to_owned(),
-            batch: 1,
-            lease: Lease::Fixed { invisible_us: 60_000_000 },
-            attempt_id: None,
-            deadline: Duration::from_secs(5),
-        };
-        match self.client.receive(&wish).await {
+        match self.client.receive(&wish(None)).await {
             Received::Messages(messages) => messages.into_iter().next(),
             Received::Nothing => None,
             Received::Refused(code) => panic!("refused: {code}"),
@@ -65,6 +56,26 @@ impl Stage {
         let again = self.receive().await.expect("it comes back");
         assert_eq!((again.offset, again.attempt), (delivery.offset, delivery.attempt + 1));
         again
+    }
+}
+
+fn wish(attempt_id: Option<&str>) -> Wish {
+    Wish {
+        group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        expression: "*".to_owned(),
+        batch: 1,
+        lease: Lease::Fixed { invisible_us: 60_000_000 },
+        attempt_id: attempt_id.map(str::to_owned),
+        deadline: Duration::from_secs(5),
+    }
+}
+
+/// What a receive got, however it ended.
+fn got(received: Received) -> Vec<Delivery> {
+    match received {
+        Received::Messages(messages) | Received::Lost(messages) => messages,
+        Received::Nothing | Received::Refused(_) => Vec::new(),
     }
 }
 
@@ -106,6 +117,52 @@ fn a_repeated_ack_on_a_failed_log_is_not_ok() {
         let answer = stage.client.forward(GROUP, TOPIC, &delivery).await;
         assert!(!matches!(answer, Answer::Forwarded(OK)), "{answer:?}");
     });
+}
+
+/// Seed 9013: the log refused the record of a grant, and the same attempt asked again and got it from memory.
+#[test]
+fn a_grant_that_a_failed_log_refused_is_not_handed_out_at_the_next_try() {
+    in_a_simulation(async {
+        let mut stage = stage().await;
+        stage.send("a").await;
+        let first = stage.receive().await.expect("a message");
+        stage.machine.files.plan(Fault::fail(Call::Write));
+        let answer = stage.client.change(GROUP, TOPIC, &first.handle, Duration::ZERO).await;
+        assert!(!matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
+        for attempt_id in [Some("x"), Some("x"), None, Some("x")] {
+            let delivered = got(stage.client.receive(&wish(attempt_id)).await);
+            assert!(delivered.is_empty(), "a delivery that no log holds: {delivered:?}");
+        }
+        stage.machine.files.clear_faults();
+        stage.machine.end(stage.process, End::Kill).await.expect("an end");
+        stage.process = stage.machine.start().await.expect("a start");
+        // Nobody got it anew, so its only handle is good.
+        assert!(matches!(stage.ack(&first).await, Answer::Acked(codes) if codes == [OK]));
+    });
+}
+
+/// The log fails under a message that was put back and taken by another: after a restart it may never have been put back, and
+/// its first handle would work beside the second.
+#[test]
+fn a_message_that_was_put_back_is_not_delivered_before_the_log_holds_that() {
+    for call in [Call::Write, Call::Sync] {
+        in_a_simulation(async {
+            let stage = stage().await;
+            stage.send("a").await;
+            let first = stage.receive().await.expect("a message");
+            let again = wish(None);
+            let waiting = stage.client.receive(&again);
+            let put_back = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stage.machine.files.plan(Fault::fail(call));
+                stage.client.change(GROUP, TOPIC, &first.handle, Duration::ZERO).await
+            };
+            let (received, answer) = tokio::join!(waiting, put_back);
+            assert!(!matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
+            let delivered = got(received);
+            assert!(delivered.is_empty(), "a failed {call:?}, and a delivery that no log holds: {delivered:?}");
+        });
+    }
 }
 
 /// Seeds 3 and 5: a forward with the handle of an earlier delivery was told OK once the message was acked.

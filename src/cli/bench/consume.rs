@@ -27,6 +27,8 @@ pub struct Consumer {
     pub wait: Duration,
     /// Who asks.
     pub identity: Identity,
+    /// `*` for everything, else an SQL expression.
+    pub filter: String,
 }
 
 /// A message as it came.
@@ -59,7 +61,10 @@ impl Consumer {
                 broker: Some(Broker { name: "broker-0".to_owned(), id: 0, endpoints: None }),
                 accept_message_types: Vec::new(),
             }),
-            filter_expression: Some(FilterExpression { r#type: FilterType::Tag.into(), expression: "*".to_owned() }),
+            filter_expression: Some(FilterExpression {
+                r#type: if self.filter == "*" { FilterType::Tag.into() } else { FilterType::Sql.into() },
+                expression: self.filter.clone(),
+            }),
             batch_size: self.batch,
             invisible_duration: Some(duration(INVISIBLE)),
             auto_renew: false,

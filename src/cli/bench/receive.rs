@@ -47,11 +47,30 @@ struct Shared {
     measured: Mutex<Measured>,
 }
 
-/// Runs it.
+/// Runs it, and shows whether the rate stays flat.
 ///
 /// # Errors
 /// The server cannot be reached.
 pub fn run(drain: &Drain, settings: String, quiet: bool) -> Result<Report> {
+    let (measured, batches) = take_all(drain, &Progress::new("receive", quiet))?;
+    let mut report = Report::new("receive", &drain.target.endpoint, settings, &measured);
+    report.slices_per_second = slices(&batches);
+    Ok(report)
+}
+
+/// Runs it as one side of a comparison.
+///
+/// # Errors
+/// The server cannot be reached, or calls failed.
+pub fn measure(drain: &Drain, progress: &Progress) -> Result<Measured> {
+    let (measured, _) = take_all(drain, progress)?;
+    match &measured.first_error {
+        Some(error) => Err(anyhow!("{} receives or acks failed, the first with: {error}", measured.errors)),
+        None => Ok(measured),
+    }
+}
+
+fn take_all(drain: &Drain, progress: &Progress) -> Result<(Measured, Vec<(Duration, u64)>)> {
     let shared = Arc::new(Shared {
         begin: Instant::now(),
         over: AtomicBool::new(false),
@@ -63,7 +82,6 @@ pub fn run(drain: &Drain, settings: String, quiet: bool) -> Result<Report> {
     });
     let cpu_before = drain.cpu_of.and_then(|pid| cpu::used_by(pid).ok());
     let threads = drain.connections.clamp(1, THREADS_MAX);
-    let progress = Progress::new("receive", quiet);
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|thread| {
@@ -93,9 +111,7 @@ pub fn run(drain: &Drain, settings: String, quiet: bool) -> Result<Report> {
     // The empty receives at the end waited for nothing; the work ended with the last ack.
     measured.elapsed = batches.last().map_or(Duration::ZERO, |&(at, _)| at);
     measured.cpu = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before));
-    let mut report = Report::new("receive", &drain.target.endpoint, settings, &measured);
-    report.slices_per_second = slices(&batches);
-    Ok(report)
+    Ok((measured, batches))
 }
 
 fn drain_on_thread(drain: &Drain, thread: usize, threads: usize, shared: &Shared) -> Result<()> {

@@ -91,6 +91,12 @@ pub struct Report {
     /// Rate against the echo's rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio_to_echo: Option<f64>,
+    /// The other side of a comparison.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<Box<Report>>,
+    /// Rate against the other side's rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio_to_other: Option<f64>,
 }
 
 impl Report {
@@ -115,6 +121,8 @@ impl Report {
             slices_per_second: Vec::new(),
             echo: None,
             ratio_to_echo: None,
+            other: None,
+            ratio_to_other: None,
         }
     }
 
@@ -155,6 +163,17 @@ impl Report {
                 echo.per_second,
                 echo.latency.p50_ms,
                 echo.latency.p99_ms,
+                ratio * 100.0
+            );
+        }
+        if let (Some(other), Some(ratio)) = (&self.other, self.ratio_to_other) {
+            let _ = writeln!(
+                text,
+                "  {}: {:.0} msg/s, p50 {:.2} ms, p99 {:.2} ms\n  against it  {:.1} %",
+                other.bench,
+                other.per_second,
+                other.latency.p50_ms,
+                other.latency.p99_ms,
                 ratio * 100.0
             );
         }

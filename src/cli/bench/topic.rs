@@ -34,9 +34,22 @@ pub fn ensure(target: &Target, topic: &str, address: &str) -> Result<()> {
     })
 }
 
+/// Creates a topic for one run. `queues` 0: as many as the server finds usual.
+///
+/// # Errors
+/// The admin address cannot be reached, or the server refuses.
+pub fn create_typed(topic: &str, topic_type: admin::TopicType, queues: u32, address: &str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let topic = admin::Topic { name: topic.to_owned(), r#type: topic_type.into(), queues, ..admin::Topic::default() };
+    runtime.block_on(create_as(topic, address))
+}
+
 async fn create(topic: &str, address: &str) -> Result<()> {
+    create_as(admin::Topic { name: topic.to_owned(), ..admin::Topic::default() }, address).await
+}
+
+async fn create_as(topic: admin::Topic, address: &str) -> Result<()> {
     let mut client = connect::admin(address).await?;
-    let topic = admin::Topic { name: topic.to_owned(), ..admin::Topic::default() };
     match client.create_topic(admin::CreateTopicRequest { topic: Some(topic) }).await {
         Ok(_) => Ok(()),
         Err(status) => bail!("{}", Failure::from(status).at(address)),

@@ -193,6 +193,20 @@ impl Log {
         self.shared.queue.push(unit)
     }
 
+    /// Whether a state change would be accepted now.
+    ///
+    /// # Errors
+    /// Why none will be any more.
+    pub fn accepts(&self) -> Result<(), AppendError> {
+        self.shared.queue.ended().map_or(Ok(()), Err)
+    }
+
+    /// The last unit accepted.
+    #[must_use]
+    pub fn accepted(&self) -> UnitSeq {
+        self.shared.queue.accepted()
+    }
+
     /// The bytes of a record that was written, from memory or from its segment.
     ///
     /// # Errors
