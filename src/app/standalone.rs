@@ -100,12 +100,7 @@ pub enum Time {
 ///
 /// # Errors
 /// See [`StandaloneError`].
-pub fn run(
-    config: Config,
-    time: Time,
-    notes: &[String],
-    ready: impl FnOnce(&Ready),
-) -> Result<(), StandaloneError> {
+pub fn run(config: Config, time: Time, notes: &[String], ready: impl FnOnce(&Ready)) -> Result<(), StandaloneError> {
     process::keep_files_private();
     process::use_small_pages();
     let threads = Threads::start(config.lanes.unwrap_or_else(process::cores))?;

@@ -137,7 +137,9 @@ pub fn changed_topic(topic: &Topic, spec: &TopicSpec, exists: bool) -> Result<To
     if let Some(topic_type) = spec.topic_type {
         // A queue stands for a level there and for nothing elsewhere.
         if exists && topic_type.levels() != topic.topic_type.levels() {
-            return Err(CatalogError::Invalid("the type of a topic cannot become priority, nor cease to be".to_owned()));
+            return Err(CatalogError::Invalid(
+                "the type of a topic cannot become priority, nor cease to be".to_owned(),
+            ));
         }
         changed.topic_type = topic_type;
     }

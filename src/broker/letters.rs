@@ -8,7 +8,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::broker::api::{Letter, LetterError, LetterFate, LetterOutcome, LetterPage, LettersSettled, Origin, Remedy, Which};
+use crate::broker::api::{
+    Letter, LetterError, LetterFate, LetterOutcome, LetterPage, LettersSettled, Origin, Remedy, Which,
+};
 use crate::broker::delivery::core::Core;
 use crate::broker::placing::Placing;
 use crate::broker::publish::{queue_of_group, takes};

@@ -169,10 +169,8 @@ fn a_kill_between_two_steps_of_a_long_redrive_neither_loses_nor_doubles_a_letter
 fn attempts_and_pauses_are_those_that_the_operator_set() -> Result<()> {
     runtime()?.block_on(async {
         let wire = Wire::start(movable()).await?;
-        let groups = [
-            ("table", "10s,1m", [(10, 1), (60, 1)]),
-            ("growing", "exponential:20s,30s,3", [(20, 1), (30, 1)]),
-        ];
+        let groups =
+            [("table", "10s,1m", [(10, 1), (60, 1)]), ("growing", "exponential:20s,30s,3", [(20, 1), (30, 1)])];
         let renewed = Wish { invisible: None, batch: 1, ..Wish::default() };
         for (group, backoff, pauses) in groups {
             wire.admin(&["topic", "create", group])?;

@@ -13,6 +13,8 @@ use crate::harness::{OK, Wire, code, id, ids, message, runtime, system};
 const TYPES: [&str; 7] = ["normal", "fifo", "delay", "transaction", "priority", "lite", "mixed"];
 /// Kinds that are visible at once when they are taken.
 const AT_ONCE: [&str; 4] = ["normal", "fifo", "priority", "lite"];
+/// Kinds that the server says in words it cannot keep its promises for yet; the list must be empty in the end.
+const NOT_YET: [&str; 3] = ["delay", "transaction", "lite"];
 
 fn in_a_minute() -> prost_types::Timestamp {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -50,6 +52,7 @@ fn a_topic_takes_its_own_kind_and_mixed_takes_all_and_what_is_refused_leaves_not
                 let more = wire.stored(topic)? - before;
                 let fits = *kind == topic || topic == "mixed";
                 let (expected, stored) = match fits {
+                    true if NOT_YET.contains(kind) => (50_100, 0),
                     true => (OK, u64::from(AT_ONCE.contains(kind))),
                     false => (40_014, 0),
                 };
@@ -104,7 +107,7 @@ fn a_batch_has_one_entry_for_each_message_in_order_and_costs_one_sync() -> Resul
         let got = wire.receive("t", "g").await?;
         for entry in &entries {
             let found = got.iter().find(|message| id(message) == entry.message_id).context("not delivered")?;
-            let offset = found.system_properties.as_ref().map(|system| system.queue_offset);
+            let offset = found.system_properties.as_ref().and_then(|system| system.queue_offset);
             ensure!(offset == Some(entry.offset), "{}: {offset:?} and {}", entry.message_id, entry.offset);
         }
         // All or none, and each entry says which.
@@ -140,7 +143,7 @@ fn the_messages_of_an_ordered_batch_keep_their_groups_and_their_order() -> Resul
                 let found = got.iter().find(|message| id(message) == format!("m{index}")).context("not delivered")?;
                 let system = found.system_properties.clone().unwrap_or_default();
                 ensure!(system.message_group() == group_of(index), "{system:?}");
-                ensure!(system.queue_offset == entries[index].offset);
+                ensure!(system.queue_offset == Some(entries[index].offset));
                 places.push((system.queue_id, system.queue_offset));
             }
             ensure!(places.windows(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].1 < pair[1].1), "{places:?}");

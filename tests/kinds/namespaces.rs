@@ -28,10 +28,8 @@ async fn assignment(wire: &Wire) -> Result<v2::QueryAssignmentResponse> {
 }
 
 async fn heartbeat(wire: &Wire) -> Result<i32> {
-    let request = v2::HeartbeatRequest {
-        group: Some(wire.resource("g")),
-        client_type: v2::ClientType::SimpleConsumer as i32,
-    };
+    let request =
+        v2::HeartbeatRequest { group: Some(wire.resource("g")), client_type: v2::ClientType::SimpleConsumer as i32 };
     Ok(code(wire.stub.clone().heartbeat(wire.request(request)).await?.into_inner().status.as_ref()))
 }
 
@@ -41,11 +39,8 @@ async fn settings(wire: &Wire) -> Result<v2::Settings> {
         topic: Some(wire.resource("t")),
         expression: Some(v2::FilterExpression { r#type: v2::FilterType::Tag as i32, expression: "*".to_owned() }),
     };
-    let subscription = v2::Subscription {
-        group: Some(wire.resource("g")),
-        subscriptions: vec![entry],
-        ..Default::default()
-    };
+    let subscription =
+        v2::Subscription { group: Some(wire.resource("g")), subscriptions: vec![entry], ..Default::default() };
     let settings = v2::Settings {
         client_type: Some(v2::ClientType::SimpleConsumer as i32),
         pub_sub: Some(v2::settings::PubSub::Subscription(subscription)),

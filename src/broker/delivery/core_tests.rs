@@ -50,7 +50,15 @@ fn select(core: &mut Core, filter: &str, grant: u64, now: u64) -> Vec<(u64, u32)
     let filter = TagFilter::parse(filter).unwrap();
     let mut terms = terms(grant, now + 100);
     terms.attempt_key = grant;
-    let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 10, terms, steady: Timestamp(now) };
+    let wish = Wish {
+        topic: TOPIC,
+        group: GROUP,
+        filter: &filter,
+        max: 32,
+        outstanding_max: 10,
+        terms,
+        steady: Timestamp(now),
+    };
     let selection = core.select(&wish, Timestamp(now), &mut Unit::state());
     selection.grants.iter().map(|(_, grant)| (grant.entry.offset.get(), grant.attempt)).collect()
 }
@@ -218,7 +226,8 @@ fn a_client_that_is_gone_loses_what_was_renewed_for_it_and_keeps_nothing() {
     let filter = TagFilter::All;
     let mut terms = terms(1, 1_000);
     terms.auto_renew = true;
-    let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 1, outstanding_max: 10, terms, steady: Timestamp(0) };
+    let wish =
+        Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 1, outstanding_max: 10, terms, steady: Timestamp(0) };
     core.select(&wish, Timestamp(0), &mut Unit::state());
     assert_eq!(core.holders(), vec![terms.holder]);
     let mut unit = Unit::state();
@@ -237,7 +246,15 @@ fn a_queue_that_was_trimmed_before_the_group_saw_it_is_read_from_its_first_messa
     let group = Arc::new(Group::with_defaults(GROUP, GroupName::trusted("", "g")));
     core.put_subscription(TOPIC, Subscription::new(group, vec![QueueState::default()]));
     let filter = TagFilter::All;
-    let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 10, terms: terms(1, 100), steady: Timestamp(0) };
+    let wish = Wish {
+        topic: TOPIC,
+        group: GROUP,
+        filter: &filter,
+        max: 32,
+        outstanding_max: 10,
+        terms: terms(1, 100),
+        steady: Timestamp(0),
+    };
     let selection = core.select(&wish, Timestamp(0), &mut Unit::state());
     assert_eq!(selection.missing, Some((QueueId(0), QueueOffset(5))));
     core.read_ahead(TOPIC, GROUP, QueueId(0), (5..8).map(entry).collect());

@@ -128,8 +128,8 @@ impl Subscription {
         for considered in 0.. {
             let state = &mut self.queues[queue];
             let next = state.leases.next();
-            let is_full = state.leases.outstanding() >= wish.outstanding_max
-                || state.leases.counts().ready >= SET_ASIDE_MAX;
+            let is_full =
+                state.leases.outstanding() >= wish.outstanding_max || state.leases.counts().ready >= SET_ASIDE_MAX;
             if next >= tail.visible() || is_full {
                 break;
             }

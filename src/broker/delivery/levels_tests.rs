@@ -103,7 +103,8 @@ impl Message {
 
     fn rank(&self) -> i64 {
         self.since().map_or(i64::MAX, |since| {
-            i64::try_from(since).unwrap() - i64::from(self.queue.get() % 10) * i64::try_from(AGEING.as_millis()).unwrap()
+            i64::try_from(since).unwrap()
+                - i64::from(self.queue.get() % 10) * i64::try_from(AGEING.as_millis()).unwrap()
         })
     }
 }

@@ -141,7 +141,8 @@ impl ShowView {
             format!("{} at offset {}, from topic {}", letter.id, letter.offset, letter.topic),
             format!("moved at {} after {} attempts: {}", letter.moved_at, letter.attempts, letter.reason),
         ];
-        let named = [("tag", letter.tag.clone()), ("group", letter.message_group.clone()), ("keys", self.keys.join(" "))];
+        let named =
+            [("tag", letter.tag.clone()), ("group", letter.message_group.clone()), ("keys", self.keys.join(" "))];
         lines.extend(named.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| format!("{name}: {text}")));
         lines.extend(self.properties.iter().map(|(name, text)| format!("property {name}: {text}")));
         lines.push(format!("body, {} bytes, begins: {}", letter.body_bytes, self.body_head.escape_debug()));

@@ -172,9 +172,7 @@ fn start_out(start: StartPosition) -> admin::StartPosition {
     let (kind, timestamp) = match start {
         StartPosition::Earliest => (Kind::Earliest, None),
         StartPosition::Latest => (Kind::Latest, None),
-        StartPosition::At(at) => {
-            (Kind::Timestamp, Some(timestamp_out(at)))
-        }
+        StartPosition::At(at) => (Kind::Timestamp, Some(timestamp_out(at))),
     };
     admin::StartPosition { kind: kind.into(), timestamp }
 }

@@ -117,7 +117,9 @@ fn outcome_out(outcome: LetterOutcome) -> wire::DeadLetterOutcome {
     let reason = match &outcome.fate {
         LetterFate::Done => String::new(),
         LetterFate::Gone => "it is not there any more".to_owned(),
-        LetterFate::NoOrigin => "a client sent it to the dead-letter topic itself: it came from nowhere else".to_owned(),
+        LetterFate::NoOrigin => {
+            "a client sent it to the dead-letter topic itself: it came from nowhere else".to_owned()
+        }
         LetterFate::OriginGone(topic) => format!("its topic {topic} does not exist"),
         LetterFate::OtherKind(topic) => format!("its topic {topic} takes messages of another kind now"),
     };
