@@ -17,7 +17,7 @@ use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
 use crate::model::group::{Group, StartPosition};
 use crate::model::name::TopicName;
-use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
+use crate::model::position::{GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
 use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
@@ -30,7 +30,7 @@ use crate::store::{AppendError, ReadError};
 pub struct Delivery {
     broker: Broker,
     pub(super) topic: Arc<Topic>,
-    group: Arc<Group>,
+    pub(super) group: Arc<Group>,
     pub(super) held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
     /// A repeated attempt may have reached its client the first time; it is not given back.
     repeated: bool,
@@ -362,26 +362,6 @@ impl Broker {
         match unreadable {
             Some(error) if delivery.held.is_empty() => Err(ReceiveError::ShardFailed(error.to_string())),
             _ => Ok(()),
-        }
-    }
-
-    pub(super) fn settle_silently(
-        &self,
-        delivery: &Delivery,
-        queue: QueueId,
-        offset: QueueOffset,
-        grant: GrantId,
-        reason: SettleReason,
-    ) {
-        let (topic, group) = (delivery.topic.id, delivery.group.id);
-        let mut unit = Unit::state();
-        let mut core = self.inner.core.lock();
-        // Only while it is ours: the lease may have ended while the disk was read.
-        if core.settle_granted(topic, group, queue, offset, grant) {
-            Core::record_settled(topic, group, reason, vec![(queue, offset)], &mut unit);
-        }
-        if let Err(error) = self.inner.append_settlement(unit) {
-            tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }
     }
 
