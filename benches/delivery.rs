@@ -75,6 +75,7 @@ fn show_grant_ack() -> f64 {
             permission: Permission::default(),
             promise: Promise::Durable,
             retention: None,
+            lite_ttl: None,
         }),
         None,
     );
@@ -90,6 +91,7 @@ fn show_grant_ack() -> f64 {
             tag_hash: 0,
             body_bytes: 1_024,
             promise: Promise::Durable,
+            order_key: 0,
         };
         core.show(&head, RecordAt { position: LogPosition(offset * 1_300), length: 1_300 });
     }
@@ -123,8 +125,9 @@ fn show_grant_ack() -> f64 {
                 attempt: grant.attempt,
                 grant: grant.terms.grant,
                 lease_end: grant.terms.deadline,
+                order_key: 0,
             };
-            black_box(core.ack(&receipt, Timestamp(0), &mut settled));
+            black_box(core.ack(&receipt, Timestamp(0), &mut settled, &mut unit));
         }
         black_box((unit, settled));
     }

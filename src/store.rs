@@ -16,9 +16,10 @@ pub mod options;
 pub mod record;
 pub mod retention;
 
+pub use kv::delay::Held;
 pub use kv::queue_entry::QueueEntry;
 pub use kv::queue_tail::QueueBounds;
 pub use kv::{FoldEnv, FoldError};
 pub use log::{AppendError, Frame, FrameListener, LogHealth, ReadError};
-pub use message_store::{LeaseRow, OpenStoreError, Store};
+pub use message_store::{LeaseRow, OpenStoreError, Store, StoredProperties};
 pub use options::StoreOptions;

@@ -25,6 +25,9 @@ use bolide::store::log::LogOptions;
 use bolide::store::{FoldEnv, Store, StoreOptions};
 use bytes::Bytes;
 
+#[path = "broker/offsets.rs"]
+mod offsets;
+
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -103,7 +106,7 @@ fn wish(filter: &str, batch: usize, wait: u64) -> Receive {
     Receive {
         group: group(),
         topic: topic(),
-        filter: TagFilter::parse(filter).unwrap(),
+        filter: TagFilter::parse(filter).unwrap().into(),
         batch,
         lease: LeaseWish::Fixed(LEASE),
         wait: Duration::from_secs(wait),

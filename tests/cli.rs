@@ -4,9 +4,12 @@ mod common;
 
 use std::process::{Command, Output};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use bolide::wire::rocketmq as v2;
+use bolide::wire::rocketmq::messaging_service_client::MessagingServiceClient;
 use common::{Server, ServerOptions, binary};
 use serde_json::Value;
+use tonic::transport::Endpoint;
 
 fn bolide(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(binary()).args(arguments).envs(environment.iter().copied()).output().expect("the program starts")
@@ -26,6 +29,27 @@ fn json(server: &Server, arguments: &[&str]) -> Result<Value> {
     let mut all = arguments.to_vec();
     all.extend(["--output", "json"]);
     Ok(serde_json::from_str(&server.admin(&all)?)?)
+}
+
+/// Sends so many messages, one a request: the queues of the topic take turns.
+fn send(server: &Server, topic: &str, count: usize) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut stub = MessagingServiceClient::new(
+            Endpoint::from_shared(format!("http://{}", server.addresses().grpc))?.connect().await?,
+        );
+        for number in 0..count {
+            let system = v2::SystemProperties { message_id: format!("m{number}"), ..Default::default() };
+            let topic = Some(v2::Resource { name: topic.to_owned(), ..Default::default() });
+            let body = b"body".to_vec().into();
+            let message = v2::Message { topic, system_properties: Some(system), body, ..Default::default() };
+            let mut request = tonic::Request::new(v2::SendMessageRequest { messages: vec![message] });
+            request.metadata_mut().insert("x-mq-client-id", "cli@1".parse()?);
+            let status = stub.send_message(request).await?.into_inner().status.context("no status")?;
+            ensure!(status.code == 20_000, "{status:?}");
+        }
+        Ok(())
+    })
 }
 
 #[test]
@@ -66,6 +90,24 @@ fn a_topic_is_changed_listed_and_deleted() -> Result<()> {
     server.admin(&["topic", "delete", "a"])?;
     assert_eq!(admin(&server, &["topic", "show", "a"])?.0, 3);
     assert_eq!(admin(&server, &["topic", "delete", "a"])?.0, 3);
+    Ok(())
+}
+
+#[test]
+fn lite_topics_have_their_settings_and_a_list_of_their_own() -> Result<()> {
+    let server = Server::start()?;
+    server.admin(&["topic", "create", "sessions", "--type", "lite", "--lite-ttl", "24h"])?;
+    let shown = json(&server, &["topic", "show", "sessions"])?;
+    assert_eq!((&shown["lite_ttl"], &shown["lite_topics"]), (&Value::from("24h"), &Value::from(0)));
+    server.admin(&["topic", "update", "sessions", "--lite-ttl", "never"])?;
+    assert_eq!(json(&server, &["topic", "show", "sessions"])?["lite_ttl"], Value::Null);
+    let (code, said) = admin(&server, &["topic", "update", "sessions", "--lite-ttl", "1s"])?;
+    assert_eq!(code, 2, "{said}");
+    server.admin(&["group", "create", "agents", "--lite-exclusive"])?;
+    assert_eq!(json(&server, &["group", "show", "agents"])?["lite_exclusive"], true);
+    let listed = json(&server, &["lite", "list", "sessions", "--prefix", "a"])?;
+    assert_eq!((&listed["lite_topics"], &listed["more"]), (&Value::Array(Vec::new()), &Value::from(false)));
+    assert_eq!(admin(&server, &["lite", "list", "nowhere"])?.0, 3);
     Ok(())
 }
 
@@ -112,6 +154,43 @@ fn a_group_keeps_every_setting_it_was_given() -> Result<()> {
     assert_eq!(json(&server, &["group", "list"])?.as_array().map(Vec::len), Some(2));
     server.admin(&["group", "delete", "plain"])?;
     assert_eq!(admin(&server, &["group", "lag", "plain"])?.0, 3);
+    Ok(())
+}
+
+#[test]
+fn a_group_is_moved_to_a_position_and_the_command_says_what_that_means() -> Result<()> {
+    let server = Server::start()?;
+    server.admin(&["topic", "create", "t", "--queues", "2"])?;
+    let reset = |arguments: &[&str]| admin(&server, &[&["group", "reset", "g", "--topic", "t"], arguments].concat());
+    let (code, said) = reset(&["--to", "latest"])?;
+    assert_eq!(code, 3, "nobody created it: {said}");
+    server.admin(&["group", "create", "g", "--start", "latest"])?;
+    send(&server, "t", 20)?;
+    // A group that never read the topic stands where it would have started, here at the end.
+    let view = json(&server, &["group", "reset", "g", "--topic", "t", "--to", "earliest", "--dry-run"])?;
+    assert_eq!((view["rewound"].as_u64(), view["dry_run"].as_bool()), (Some(20), Some(true)), "{view}");
+    assert_eq!(json(&server, &["group", "lag", "g"])?[0]["lag"], 0, "a look changes nothing");
+    let (code, said) = reset(&["--to", "1h ago"])?;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("REWOUND") && said.contains("0 messages skipped, 20 rewound"), "{said}");
+    let lag = json(&server, &["group", "lag", "g"])?;
+    let lags: u64 = lag.as_array().unwrap().iter().filter_map(|queue| queue["lag"].as_u64()).sum();
+    assert_eq!(lags, 20);
+    let view = json(&server, &["group", "reset", "g", "--topic", "t", "--queue", "1", "--to", "3", "--yes"])?;
+    assert_eq!((view["skipped"].as_u64(), view["queues"][0]["to_offset"].as_i64()), (Some(3), Some(3)), "{view}");
+    for (arguments, expected, word) in [
+        (&["--to", "3"][..], 2, "queue"),
+        (&["--to", "soon"], 2, "earliest"),
+        (&["--to", "-3"], 2, "negative"),
+        (&["--to", "latest", "--queue", "2"], 4, "0 to 1"),
+        (&["--to", "1000", "--queue", "0"], 4, "outside"),
+    ] {
+        let (code, said) = reset(arguments)?;
+        assert_eq!(code, expected, "{arguments:?}: {said}");
+        assert!(said.contains(word), "{arguments:?}: {said}");
+    }
+    let (code, said) = admin(&server, &["group", "reset", "g", "--topic", "nowhere", "--to", "latest"])?;
+    assert_eq!(code, 3, "{said}");
     Ok(())
 }
 
@@ -327,5 +406,21 @@ fn inspect_says_when_a_directory_is_none_of_ours() -> Result<()> {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains("no data directory of bolide"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn transactions_are_listed_and_one_that_nobody_knows_is_not_found() -> Result<()> {
+    let server = Server::start()?;
+    server.admin(&["topic", "create", "orders", "--type", "transaction"])?;
+    assert_eq!(json(&server, &["transaction", "list", "--topic", "orders", "--state", "all"])?, serde_json::json!([]));
+    let (code, said) = admin(&server, &["transaction", "list"])?;
+    assert!(code == 0 && said.contains("PRODUCER"), "{said}");
+    assert_eq!(admin(&server, &["transaction", "list", "--topic", "nothing"])?.0, 3);
+    assert_eq!(admin(&server, &["transaction", "list", "--state", "lost"])?.0, 2);
+    for end in ["commit", "rollback"] {
+        let (code, said) = admin(&server, &["transaction", end, "orders", "01AB"])?;
+        assert!(code == 3 && said.contains("no transaction"), "{code}: {said}");
+    }
     Ok(())
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bolide::model::group::Group;
-use bolide::model::message::NewMessage;
+use bolide::model::message::{MessageType, NewMessage, StoredMessage};
 use bolide::model::name::{GroupName, TopicName};
+use bolide::model::order::order_key;
 use bolide::model::position::{
-    GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, TopicId, UnitSeq,
+    GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, TopicId, UnitSeq,
 };
 use bolide::model::time::Timestamp;
-use bolide::model::topic::{Permission, Promise, Topic, TopicType};
+use bolide::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
 use bolide::runtime::tasks::{Tasks, Threads};
@@ -23,7 +24,9 @@ use bolide::store::inspect::{Inspection, RawRow, SegmentEnd, describe, dump_stor
 use bolide::store::kv::handle::Remains;
 use bolide::store::kv::{Family, FoldEnv, Kv, KvOptions, Rows};
 use bolide::store::log::LogOptions;
-use bolide::store::record::{LeaseState, Record, SettleReason, Unit};
+use bolide::store::record::{
+    DelayOutcome, HalfOutcome, HoldKey, LeaseState, MessageRecord, Record, SettleReason, Unit,
+};
 use bolide::store::{AppendError, Frame, FrameListener, LogHealth, OpenStoreError, Store, StoreOptions};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -127,6 +130,7 @@ fn catalogue() -> Unit {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     };
     unit(&[Record::TopicPut(topic), Record::GroupPut(Group::with_defaults(GROUP, GroupName::trusted("", "workers")))])
 }
@@ -162,6 +166,62 @@ fn settled(queue: u32, offsets: &[u64]) -> Record {
     Record::Settled { group: GROUP, topic: TOPIC, queue: QueueId(queue), reason: SettleReason::Acked, offsets }
 }
 
+/// A half message that comes, one that is checked and given up, one that ends, and the trace of one that is forgotten.
+fn transactions(offset: u64) -> Unit {
+    let id = |ago: u64| format!("half-{}", offset.saturating_sub(ago));
+    let end = |ago, outcome, at| Record::HalfEnded { topic: TOPIC, id: id(ago), outcome, at, was_checked: true };
+    let message = NewMessage { message_id: id(0), producer: "client".into(), ..NewMessage::default() };
+    let mut unit = Unit::state();
+    let slot = unit.push_half(TOPIC, 5, &message, Duration::from_secs(6));
+    unit.place(slot, QueueId(0), QueueOffset(0), START);
+    if offset > 16 {
+        unit.push(&Record::HalfChecked { topic: TOPIC, id: id(4), checks: 1, next_check: START });
+        let ended = match offset % 8 {
+            3 => HalfOutcome::Committed,
+            _ => HalfOutcome::Discarded,
+        };
+        unit.push(&end(8, ended, Timestamp(offset)));
+        let forgotten = match offset % 8 {
+            3 => HalfOutcome::Forgotten,
+            _ => HalfOutcome::Expired,
+        };
+        unit.push(&end(16, forgotten, Timestamp(offset - 8)));
+    }
+    unit
+}
+
+/// A message held back, the one before it fired, the one before that recalled.
+fn delays(number: u64) -> Vec<Record> {
+    let key = |number: u64| HoldKey { due: Timestamp(START.millis() + number * 1000), hold: HoldId(number) };
+    let message = MessageRecord {
+        topic: TOPIC,
+        queue: QueueId(0),
+        offset: QueueOffset(0),
+        promise: Promise::Durable,
+        message_type: MessageType::Delay,
+        tag_hash: 0,
+        body_bytes: 4,
+        message_group: String::new(),
+        message: StoredMessage {
+            stored_at: START,
+            message_id: format!("held-{number}"),
+            tag: String::new(),
+            rest: Bytes::from_static(b"held"),
+            system_static: Bytes::new(),
+        },
+        origin: None,
+    };
+    let mut records = vec![Record::Delayed { key: key(number), message }];
+    if number >= 8 {
+        records.push(Record::DelayEnded { key: key(number - 4), topic: TOPIC, outcome: DelayOutcome::Fired });
+        records.push(Record::DelayEnded { key: key(number - 8), topic: TOPIC, outcome: DelayOutcome::Recalled });
+    }
+    records
+}
+
+fn reset(queue: u32, next: u64) -> Record {
+    Record::Reset { group: GROUP, topic: TOPIC, queue: QueueId(queue), next: QueueOffset(next) }
+}
 /// Messages in both queues, most of them delivered, half of those acknowledged.
 async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
     for offset in from..from + count {
@@ -170,7 +230,9 @@ async fn some_history(store: &Store, from: u64, count: u64, body_bytes: usize) {
         if offset % 4 == 3 {
             let first = offset - 3;
             durable(store, unit(&[granted(0, first..offset)])).await;
+            durable(store, unit(&delays(offset))).await;
             durable(store, unit(&[settled(0, &[first, first + 2]), granted(1, first..offset)])).await;
+            durable(store, transactions(offset)).await;
         }
     }
     folded(store).await;
@@ -191,6 +253,45 @@ async fn trim(store: &Store, start: LogPosition) -> usize {
 const MUCH_LATER: Timestamp = Timestamp(2_000_000_000_000);
 
 #[test]
+fn message_groups_and_what_was_passed_over_are_rebuilt_from_the_log() {
+    let mut world = World::new(7);
+    let before = world.life(async |store| {
+        let store = running(store);
+        durable(&store, catalogue()).await;
+        for offset in 0..9 {
+            let message = NewMessage { message_group: format!("g{}", offset % 3), ..NewMessage::default() };
+            let mut send = Unit::send(100);
+            let slot = send.push_message(TOPIC, Promise::Durable, 5, &message);
+            send.place(slot, QueueId(0), QueueOffset(offset), START);
+            durable(&store, send).await;
+        }
+        let lane =
+            |order_key, from| Record::LaneParked { group: GROUP, topic: TOPIC, queue: QueueId(0), order_key, from };
+        let acked = Record::LeaseChanged {
+            group: GROUP,
+            topic: TOPIC,
+            queue: QueueId(0),
+            offset: QueueOffset(1),
+            attempt: 1,
+            lease: LeaseState::Acked { grant: GrantId(0), lease_end: START },
+        };
+        let passed = [granted(0, 0..3), lane(7, Some(QueueOffset(3))), lane(8, Some(QueueOffset(4))), acked];
+        durable(&store, unit(&passed)).await;
+        durable(&store, unit(&[lane(7, None)])).await;
+        let growth = Growth { fences: vec![QueueOffset(9), QueueOffset(0)] };
+        durable(&store, unit(&[Record::QueuesAdded { topic: TOPIC, growth }])).await;
+        folded(&store).await;
+        let of_group = store.lane_entries(TOPIC, QueueId(0), order_key("g1"), QueueOffset(2), 10).unwrap();
+        assert_eq!(of_group.0.iter().map(|entry| entry.offset.get()).collect::<Vec<_>>(), [4, 7]);
+        assert_eq!((of_group.1, store.lanes().unwrap().len()), (QueueOffset(9), 1));
+        dump_store(&store).unwrap()
+    });
+    world.kill();
+    world.env.destroy(&world.fold_path()).unwrap();
+    assert_eq!(world.look().unwrap(), before);
+}
+
+#[test]
 fn a_deleted_fold_is_rebuilt_from_the_log() {
     let mut world = World::new(1);
     let before = world.life(async |store| {
@@ -202,6 +303,35 @@ fn a_deleted_fold_is_rebuilt_from_the_log() {
     world.kill();
     assert!(before.len() > 100, "the history left rows to compare");
     assert_eq!(world.look().unwrap(), before, "after a crash");
+    world.env.destroy(&world.fold_path()).unwrap();
+    assert_eq!(world.look().unwrap(), before, "rebuilt from nothing");
+}
+
+#[test]
+fn resets_back_and_forth_read_the_same_after_every_way_to_rebuild() {
+    let mut world = World::new(21);
+    let before = world.life(async |store| {
+        let store = running(store);
+        durable(&store, catalogue()).await;
+        some_history(&store, 0, 40, 300).await;
+        durable(&store, unit(&[reset(0, 12), granted(0, 12..15)])).await;
+        some_history(&store, 40, 40, 300).await;
+        durable(&store, unit(&[reset(1, 80), reset(0, 60)])).await;
+        durable(&store, unit(&[granted(0, 60..64), settled(0, &[61])])).await;
+        folded(&store).await;
+        let cursors = store.cursors().unwrap();
+        let next = |queue| cursors.iter().find(|row| row.2 == QueueId(queue)).map(|row| row.3);
+        assert_eq!((next(0), next(1)), (Some(QueueOffset(64)), Some(QueueOffset(80))));
+        let left: Vec<u64> = store.leases().unwrap().iter().map(|row| row.offset.get()).collect();
+        assert_eq!(left, [60, 62, 63], "nothing of before a reset is outstanding");
+        dump_store(&store).unwrap()
+    });
+    world.kill();
+    assert_eq!(world.look().unwrap(), before, "after a crash");
+    for remains in [Remains::Copy(0), Remains::Copy(1), Remains::Nothing] {
+        world.env.power_cut(&world.fold_path(), remains).unwrap();
+        assert_eq!(world.look().unwrap(), before, "{remains:?}");
+    }
     world.env.destroy(&world.fold_path()).unwrap();
     assert_eq!(world.look().unwrap(), before, "rebuilt from nothing");
 }

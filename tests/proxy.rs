@@ -2,8 +2,14 @@
 
 #[path = "proxy/house.rs"]
 mod house;
+#[path = "proxy/lite.rs"]
+mod lite;
+#[path = "proxy/offsets.rs"]
+mod offsets;
 #[path = "proxy/telemetry.rs"]
 mod telemetry;
+#[path = "proxy/transactions.rs"]
+mod transactions;
 
 use std::time::Duration;
 
@@ -304,45 +310,6 @@ fn ipv6_clients_are_told_an_ipv6_address() {
         let endpoints = routed.message_queues[0].broker.as_ref().unwrap().endpoints.as_ref().unwrap();
         assert_eq!(endpoints.scheme(), v2::AddressScheme::IPv6);
         assert_eq!(endpoints.addresses[0].host, "::1");
-    });
-}
-
-#[test]
-fn what_comes_later_says_so_inside_its_answer() {
-    House::run(quick(), |house| async move {
-        let house = house.lock().await;
-        let mut client = house.plain().await;
-        let topic = Some(resource("t"));
-        let group = Some(resource("g"));
-        let queue = Some(v2::MessageQueue { topic: topic.clone(), ..Default::default() });
-        let get = v2::GetOffsetRequest { group: group.clone(), message_queue: queue.clone() };
-        let update = v2::UpdateOffsetRequest { group: group.clone(), message_queue: queue.clone(), offset: 1 };
-        let query = v2::QueryOffsetRequest { message_queue: queue.clone(), ..Default::default() };
-        let recall = v2::RecallMessageRequest { topic: topic.clone(), recall_handle: "h".into() };
-        let lite = v2::SyncLiteSubscriptionRequest { topic: topic.clone(), group: group.clone(), ..Default::default() };
-        let end = v2::EndTransactionRequest { topic, transaction_id: "x".into(), ..Default::default() };
-        let codes = [
-            code(client.get_offset(request(get)).await.unwrap().into_inner().status.as_ref()),
-            code(client.update_offset(request(update)).await.unwrap().into_inner().status.as_ref()),
-            code(client.query_offset(request(query)).await.unwrap().into_inner().status.as_ref()),
-            code(client.recall_message(request(recall)).await.unwrap().into_inner().status.as_ref()),
-            code(client.sync_lite_subscription(request(lite)).await.unwrap().into_inner().status.as_ref()),
-            code(client.end_transaction(request(end)).await.unwrap().into_inner().status.as_ref()),
-        ];
-        assert_eq!(codes, [50100; 6]);
-        let blank = v2::EndTransactionRequest { topic: Some(resource("t")), ..Default::default() };
-        assert_eq!(code(client.end_transaction(request(blank)).await.unwrap().into_inner().status.as_ref()), 40008);
-        let pull = v2::PullMessageRequest { group, message_queue: queue, ..Default::default() };
-        let mut stream = client.pull_message(request(pull)).await.unwrap().into_inner();
-        match stream.message().await.unwrap().unwrap().content.unwrap() {
-            v2::pull_message_response::Content::Status(status) => assert_eq!(status.code, 50100),
-            other => panic!("{other:?}"),
-        }
-        assert!(stream.message().await.unwrap().is_none());
-        let mut wish = receive_request("t", "g");
-        wish.filter_expression =
-            Some(v2::FilterExpression { r#type: v2::FilterType::Sql as i32, expression: "a = 1".into() });
-        assert_eq!(code_of(&receive(&mut client, wish).await), 50100);
     });
 }
 

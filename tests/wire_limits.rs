@@ -13,12 +13,18 @@ mod history;
 mod connections;
 #[path = "wire_limits/harness.rs"]
 mod harness;
+#[path = "wire_limits/lite.rs"]
+mod lite;
+#[path = "wire_limits/offset.rs"]
+mod offset;
 #[path = "wire_limits/receive.rs"]
 mod receive;
 #[path = "wire_limits/send.rs"]
 mod send;
 #[path = "wire_limits/settle.rs"]
 mod settle;
+#[path = "wire_limits/transaction.rs"]
+mod transaction;
 
 use common::ServerOptions;
 use harness::{OK, Row, Wire};
@@ -28,8 +34,12 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn prepared() -> Result<Wire> {
+    prepared_with(ServerOptions::default()).await
+}
+
+async fn prepared_with(options: ServerOptions) -> Result<Wire> {
     use admin::{Permission, TopicType};
-    let wire = Wire::start(ServerOptions::default()).await?;
+    let wire = Wire::start(options).await?;
     let both = Permission::ReadWrite;
     let topics = [
         (send::NORMAL, TopicType::Normal, both),
@@ -81,10 +91,35 @@ fn every_rpc_wants_a_client_id_and_what_comes_later_says_so_in_band() -> Result<
 }
 
 #[test]
+fn every_limit_of_pulls_and_offsets_has_its_code_and_moves_nothing() -> Result<()> {
+    runtime()?.block_on(async { run(&prepared().await?, offset::rows()).await })
+}
+
+#[test]
+fn every_lite_limit_has_its_code_and_a_refused_wish_changes_nothing() -> Result<()> {
+    runtime()?.block_on(async {
+        let few = lite::FEW.to_string();
+        let options = ServerOptions::default()
+            .env("BOLIDE_LIMITS_MAX_LITE_SUBSCRIPTIONS_PER_CLIENT", &few)
+            .env("BOLIDE_LIMITS_MAX_LITE_TOPICS_PER_TOPIC", &few);
+        run(&prepared_with(options).await?, lite::rows()).await
+    })
+}
+
+#[test]
 fn every_settling_limit_has_its_code_and_harms_no_lease() -> Result<()> {
     let wrong = runtime()?.block_on(async { settle::check(&prepared().await?).await })?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
+}
+
+#[test]
+fn every_end_of_a_transaction_has_its_code_and_a_refused_one_shows_nothing() -> Result<()> {
+    runtime()?.block_on(async {
+        let wire = prepared().await?;
+        transaction::prepare(&wire).await?;
+        run(&wire, transaction::rows()).await
+    })
 }
 
 #[test]

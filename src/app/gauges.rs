@@ -47,7 +47,15 @@ fn broker_state(sampler: &mut Sampler, broker: &Broker, clock: &Clock) {
     sampler.gauge(&catalog::CONSUMER_GROUP_NUMBER, &[], status.groups as f64);
     sampler.gauge(&catalog::POLLERS, &[], status.pollers as f64);
     sampler.gauge(&catalog::MEMBERS, &[], status.members as f64);
+    sampler.gauge(&catalog::LITE_TOPICS, &[], status.lite_topics as f64);
+    sampler.gauge(&catalog::LITE_SUBSCRIPTIONS, &[], status.lite_subscriptions as f64);
     sampler.gauge(&catalog::IN_FLIGHT, &[], status.in_flight as f64);
+    for (topic, pending) in broker.pending_transactions() {
+        sampler.gauge(&catalog::HALF_MESSAGES, &[&topic.to_string()], pending as f64);
+    }
+    let (delayed, timers) = broker.delays();
+    sampler.gauge(&catalog::DELAYED_MESSAGES, &[], delayed as f64);
+    sampler.gauge(&catalog::DELAY_TIMERS, &[], timers as f64);
     let now = clock.now();
     for counts in broker.group_counts() {
         let (group, topic) = (counts.group.to_string(), counts.topic.to_string());

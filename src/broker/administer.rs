@@ -54,11 +54,28 @@ impl Broker {
         let topic = self.topic(name).ok_or_else(|| CatalogError::NotFound(format!("topic {name}")))?;
         self.check_retention(&spec)?;
         let changed = Arc::new(changed_topic(&topic, &spec, true)?);
-        if changed != topic {
+        if changed.queues > topic.queues {
+            let seq = self.grow_topic(&changed)?;
+            self.inner.durable(seq).await.map_err(|_| CatalogError::ShardFailed)?;
+            self.show_topic(&changed);
+        } else if changed != topic {
             self.write(&Record::TopicPut(Topic::clone(&changed))).await?;
             self.show_topic(&changed);
         }
         Ok(changed)
+    }
+
+    /// Under one lock: what is accepted before goes to the old queues and lies below the fences, what is accepted after does not.
+    fn grow_topic(&self, topic: &Arc<Topic>) -> Result<UnitSeq, CatalogError> {
+        let mut core = self.inner.core.lock();
+        let growth = core.fences(topic.id);
+        let mut unit = Unit::state();
+        unit.push(&Record::TopicPut(Topic::clone(topic)));
+        unit.push(&Record::QueuesAdded { topic: topic.id, growth: growth.clone() });
+        let seq = self.inner.store.append(unit).map_err(|error| refused(&error))?;
+        core.put_topic(topic.clone(), None);
+        core.add_growth(topic.id, growth);
+        Ok(seq)
     }
 
     /// Deletes a topic with its messages and every group's state on it.
@@ -183,11 +200,13 @@ impl Broker {
     fn append(&self, record: &Record) -> Result<UnitSeq, CatalogError> {
         let mut unit = Unit::state();
         unit.push(record);
-        self.inner.store.append(unit).map_err(|error| match error {
-            AppendError::Full { .. } | AppendError::DiskFull(_) | AppendError::TooLarge { .. } => {
-                CatalogError::Overloaded
-            }
-            AppendError::Failed(_) | AppendError::Closed => CatalogError::ShardFailed,
-        })
+        self.inner.store.append(unit).map_err(|error| refused(&error))
+    }
+}
+
+fn refused(error: &AppendError) -> CatalogError {
+    match error {
+        AppendError::Full { .. } | AppendError::DiskFull(_) | AppendError::TooLarge { .. } => CatalogError::Overloaded,
+        AppendError::Failed(_) | AppendError::Closed => CatalogError::ShardFailed,
     }
 }

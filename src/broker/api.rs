@@ -5,13 +5,19 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use crate::broker::delivery::reset::Seek;
+use crate::model::filter::Filter;
+mod lite;
+
+pub use crate::broker::delivery::lite::{LiteAction, LiteStart};
+pub use crate::broker::positions::{OffsetError, Pull, Pulled, QueueBoundary, QueueSeek, SeekTarget};
 use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, NameError, TopicName};
-use crate::model::position::{QueueId, QueueOffset};
-use crate::model::tag::TagFilter;
+use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, TopicType};
+pub use lite::{LiteError, LiteEviction, LiteListing, LiteSync, LiteView};
 
 /// A client, by the id it gave itself. Not unique over time: a restarted container may reuse it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,9 +64,14 @@ pub enum PublishError {
         /// Place in the request.
         index: usize,
     },
-    /// A kind of message that this version cannot keep its promises for.
-    #[error("{0} are not implemented yet")]
-    NotImplemented(&'static str),
+    /// There are as many lite topics as there may be.
+    #[error("there are {most} lite topics already; no new one can begin below {topic}")]
+    LiteTopicQuota {
+        /// Parent.
+        topic: TopicName,
+        /// How many there may be.
+        most: usize,
+    },
     /// Too much is in flight; try again later.
     #[error("too many bytes are waiting to be stored; try again later")]
     Overloaded,
@@ -92,7 +103,7 @@ pub struct Receive {
     /// Topic.
     pub topic: TopicName,
     /// Which messages.
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// Most messages, at least 1.
     pub batch: usize,
     /// How long they are the client's.
@@ -120,9 +131,9 @@ pub enum ReceiveError {
     /// The group is switched off.
     #[error("consumer group {0} is disabled")]
     GroupDisabled(GroupName),
-    /// Ordered delivery, which this version cannot promise.
-    #[error("{0} is not implemented yet")]
-    NotImplemented(&'static str),
+    /// A filter where there is none: what a lite topic holds is for every subscriber.
+    #[error("lite topics are received without a filter: subscribe to those that are wanted")]
+    LiteFilter,
     /// Too many receives wait.
     #[error("too many receives are waiting; try again later")]
     Overloaded,
@@ -203,6 +214,128 @@ pub enum SettleError {
     ShardFailed,
 }
 
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Its message becomes visible.
+    Commit,
+    /// Its message will never be seen.
+    Rollback,
+}
+
+/// Why a transaction did not end as wished, or may not have.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TransactionError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// No transaction of this id on this topic, or none any more.
+    #[error("no transaction of this id is known on this topic")]
+    Unknown,
+    /// It ended the other way.
+    #[error("the transaction was {} before", if *committed { "committed" } else { "rolled back" })]
+    Opposite {
+        /// Which way.
+        committed: bool,
+    },
+    /// It was given up after its last check; only an operator can settle it.
+    #[error("the transaction was given up after its last check; an operator can still settle it by hand")]
+    Discarded,
+    /// Too much is in flight.
+    #[error("too much is waiting to be stored; try again later")]
+    Overloaded,
+    /// The log failed, or the message could not be read; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// Why a message was not recalled, or may not have been.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RecallError {
+    /// No such topic.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// The topic holds no delayed messages.
+    #[error("topic {0} is of a type without delayed messages")]
+    WrongType(TopicName),
+    /// The topic's permission forbids sending, and so recalling.
+    #[error("topic {0} does not allow sending, and so no recalling")]
+    NotWritable(TopicName),
+    /// Not a handle that this broker made.
+    #[error("the recall handle is malformed")]
+    BadHandle,
+    /// The handle is of another topic, or of a message that is not known any more.
+    #[error("the topic has no such delayed message")]
+    NotFound,
+    /// Its time has come: it is delivered.
+    #[error("the delivery time of the message has come; it can be recalled no longer")]
+    TooLate,
+    /// The log failed; the outcome is unknown.
+    #[error("the log of this shard failed; the outcome is unknown")]
+    ShardFailed,
+}
+
+/// An undecided transaction whose producer is to be asked.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Topic.
+    pub topic: TopicName,
+    /// Message id, and so the transaction's.
+    pub transaction_id: Arc<str>,
+    /// Client that sent it, cut to 255 bytes.
+    pub producer: Arc<str>,
+    /// Checks that reached a client so far.
+    pub checks: u32,
+    /// Message group, or empty.
+    pub message_group: String,
+    /// Content.
+    pub message: StoredMessage,
+    pub(super) topic_id: TopicId,
+    pub(super) ticket: u64,
+}
+
+/// Which transactions to list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransactionFilter {
+    /// Undecided, being checked.
+    #[default]
+    Pending,
+    /// Given up, waiting for an operator.
+    Discarded,
+    /// Both.
+    All,
+}
+
+/// A transaction that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Topic.
+    pub topic: TopicName,
+    /// Message id, and so the transaction's.
+    pub id: String,
+    /// When its message was stored.
+    pub stored_at: Timestamp,
+    /// Client that sent it.
+    pub producer: String,
+    /// Bytes of the body.
+    pub body_bytes: u32,
+    /// Checks that reached a client.
+    pub checks: u32,
+    /// When it is checked again, or given up; `None` once it was given up.
+    pub next_check: Option<Timestamp>,
+    /// When it was given up.
+    pub discarded_at: Option<Timestamp>,
+}
+
+/// Some transactions, and where the next ones begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransactionPage {
+    /// By topic in order of creation, then by id.
+    pub transactions: Vec<OpenTransaction>,
+    /// To be given with the next request; empty at the end.
+    pub next: String,
+}
+
 /// Settings of a new topic, or the ones to change. `None` keeps or takes the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -216,6 +349,8 @@ pub struct TopicSpec {
     pub promise: Option<Promise>,
     /// Retention; `Some(None)` removes an own retention.
     pub retention: Option<Option<Duration>>,
+    /// How long a lite topic below it may be without activity; `Some(None)`: for ever.
+    pub lite_ttl: Option<Option<Duration>>,
 }
 
 /// Settings of a new group, or the ones to change. `None` keeps or takes the default.
@@ -233,6 +368,8 @@ pub struct GroupSpec {
     pub consume_timeout: Option<Duration>,
     /// Whether members may receive.
     pub enabled: Option<bool>,
+    /// Whether a lite topic has one subscriber of the group at a time.
+    pub lite_exclusive: Option<bool>,
 }
 
 /// Why the catalogue did not change.
@@ -317,6 +454,10 @@ pub struct BrokerStatus {
     pub groups: usize,
     /// Live clients.
     pub members: usize,
+    /// Lite topics below all parents.
+    pub lite_topics: usize,
+    /// Lite topics that clients subscribe to, counted for each client.
+    pub lite_subscriptions: usize,
     /// Receives that wait.
     pub pollers: usize,
     /// Deliveries with clients.
@@ -387,6 +528,8 @@ pub enum LetterFate {
     NoOrigin,
     /// It stays: the topic it came from does not exist.
     OriginGone(TopicName),
+    /// It stays: the lite topic it came from, below this topic, does not exist.
+    LiteGone(TopicName),
     /// It stays: the topic it came from takes messages of another kind today.
     OtherKind(TopicName),
 }

@@ -21,6 +21,8 @@ const CONSUME_TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Du
 /// Entries of a back-off table, and the longest delay.
 const BACKOFF_STEPS_MAX: usize = 64;
 const BACKOFF_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// Shortest and longest time that lite topics may be without activity.
+const LITE_TTL_BOUNDS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30 * 24 * 60 * 60));
 /// Shortest and longest own retention of a topic.
 const RETENTION_BOUNDS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10 * 365 * 24 * 60 * 60));
 
@@ -118,6 +120,7 @@ pub fn new_topic(id: TopicId, name: TopicName, spec: &TopicSpec) -> Result<Topic
         permission: Permission::default(),
         promise: Promise::default(),
         retention: None,
+        lite_ttl: None,
     };
     let plain = match spec.topic_type {
         Some(kind @ TopicType::Priority) => {
@@ -170,6 +173,12 @@ pub fn changed_topic(topic: &Topic, spec: &TopicSpec, exists: bool) -> Result<To
         }
         changed.retention = retention;
     }
+    if let Some(ttl) = spec.lite_ttl {
+        if ttl.is_some_and(|wish| wish < LITE_TTL_BOUNDS.0 || wish > LITE_TTL_BOUNDS.1) {
+            return Err(CatalogError::Invalid("lite ttl must be between 1 minute and 30 days".to_owned()));
+        }
+        changed.lite_ttl = ttl;
+    }
     Ok(changed)
 }
 
@@ -191,6 +200,7 @@ pub fn topic_differences(topic: &Topic, spec: &TopicSpec) -> String {
     let promise = |value| promise_word(value).to_owned();
     compare("promise", promise(topic.promise), spec.promise.map(promise));
     compare("retention", retention_words(topic.retention), spec.retention.map(retention_words));
+    compare("lite ttl", ttl_words(topic.lite_ttl), spec.lite_ttl.map(ttl_words));
     differing.join(", ")
 }
 
@@ -230,6 +240,9 @@ pub fn changed_group(group: &Group, spec: &GroupSpec, exists: bool) -> Result<Gr
     if let Some(enabled) = spec.enabled {
         changed.enabled = enabled;
     }
+    if let Some(exclusive) = spec.lite_exclusive {
+        changed.lite_exclusive = exclusive;
+    }
     Ok(changed)
 }
 
@@ -268,6 +281,8 @@ pub fn group_differences(group: &Group, spec: &GroupSpec) -> String {
     compare("back-off", backoff_words(&group.backoff), spec.backoff.as_ref().map(backoff_words));
     compare("consume timeout", duration_words(group.consume_timeout), spec.consume_timeout.map(duration_words));
     compare("enabled", group.enabled.to_string(), spec.enabled.map(|value| value.to_string()));
+    let exclusive = spec.lite_exclusive.map(|value| value.to_string());
+    compare("lite exclusive", group.lite_exclusive.to_string(), exclusive);
     differing.join(", ")
 }
 
@@ -303,6 +318,10 @@ const fn promise_word(promise: Promise) -> &'static str {
 
 fn retention_words(retention: Option<Duration>) -> String {
     retention.map_or_else(|| "default".to_owned(), duration_words)
+}
+
+fn ttl_words(ttl: Option<Duration>) -> String {
+    ttl.map_or_else(|| "never".to_owned(), duration_words)
 }
 
 fn ordered_words(ordered: Option<bool>) -> String {
@@ -362,6 +381,10 @@ mod tests {
         assert!(new_topic(TopicId(1), TopicName::trusted("", "t"), &spec(0)).is_err());
         assert!(new_topic(TopicId(1), TopicName::trusted("", "t"), &spec(QUEUES_MAX + 1)).is_err());
         assert!(changed_topic(&topic(), &spec(QUEUES_DEFAULT - 1), true).is_err());
+        let ttl = |seconds| TopicSpec { lite_ttl: Some(Some(Duration::from_secs(seconds))), ..TopicSpec::default() };
+        for (seconds, fits) in [(59, false), (60, true), (30 * 86_400, true), (30 * 86_400 + 1, false)] {
+            assert_eq!(changed_topic(&topic(), &ttl(seconds), true).is_ok(), fits, "{seconds} s");
+        }
         assert_eq!(changed_topic(&topic(), &spec(QUEUES_DEFAULT + 1), true).unwrap().queues, 9);
         let group = Group::with_defaults(GroupId(1), GroupName::trusted("", "g"));
         let spec = GroupSpec { max_attempts: Some(0), ..GroupSpec::default() };

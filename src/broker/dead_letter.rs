@@ -75,7 +75,7 @@ impl Broker {
                     placed.ok_or(SettleError::Overloaded)?;
                 }
                 let why = if record.is_some() { SettleReason::DeadLettered } else { SettleReason::Expired };
-                Core::record_settled(which.topic, which.group, why, vec![(which.queue, which.offset)], &mut unit);
+                Core::record_settled(which.topic, which.group, why, core.buried_with(&which), &mut unit);
                 self.inner.append_settlement(unit).map_err(|error| refused(&error))?;
                 placing.accepted(&mut core);
                 core.bury(&which, by);

@@ -2,12 +2,27 @@
 //! into a unit that the caller appends.
 
 pub mod ack_memory;
+mod considering;
 pub mod core;
+pub mod fifo;
+#[cfg(test)]
+mod fifo_model_tests;
+#[cfg(test)]
+pub mod fifo_rig;
+pub mod filters;
+pub mod gather;
 pub mod lease;
 pub mod levels;
+pub mod lite;
+pub mod ordered;
+pub mod reset;
+mod select;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;
 #[cfg(test)]
 pub mod testing;
+pub mod timers;
+pub mod transactions;
+pub mod verdicts;
 pub mod wait_list;

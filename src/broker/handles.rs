@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! base64url( version u8 | serial u8 | shard u32 | group u32 | topic u32 | queue u32 | offset u64 | attempt u32
-//!          | grant u64 | lease_end u64 | MAC 12 bytes )                         big-endian; MAC = HMAC-SHA256, cut
+//!          | grant u64 | lease_end u64 | order_key u64 | MAC 12 bytes )                         big-endian; MAC = HMAC-SHA256, cut
 //! ```
 //! `serial` only makes one text differ from another for the same delivery (rule C11).
 
@@ -15,8 +15,8 @@ use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, ShardId, To
 use crate::model::receipt::Receipt;
 use crate::model::time::Timestamp;
 
-const VERSION: u8 = 1;
-const PLAIN_BYTES: usize = 46;
+const VERSION: u8 = 2;
+const PLAIN_BYTES: usize = 54;
 const MAC_BYTES: usize = 12;
 
 /// Seals and opens receipt handles.
@@ -41,6 +41,27 @@ impl Handles {
         Self { keyed }
     }
 
+    /// An authenticated text of other bytes. Their first byte says what they are, and must not be that of a receipt.
+    #[must_use]
+    pub fn seal_bytes(&self, mut plain: Vec<u8>) -> String {
+        let mut mac = self.keyed.clone();
+        mac.update(&plain);
+        plain.extend_from_slice(&mac.finalize().into_bytes()[..MAC_BYTES]);
+        URL_SAFE_NO_PAD.encode(plain)
+    }
+
+    /// What [`Handles::seal_bytes`] sealed; `None` for everything else.
+    #[must_use]
+    pub fn open_bytes(&self, text: &str) -> Option<Vec<u8>> {
+        let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let plain = bytes.len().checked_sub(MAC_BYTES)?;
+        let mut mac = self.keyed.clone();
+        mac.update(&bytes[..plain]);
+        mac.verify_truncated_left(&bytes[plain..]).ok()?;
+        bytes.truncate(plain);
+        Some(bytes)
+    }
+
     /// The text of a receipt.
     #[must_use]
     pub fn seal(&self, receipt: &Receipt, serial: u8) -> String {
@@ -55,6 +76,7 @@ impl Handles {
         bytes[26..30].copy_from_slice(&receipt.attempt.to_be_bytes());
         bytes[30..38].copy_from_slice(&receipt.grant.get().to_be_bytes());
         bytes[38..46].copy_from_slice(&receipt.lease_end.millis().to_be_bytes());
+        bytes[46..54].copy_from_slice(&receipt.order_key.to_be_bytes());
         let mut mac = self.keyed.clone();
         mac.update(&bytes[..PLAIN_BYTES]);
         bytes[PLAIN_BYTES..].copy_from_slice(&mac.finalize().into_bytes()[..MAC_BYTES]);
@@ -84,6 +106,7 @@ impl Handles {
             attempt: u32_at(26),
             grant: GrantId(u64_at(30)),
             lease_end: Timestamp(u64_at(38)),
+            order_key: u64_at(46),
         };
         Some((receipt, plain[1]))
     }
@@ -103,6 +126,7 @@ mod tests {
             attempt: 6,
             grant: GrantId(0x0102_0304_0506_0708),
             lease_end: Timestamp(1_700_000_000_000),
+            order_key: 9,
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A letter that was sent back or dropped has left its dead-letter topic: nobody receives it there any more. It leaves by a mark in
 //! the same unit as its copy in the origin topic, so that no crash can send it back twice or lose it. The marks are leases of a
-//! group of their own, [`OPERATOR`]; they go with the letters when the topic is trimmed, and the topic is trimmed as soon as its
-//! first letters have all left.
+//! group of their own, [`OPERATOR`]; they go with the letters when the topic is trimmed, and that is as soon as its first letters have
+//! all left.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl Broker {
         let mut unit = Unit::state();
         let mut placing = Placing::default();
         let mut leaving = BTreeSet::new();
-        let mut core = self.inner.core.lock();
+        let mut core = self.inner.deciding().map_err(|error| refused(&error))?;
         let now = self.inner.clock.now();
         for (entry, record) in found {
             let message_id = record.as_ref().map(|record| record.message.message_id.clone()).unwrap_or_default();
@@ -148,23 +148,26 @@ impl Broker {
         while leaving.contains(&first) || state.left.contains(&first) {
             first = first.next();
         }
-        let marks: Vec<QueueOffset> = leaving.range(first..).copied().collect();
-        if state.left.len() + marks.len() > MARKS_MAX {
+        if state.left.len() + leaving.range(first..).count() > MARKS_MAX {
             return Err(LetterError::TooMany(MARKS_MAX));
         }
-        for &offset in &marks {
+        for &offset in &leaving {
             let lease = LeaseState::Waiting { visible_at: now };
             let (group, topic, queue) = (OPERATOR, topic.id, QUEUE);
             unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt: 0, lease });
         }
-        if first > before {
-            unit.push(&Record::Trimmed { topic: topic.id, queue: QUEUE, first });
-        }
         let seq = self.inner.append_state(unit).map_err(|error| refused(&error))?;
         placing.accepted(&mut core);
-        core.letters_left(topic.id, marks);
+        core.letters_left(topic.id, leaving);
         if first > before {
-            core.trim(topic.id, QUEUE, first);
+            // A unit of its own: memory is trimmed to know what goes into it, and a refusal must not take letters that stay. Here it
+            // takes nothing: those before `first` have all left, as their marks say.
+            let mut unit = Unit::state();
+            unit.push(&Record::Trimmed { topic: topic.id, queue: QUEUE, first });
+            core.trim(topic.id, QUEUE, first, &mut unit);
+            if let Err(error) = self.inner.append_settlement(unit) {
+                tracing::debug!(%error, "dead letters that have left keep their marks for now");
+            }
         }
         Ok(seq)
     }
@@ -185,10 +188,17 @@ impl Broker {
         if !topic.name.is_dead_letter() && !takes(topic.topic_type, record.message_type) {
             return LetterFate::OtherKind(name);
         }
+        // As it is under the lock: a topic that grows has its new queues from one message on.
+        let Some(queues) = core.topic(topic.id).map(|state| state.topic.queues) else {
+            return LetterFate::OriginGone(name);
+        };
         let queue = match topic.topic_type {
-            TopicType::Priority => queue_of_level(level_of_queue(origin.queue), origin.queue, topic.queues),
-            _ if !record.message_group.is_empty() => queue_of_group(&record.message_group, topic.queues),
-            _ => QueueId(origin.queue.get() % topic.queues.max(1)),
+            // A lite topic is named by its queue, and by no other once it is gone.
+            _ if origin.queue.is_lite() && core.accepted(topic.id, origin.queue).is_some() => origin.queue,
+            _ if origin.queue.is_lite() => return LetterFate::LiteGone(name),
+            TopicType::Priority => queue_of_level(level_of_queue(origin.queue), origin.queue, queues),
+            _ if !record.message_group.is_empty() => queue_of_group(&record.message_group, queues),
+            _ => QueueId(origin.queue.get() % queues.max(1)),
         };
         let copy = MessageRecord { origin: None, ..record };
         match placing.push_copy(core, copy, (topic.id, queue), now, unit) {

@@ -30,6 +30,11 @@ impl Placing {
         Some(offset)
     }
 
+    /// A queue comes into being with this unit; its first place is 0.
+    pub fn begin(&mut self, topic: TopicId, queue: QueueId) {
+        self.given.push((topic, queue, QueueOffset(0), 0));
+    }
+
     /// Puts a copy of a stored message into a queue: how a held message becomes visible, and how a message changes its topic.
     /// The copy is stored anew, so that the queue's places keep the order of the log and retention counts from here.
     pub fn push_copy(

@@ -10,19 +10,20 @@ use tokio::sync::Notify;
 use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
 use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
-use crate::broker::delivery::subscription::{QueueState, READ_AHEAD, Subscription, Wish};
-use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::subscription::{Missing, Wish};
+use crate::broker::delivery::verdicts::Judges;
 use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::judging::Case;
 use crate::broker::members::{fnv64, holder_of};
 use crate::broker::verbs::Broker;
-use crate::model::group::{Group, StartPosition};
+use crate::model::filter::Filter;
+use crate::model::group::Group;
 use crate::model::name::TopicName;
-use crate::model::position::{GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
+use crate::model::position::{GroupId, QueueId, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
-use crate::model::tag::TagFilter;
-use crate::model::time::Timestamp;
-use crate::model::topic::{Topic, TopicType};
-use crate::store::record::{MessageRecord, Record, SettleReason, Unit};
+use crate::model::topic::Topic;
+use crate::runtime::watermark::ShardFailed;
+use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
 
 /// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
@@ -34,6 +35,8 @@ pub struct Delivery {
     pub(super) held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
     /// A repeated attempt may have reached its client the first time; it is not given back.
     repeated: bool,
+    /// The last reset of a position that these grants have seen.
+    after_reset: UnitSeq,
 }
 
 impl Delivery {
@@ -52,6 +55,7 @@ impl Delivery {
     /// Takes the next message; from now on it is the client's.
     #[allow(clippy::should_implement_trait)] // taking has a consequence that an iterator's adapters would hide
     pub fn next(&mut self) -> Option<Delivered> {
+        self.drop_reset();
         let (queue, grant, record) = self.held.pop_front()?;
         let record = *record?;
         let inner = &self.broker.inner;
@@ -64,6 +68,7 @@ impl Delivery {
             attempt: grant.attempt,
             grant: grant.terms.grant,
             lease_end: grant.terms.deadline,
+            order_key: grant.entry.order_key,
         };
         let again = grant.attempt > 1;
         inner.metrics.messages_out(
@@ -82,13 +87,29 @@ impl Delivery {
             message_type: record.message_type,
             message_group: record.message_group,
             message: record.message,
-            origin: record.origin.map(|origin| Origin {
-                topic: TopicName::trusted(&origin.namespace, &origin.topic),
-                attempts: origin.attempts,
-                reason: origin.reason,
-            }),
+            origin: origin_of(record.origin),
         })
     }
+
+    /// Lets go of what a reset of the group's position took from this delivery: its handles would be refused.
+    fn drop_reset(&mut self) {
+        let inner = &self.broker.inner;
+        if inner.last_reset() == self.after_reset {
+            return;
+        }
+        let core = inner.core.lock();
+        self.after_reset = inner.last_reset();
+        self.held.retain(|(queue, grant, _)| core.holds(self.topic.id, self.group.id, *queue, grant));
+    }
+}
+
+/// Where a dead letter came from, for its reader.
+pub(super) fn origin_of(origin: Option<DeadLetterOrigin>) -> Option<Origin> {
+    origin.map(|origin| Origin {
+        topic: TopicName::trusted(&origin.namespace, &origin.topic),
+        attempts: origin.attempts,
+        reason: origin.reason,
+    })
 }
 
 impl Drop for Delivery {
@@ -122,12 +143,13 @@ impl Drop for Parked<'_> {
 }
 
 /// Even a receive that does not want to wait may look so long for something to deliver.
-const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
+pub(super) const LOOKS_AT_LEAST: Duration = Duration::from_millis(500);
 
 enum Step {
-    /// Messages, and the unit that records their granting.
-    Granted(Delivery, Option<UnitSeq>),
-    ReadAhead(QueueId, QueueOffset),
+    /// Messages, the unit that records their granting, and others that are to be judged for the next look.
+    Granted(Delivery, Option<UnitSeq>, Option<Case>),
+    ReadAhead(QueueId, Missing, Judges),
+    Judge(Case),
     LookAgain,
     Nothing,
 }
@@ -150,6 +172,11 @@ impl Broker {
 
     async fn receive_while_alive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
         let (topic, group) = self.check_receive(&receive).await?;
+        if receive.filter != Filter::ALL
+            && self.inner.core.lock().is_lite_receive(topic.id, group.id, holder_of(&receive.client))
+        {
+            return Err(ReceiveError::LiteFilter);
+        }
         let _share = self.inner.pollers.try_take(1).ok_or(ReceiveError::Overloaded)?;
         self.subscribe(&topic, &group).await?;
         let attempt_key = attempt_key(&receive.client, receive.attempt_id.as_deref());
@@ -163,20 +190,31 @@ impl Broker {
         loop {
             self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
-                Step::Granted(mut delivery, recorded) => {
+                Step::Granted(mut delivery, recorded, beside) => {
+                    if let Some(case) = beside {
+                        self.judge(&topic, &group, case).await;
+                    }
                     self.fill(&mut delivery, &receive.filter).await?;
+                    delivery.drop_reset();
                     if !delivery.is_empty() {
                         self.redelivered_durably(&delivery, recorded).await?;
                         return Ok(delivery);
                     }
                 }
                 // A long way through messages that nobody here wants must not outlast the client's patience.
-                Step::ReadAhead(..) | Step::LookAgain
+                Step::ReadAhead(..) | Step::Judge(_) | Step::LookAgain
                     if started.elapsed() > looks_for || self.inner.shutdown.is_draining() =>
                 {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
-                Step::ReadAhead(queue, offset) => self.read_ahead(&topic, &group, queue, offset).await?,
+                Step::Judge(case) => self.judge(&topic, &group, case).await,
+                Step::ReadAhead(queue, ..) if queue.is_lite() => self.read_ahead_lite(&topic, &group, &receive).await?,
+                Step::ReadAhead(queue, Missing::Queue(from), judges) => {
+                    self.read_ahead(&topic, &group, (queue, from), judges).await?;
+                }
+                Step::ReadAhead(queue, Missing::Lane(key, from), _) => {
+                    self.read_back(&topic, &group, queue, key, from).await?;
+                }
                 Step::LookAgain => tokio::task::yield_now().await,
                 Step::Nothing => {
                     let left = receive.wait.saturating_sub(started.elapsed());
@@ -202,14 +240,11 @@ impl Broker {
         if !group.enabled {
             return Err(ReceiveError::GroupDisabled(receive.group.clone()));
         }
-        if group.ordered == Some(true) || (group.ordered.is_none() && topic.topic_type == TopicType::Fifo) {
-            return Err(ReceiveError::NotImplemented("ordered delivery"));
-        }
         Ok((topic, group))
     }
 
     /// Topic and group may be deleted, and the group switched off, while a receive waits.
-    fn check_still_there(&self, topic: &Topic, group: &Group) -> Result<(), ReceiveError> {
+    pub(super) fn check_still_there(&self, topic: &Topic, group: &Group) -> Result<(), ReceiveError> {
         if self.topic(&topic.name).is_none_or(|current| current.id != topic.id) {
             return Err(ReceiveError::TopicNotFound(topic.name.clone()));
         }
@@ -255,15 +290,22 @@ impl Broker {
         };
         let mut unit = Unit::state();
         let mut core = inner.deciding().map_err(|error| refused(&error))?;
-        let selection = core.select(&wish, now, &mut unit);
+        let selection = core.select_for(&wish, now, &mut unit);
         // A log that ends at this very moment leaves grants in memory that it does not have; nobody is told of them any more.
         let recorded = inner.append_state(unit).map_err(|error| refused(&error))?;
+        let (judges, entries) = (selection.judges, selection.unjudged);
+        let case = if entries.is_empty() { None } else { Some(Case { judges: judges.clone(), entries }) };
         if !selection.grants.is_empty() {
+            // Made while the lock is held, so that it knows of exactly the resets that its grants have seen.
+            let delivery = self.delivery(topic, group, selection.grants, false);
             drop(core);
-            return Ok(Step::Granted(self.delivery(topic, group, selection.grants, false), recorded));
+            return Ok(Step::Granted(delivery, recorded, case));
         }
-        if let Some((queue, offset)) = selection.missing {
-            return Ok(Step::ReadAhead(queue, offset));
+        if let Some(case) = case {
+            return Ok(Step::Judge(case));
+        }
+        if let Some((queue, missing)) = selection.missing {
+            return Ok(Step::ReadAhead(queue, missing, judges));
         }
         if selection.more {
             return Ok(Step::LookAgain);
@@ -288,7 +330,7 @@ impl Broker {
             }
             None => core.new_waiter(),
         };
-        core.wait(topic.id, group.id, id, &receive.filter, notify);
+        core.wait_for((topic.id, group.id), id, holder_of(&receive.client), &receive.filter, notify);
         // A second one would take the waiter out again when it is dropped, under the lock that is held here.
         if parked.is_none() {
             *parked = Some(Parked { broker: self, topic: topic.id, group: group.id, id });
@@ -297,7 +339,7 @@ impl Broker {
     }
 
     /// True when there may be something now; false when time is up or the broker drains.
-    async fn wait(&self, left: Duration, notify: &Notify) -> bool {
+    pub(super) async fn wait(&self, left: Duration, notify: &Notify) -> bool {
         if left.is_zero() {
             return false;
         }
@@ -322,11 +364,12 @@ impl Broker {
             group: group.clone(),
             held: grants.into_iter().map(|(queue, grant)| (queue, grant, None)).collect(),
             repeated,
+            after_reset: self.inner.last_reset(),
         }
     }
 
     /// Reads the messages of a delivery; one whose tag only looked right by its hash is skipped.
-    async fn fill(&self, delivery: &mut Delivery, filter: &TagFilter) -> Result<(), ReceiveError> {
+    async fn fill(&self, delivery: &mut Delivery, filter: &Filter) -> Result<(), ReceiveError> {
         if delivery.topic.name.is_dead_letter() {
             self.skip_left(delivery);
         }
@@ -339,7 +382,7 @@ impl Broker {
             let Some((queue, grant, _)) = delivery.held.get(index) else { break };
             let (queue, offset, grant) = (*queue, grant.entry.offset, grant.terms.grant);
             match record {
-                Ok(record) if filter.matches(&record.message.tag) => {
+                Ok(record) if filter.confirms(&record.message.tag) => {
                     delivery.held[index].2 = Some(Box::new(record));
                     index += 1;
                 }
@@ -365,94 +408,21 @@ impl Broker {
         }
     }
 
-    async fn read_ahead(
-        &self,
-        topic: &Topic,
-        group: &Group,
-        queue: QueueId,
-        from: QueueOffset,
-    ) -> Result<(), ReceiveError> {
-        let (store, id) = (self.inner.store.clone(), topic.id);
-        let entries = self.inner.tasks.blocking(move || store.entries(id, queue, from, READ_AHEAD)).await;
-        let entries = entries.map_err(|error| ReceiveError::ShardFailed(error.to_string()))?;
-        let connects = entries.first().is_some_and(|entry| entry.offset == from);
-        let mut core = self.inner.core.lock();
-        let first = core.topic(topic.id).and_then(|state| state.tails.get(queue.get() as usize)).map(QueueTail::first);
-        if !connects && first.is_some_and(|first| first <= from) {
-            // Neither in memory nor in the folded state, and not out of retention: skipping it would lose a message silently.
-            let text = format!(
-                "queue entry {} of queue {queue} of topic {} is missing from the folded state",
-                from, topic.name
-            );
-            return Err(ReceiveError::ShardFailed(text));
-        }
-        core.read_ahead(topic.id, group.id, queue, entries);
-        Ok(())
-    }
-
-    /// Makes the group's state on a topic at its first receive.
-    async fn subscribe(&self, topic: &Arc<Topic>, group: &Arc<Group>) -> Result<(), ReceiveError> {
-        if self.inner.core.lock().is_subscribed(topic.id, group.id) {
-            return Ok(());
-        }
-        let by_time = match group.start {
-            StartPosition::At(instant) => Some(self.positions_at(topic, instant).await?),
-            StartPosition::Earliest | StartPosition::Latest => None,
-        };
-        let mut core = self.inner.core.lock();
-        if core.is_subscribed(topic.id, group.id) {
-            return Ok(());
-        }
-        // Read again under the lock: a group that was deleted meanwhile must not come to life here.
-        let group = match self.group(&group.name) {
-            Some(current) if current.id == group.id => current,
-            _ => return Err(ReceiveError::GroupNotFound(group.name.clone())),
-        };
-        let Some(state) = core.topic(topic.id) else {
-            return Err(ReceiveError::TopicNotFound(topic.name.clone()));
-        };
-        let start = |index: usize| match (&by_time, group.start) {
-            (Some(positions), _) => positions.get(index).copied().unwrap_or_default(),
-            (None, StartPosition::Latest) => state.tails[index].visible(),
-            (None, _) => state.tails[index].first(),
-        };
-        let positions: Vec<QueueOffset> = (0..state.tails.len()).map(start).collect();
-        let mut unit = Unit::state();
-        for (queue, next) in (0..).zip(&positions) {
-            unit.push(&Record::Advanced { group: group.id, topic: topic.id, queue: QueueId(queue), next: *next });
-        }
-        self.inner.append_state(unit).map_err(|error| refused(&error))?;
-        let queues = positions.into_iter().map(QueueState::starting_at).collect();
-        core.put_subscription(topic.id, Subscription::new(group.clone(), queues));
-        Ok(())
-    }
-
-    async fn positions_at(&self, topic: &Topic, instant: Timestamp) -> Result<Vec<QueueOffset>, ReceiveError> {
-        let (store, id, queues) = (self.inner.store.clone(), topic.id, topic.queues);
-        let found = self
-            .inner
-            .tasks
-            .blocking(move || (0..queues).map(|queue| store.first_at_or_after(id, QueueId(queue), instant)).collect());
-        let found: Result<Vec<QueueOffset>, _> = found.await;
-        found.map_err(|error| ReceiveError::ShardFailed(error.to_string()))
-    }
-
     /// The messages that this attempt got before, if it still holds any.
     async fn repeat(&self, topic: &Arc<Topic>, group: &Arc<Group>, key: u64) -> Result<Option<Delivery>, ReceiveError> {
         if key == 0 {
             return Ok(None);
         }
-        let (grants, recorded) = {
+        let (mut delivery, recorded) = {
             let core = self.inner.deciding().map_err(|error| refused(&error))?;
             let grants = core.repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
             // Which unit holds them is not remembered; it is among those that were accepted so far.
-            (grants, self.inner.store.accepted())
+            (self.delivery(topic, group, grants, true), self.inner.store.accepted())
         };
-        if grants.is_empty() {
+        if delivery.is_empty() {
             return Ok(None);
         }
-        let mut delivery = self.delivery(topic, group, grants, true);
-        self.fill(&mut delivery, &TagFilter::All).await?;
+        self.fill(&mut delivery, &Filter::ALL).await?;
         self.redelivered_durably(&delivery, Some(recorded)).await?;
         Ok(Some(delivery))
     }
@@ -461,15 +431,18 @@ impl Broker {
     /// Otherwise a crash could take back both, and the earlier handle would be good again beside the one given out here. A
     /// first delivery supersedes none: should its grant be lost, the message is only delivered once more.
     async fn redelivered_durably(&self, delivery: &Delivery, recorded: Option<UnitSeq>) -> Result<(), ReceiveError> {
+        // After a reset even a first delivery may supersede an older one.
+        let lost = |error: ShardFailed| ReceiveError::ShardFailed(error.to_string());
+        self.inner.durable(delivery.after_reset).await.map_err(lost)?;
         let supersedes = delivery.held.iter().any(|(_, grant, _)| grant.attempt > 1);
         match recorded.filter(|_| supersedes) {
-            Some(seq) => self.inner.durable(seq).await.map_err(|error| ReceiveError::ShardFailed(error.to_string())),
+            Some(seq) => self.inner.durable(seq).await.map_err(lost),
             None => Ok(()),
         }
     }
 }
 
-fn refused(error: &AppendError) -> ReceiveError {
+pub(super) fn refused(error: &AppendError) -> ReceiveError {
     match error {
         AppendError::Full { .. } | AppendError::DiskFull(_) | AppendError::TooLarge { .. } => ReceiveError::Overloaded,
         AppendError::Failed(_) | AppendError::Closed => ReceiveError::ShardFailed(error.to_string()),

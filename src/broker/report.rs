@@ -50,6 +50,20 @@ impl Broker {
             let core = self.inner.core.lock();
             for state in core.topics() {
                 let Some(subscription) = state.subscriptions.get(&group.id) else { continue };
+                if let Some(lite) = &subscription.lite {
+                    // All lite topics in one row: there may be a hundred thousand.
+                    let totals = lite.totals();
+                    let none = QueueOffset(0);
+                    lags.push(QueueLag {
+                        topic: state.topic.name.clone(),
+                        span: QueueSpan { queue: QueueId::FIRST_LITE, first: none, next: none },
+                        next: none,
+                        ready: totals.ready,
+                        in_flight: totals.leased,
+                        waiting_retry: totals.waiting,
+                        oldest: None,
+                    });
+                }
                 for ((queue, tail), own) in (0..).zip(&state.tails).zip(&subscription.queues) {
                     let counts = own.leases.counts();
                     let next = own.leases.next();
@@ -85,6 +99,12 @@ impl Broker {
         Ok(lags)
     }
 
+    /// About how many messages are held back until their time, and how many of their timers are in memory.
+    #[must_use]
+    pub fn delays(&self) -> (u64, usize) {
+        (self.inner.store.delays_about(), self.inner.core.lock().delays.counts().0)
+    }
+
     /// Counts of every group on every topic it reads.
     #[must_use]
     pub fn group_counts(&self) -> Vec<GroupCounts> {
@@ -100,6 +120,12 @@ impl Broker {
                     waiting: 0,
                     oldest: None,
                 };
+                if let Some(lite) = &subscription.lite {
+                    let totals = lite.totals();
+                    counts.ready += totals.ready;
+                    counts.in_flight += totals.leased;
+                    counts.waiting += totals.waiting;
+                }
                 for (tail, own) in state.tails.iter().zip(&subscription.queues) {
                     let queue = own.leases.counts();
                     let next = own.leases.next();

@@ -18,6 +18,9 @@ use crate::model::topic::Topic;
 use crate::store::AppendError;
 use crate::store::record::{SettleReason, Unit};
 
+/// Shortest time that a lite topic is suspended for: a client that asks for less must not make it spin.
+const SUSPENDED_AT_LEAST: Duration = Duration::from_millis(50);
+
 impl Broker {
     /// Acknowledges deliveries, one outcome each, in order. A repeated ack is done as long as its lease time has not passed.
     ///
@@ -41,13 +44,14 @@ impl Broker {
         let awaited = {
             let mut core = inner.deciding().map_err(|error| refused(&error))?;
             let now = inner.clock.now();
+            let mut unit = Unit::state();
             for receipt in &receipts {
-                let acked = receipt.as_ref().map_or(Acked::Stale, |receipt| core.ack(receipt, now, &mut settled));
+                let acked =
+                    receipt.as_ref().map_or(Acked::Stale, |receipt| core.ack(receipt, now, &mut settled, &mut unit));
                 repeated |= acked == Acked::Before;
                 outcomes.push(if acked == Acked::Stale { AckOutcome::InvalidHandle } else { AckOutcome::Done });
             }
             core.wake_if_deliverable(topic.id, group.id);
-            let mut unit = Unit::state();
             Core::record_settled(topic.id, group.id, SettleReason::Acked, settled, &mut unit);
             inner.append_settlement(unit).map_err(|error| refused(&error))?
         };
@@ -72,6 +76,32 @@ impl Broker {
         handle: &str,
         duration: Duration,
     ) -> Result<ChangeOutcome, SettleError> {
+        self.change(group, topic, handle, duration, false).await
+    }
+
+    /// Puts a delivery of a lite topic back for `duration`, because its client cannot go on with that lite topic now: no attempt
+    /// is counted. Any other delivery is changed as [`Broker::change_invisible`] does.
+    ///
+    /// # Errors
+    /// See [`SettleError`].
+    pub async fn suspend(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+        duration: Duration,
+    ) -> Result<ChangeOutcome, SettleError> {
+        self.change(group, topic, handle, duration, true).await
+    }
+
+    async fn change(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+        duration: Duration,
+        suspends: bool,
+    ) -> Result<ChangeOutcome, SettleError> {
         let Some((topic, group)) = self.place(group, topic)? else { return Ok(ChangeOutcome::InvalidHandle) };
         let Some((receipt, serial)) = self.inner.handles.open(handle) else { return Ok(ChangeOutcome::InvalidHandle) };
         if !belongs(&receipt, &topic, &group) {
@@ -88,7 +118,9 @@ impl Broker {
             let floor = if terms.auto_renew { group.backoff.after_attempt(attempt) } else { Duration::ZERO };
             let until = now.plus(duration.max(floor));
             let exhausted = terms.auto_renew && attempt >= group.max_attempts;
-            if until <= now || exhausted {
+            if suspends && receipt.queue.is_lite() {
+                core.suspend(&receipt, now.plus(duration.max(SUSPENDED_AT_LEAST)), &mut unit);
+            } else if until <= now || exhausted {
                 core.nack(&receipt, attempt, until, now, &mut unit);
             } else {
                 // Its client's death must not shorten the back-off, nor a second nack: it stays a renewed delivery of nobody.
@@ -147,6 +179,8 @@ impl Broker {
             moved
         });
         match moved.await {
+            // A reset of the position may have come between: then nothing was moved, and the message comes back.
+            Ok(Ok(())) if self.comes_back(&receipt) => Ok(AckOutcome::InvalidHandle),
             Ok(Ok(())) => Ok(AckOutcome::Done),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(SettleError::ShardFailed),
@@ -173,6 +207,12 @@ impl Broker {
         }
     }
 
+    fn comes_back(&self, receipt: &Receipt) -> bool {
+        let core = self.inner.core.lock();
+        core.position(receipt.topic, receipt.group, receipt.queue).is_some_and(|position| position <= receipt.offset)
+            && !matches!(core.standing(receipt, self.inner.clock.now()), Standing::Done)
+    }
+
     fn open_handle(&self, handle: &str, topic: &Topic, group: &Group) -> Option<Receipt> {
         let (receipt, _) = self.inner.handles.open(handle)?;
         belongs(&receipt, topic, group).then_some(receipt)
@@ -191,9 +231,10 @@ impl Broker {
         let mut unit = Unit::state();
         let mut core = self.inner.core.lock();
         // Only while it is ours: the lease may have ended while the disk was read.
-        if core.settle_granted(topic, group, queue, offset, grant) {
-            Core::record_settled(topic, group, reason, vec![(queue, offset)], &mut unit);
-        }
+        let settled = core.settle_granted(topic, group, queue, offset, grant);
+        Core::record_settled(topic, group, reason, settled, &mut unit);
+        // Its lane may go on now.
+        core.wake_if_deliverable(topic, group);
         if let Err(error) = self.inner.append_settlement(unit) {
             tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }

@@ -6,9 +6,14 @@ use std::time::Duration;
 
 use crate::broker::api::SettleError;
 use crate::broker::dead_letter::EXHAUSTED;
+use crate::broker::delivery::core::TopicState;
+use crate::broker::lite_upkeep;
+use crate::broker::transaction_upkeep::keep_transactions;
 use crate::broker::verbs::{Broker, Inner};
+use crate::broker::{delay, holding};
 use crate::model::position::{HolderId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
+use crate::model::topic::Topic;
 use crate::runtime::clock::AdvanceError;
 use crate::store::FoldError;
 use crate::store::record::{Record, Unit};
@@ -29,6 +34,10 @@ pub fn start(broker: &Broker) {
     drop(tasks.spawn_background(until_stopped(broker.clone(), move_condemned(broker.clone()))));
     drop(tasks.spawn_background(until_stopped(broker.clone(), sweep_sessions(broker.clone()))));
     drop(tasks.spawn_background(until_stopped(broker.clone(), keep_retention(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), keep_transactions(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), delay::fire(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), delay::load(broker.clone()))));
+    drop(tasks.spawn_background(until_stopped(broker.clone(), lite_upkeep::keep(broker.clone()))));
 }
 
 async fn until_stopped(broker: Broker, task: impl Future<Output = ()>) {
@@ -131,6 +140,9 @@ async fn keep_retention(broker: Broker) {
         if let Err(error) = trim_topics(&broker).await {
             tracing::warn!(%error, "retention of topics could not be kept; trying again");
         }
+        if let Err(error) = broker.forget_recalls().await {
+            tracing::warn!(%error, "old recalls could not be forgotten; trying again");
+        }
         let Some(start) = inner.store.retention_cut(inner.clock.now()) else { continue };
         if let Err(error) = trim_log(&broker, start).await {
             tracing::warn!(%error, "retention of the log could not be kept; trying again");
@@ -142,10 +154,10 @@ async fn keep_retention(broker: Broker) {
 async fn trim_topics(broker: &Broker) -> Result<(), TrimError> {
     let now = broker.inner.clock.now();
     let store = broker.inner.store.clone();
-    let wanted: Vec<(TopicId, u32, Timestamp)> = broker
+    let wanted: Vec<(TopicId, Vec<QueueId>, Timestamp)> = broker
         .topics()
         .iter()
-        .filter_map(|topic| Some((topic.id, topic.queues, now.minus(topic.retention?))))
+        .filter_map(|topic| Some((topic.id, queues_of(broker, topic), now.minus(topic.retention?))))
         .collect();
     if wanted.is_empty() {
         return Ok(());
@@ -153,7 +165,7 @@ async fn trim_topics(broker: &Broker) -> Result<(), TrimError> {
     let firsts = broker.inner.tasks.blocking(move || {
         let mut firsts = Vec::new();
         for (topic, queues, oldest) in wanted {
-            for queue in (0..queues).map(QueueId) {
+            for queue in queues {
                 firsts.push((topic, queue, store.first_at_or_after(topic, queue, oldest)?));
             }
         }
@@ -162,14 +174,20 @@ async fn trim_topics(broker: &Broker) -> Result<(), TrimError> {
     write_trims(broker, firsts.await?, None).await
 }
 
-/// The log begins at `start` from now on: queues forget what lies before, then the segments go.
+/// The log begins at `start` from now on: what is held back is stored again, queues forget what lies before, then the segments
+/// go.
 async fn trim_log(broker: &Broker, start: LogPosition) -> Result<(), TrimError> {
+    if !holding::store_again(broker, start).await? {
+        return Ok(());
+    }
+    broker.move_halves(start).await?;
     let store = broker.inner.store.clone();
-    let topics: Vec<(TopicId, u32)> = broker.topics().iter().map(|topic| (topic.id, topic.queues)).collect();
+    let topics: Vec<(TopicId, Vec<QueueId>)> =
+        broker.topics().iter().map(|topic| (topic.id, queues_of(broker, topic))).collect();
     let firsts = broker.inner.tasks.blocking(move || {
         let mut firsts = Vec::new();
         for (topic, queues) in topics {
-            for queue in (0..queues).map(QueueId) {
+            for queue in queues {
                 firsts.push((topic, queue, store.first_in_log(topic, queue, start)?));
             }
         }
@@ -181,8 +199,16 @@ async fn trim_log(broker: &Broker, start: LogPosition) -> Result<(), TrimError> 
     Ok(())
 }
 
+/// The queues of a topic, and of those of its lite topics the ones that hold messages.
+fn queues_of(broker: &Broker, topic: &Topic) -> Vec<QueueId> {
+    let core = broker.inner.core.lock();
+    let lite = core.topic(topic.id).into_iter().flat_map(TopicState::lite_queues_with_messages);
+    (0..topic.queues).map(QueueId).chain(lite).collect()
+}
+
+/// Why retention could not be kept this time.
 #[derive(Debug, thiserror::Error)]
-enum TrimError {
+pub(super) enum TrimError {
     #[error(transparent)]
     Fold(#[from] FoldError),
     #[error("the log does not take the record: {0}")]
@@ -191,7 +217,23 @@ enum TrimError {
     Store(String),
 }
 
+/// Queues trimmed in one unit, so that the lock is held for a short time however many lite topics there are.
+const TRIMS_AT_ONCE: usize = 4_096;
+
 async fn write_trims(
+    broker: &Broker,
+    mut firsts: Vec<(TopicId, QueueId, QueueOffset)>,
+    start: Option<LogPosition>,
+) -> Result<(), TrimError> {
+    while firsts.len() > TRIMS_AT_ONCE {
+        let part = firsts.split_off(firsts.len() - TRIMS_AT_ONCE);
+        write_some_trims(broker, part, None).await?;
+    }
+    // Last the record that says where the log begins: nothing may point below it then.
+    write_some_trims(broker, firsts, start).await
+}
+
+async fn write_some_trims(
     broker: &Broker,
     firsts: Vec<(TopicId, QueueId, QueueOffset)>,
     start: Option<LogPosition>,
@@ -201,11 +243,10 @@ async fn write_trims(
         let mut unit = Unit::state();
         let mut core = inner.core.lock();
         for (topic, queue, first) in firsts {
-            let known =
-                core.topic(topic).and_then(|state| state.tails.get(queue.get() as usize)).map(|tail| tail.first());
+            let known = core.topic(topic).and_then(|state| state.tail(queue)).map(|tail| tail.first());
             if known.is_some_and(|known| first > known) {
                 unit.push(&Record::Trimmed { topic, queue, first });
-                core.trim(topic, queue, first);
+                core.trim(topic, queue, first, &mut unit);
             }
         }
         if let Some(start) = start {

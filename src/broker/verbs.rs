@@ -10,18 +10,22 @@ use tokio::sync::Notify;
 
 use crate::broker::api::{BrokerStatus, ClientId};
 use crate::broker::catalog::{Catalog, NextIds};
-use crate::broker::delivery::core::Core;
+use crate::broker::delivery::core::{Core, ordering};
+use crate::broker::delivery::lite::LiteTopic;
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::timers::Timers;
+use crate::broker::delivery::transactions::Transactions;
 use crate::broker::handles::Handles;
 use crate::broker::letters::OPERATOR;
 use crate::broker::members::{LiveGuard, Members, holder_of};
 use crate::broker::news::News;
 use crate::broker::options::BrokerOptions;
+use crate::broker::transaction_upkeep::{check_policy, restore_transactions};
 use crate::broker::upkeep;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{GrantId, GroupId, QueueOffset, ShardId, TopicId, UnitSeq};
+use crate::model::position::{GrantId, GroupId, HoldId, QueueId, QueueOffset, ShardId, TopicId, UnitSeq};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Promise, Topic};
 use crate::observe::meters::Meters;
@@ -72,11 +76,18 @@ pub(super) struct Inner {
     pub shutdown: Shutdown,
     pub timer_changed: Arc<Notify>,
     pub condemned_added: Arc<Notify>,
+    /// The first timer of a delayed message changed.
+    pub delays_changed: Notify,
+    /// More timers of delayed messages should be loaded.
+    pub delays_wanted: Notify,
     /// Whether any topic shows messages before they are durable.
     pub any_written: Arc<AtomicBool>,
     /// The last unit that settled something: whoever reveals a settlement waits for it.
     last_settled: AtomicU64,
     grants: AtomicU64,
+    holds: AtomicU64,
+    /// The last unit that moved a group to another position: what was granted before it may be nobody's any more.
+    last_reset: AtomicU64,
 }
 
 impl Broker {
@@ -96,9 +107,11 @@ impl Broker {
         let timer_changed = Arc::new(Notify::new());
         let condemned_added = Arc::new(Notify::new());
         let reader = store.clone();
-        let core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
-        let now = clock.steady();
-        let restored = tasks.blocking(move || restore(&reader, core, now)).await?;
+        let mut core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
+        core.transactions = Transactions::new(check_policy(&options.transactions));
+        core.delays = Timers::new(options.delays_in_memory_max);
+        let (now, steady) = (clock.now(), clock.steady());
+        let restored = tasks.blocking(move || restore(&reader, core, (now, steady))).await?;
         let any_written = restored.topics.iter().any(|topic| topic.promise == Promise::Written);
         let members = Members::new(options.members_max, options.session_timeout, options.slow_session_timeout);
         let steady = clock.steady();
@@ -120,9 +133,13 @@ impl Broker {
             shutdown: Shutdown::new(),
             timer_changed,
             condemned_added,
+            delays_changed: Notify::new(),
+            delays_wanted: Notify::new(),
             any_written: Arc::new(AtomicBool::new(any_written)),
             last_settled: AtomicU64::new(0),
             grants: AtomicU64::new(entropy.next_u64()),
+            holds: AtomicU64::new(entropy.next_u64()),
+            last_reset: AtomicU64::new(0),
             options,
             store,
         });
@@ -180,6 +197,7 @@ impl Broker {
     pub async fn client_terminated(&self, client: &ClientId) {
         let holder = holder_of(client);
         self.inner.members.terminated(holder);
+        self.end_lite_client(client);
         self.inner.release_holders(&[holder]);
     }
 
@@ -194,7 +212,13 @@ impl Broker {
             LogHealth::Failed { text } => (false, text),
         };
         let in_flight = self.group_counts().iter().map(|counts| counts.in_flight).sum();
+        let (lite_topics, lite_subscriptions) = {
+            let core = self.inner.core.lock();
+            (core.lite_topics(), core.lite_subscriptions())
+        };
         BrokerStatus {
+            lite_topics,
+            lite_subscriptions,
             ready,
             reason,
             topics: self.topics().len(),
@@ -232,6 +256,11 @@ impl Inner {
         GrantId(self.grants.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// A number that no earlier message that was held back carries.
+    pub fn next_hold(&self) -> HoldId {
+        HoldId(self.holds.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// The lock, to decide something that becomes a record, or to tell of what was decided before. Not once the log takes
     /// nothing more: what it refused is known in memory alone, and a restart will know nothing of it.
     pub fn deciding(&self) -> Result<MutexGuard<'_, Core>, AppendError> {
@@ -258,6 +287,23 @@ impl Inner {
         appended
     }
 
+    /// The log has taken a unit that moves groups to other positions, and memory follows under the same lock.
+    pub fn reset_with(&self, seq: UnitSeq) {
+        self.last_settled.fetch_max(seq.get(), Ordering::AcqRel);
+        self.last_reset.store(seq.get(), Ordering::Release);
+    }
+
+    /// The last unit that moved a group to another position; 0 when none has since the start.
+    pub fn last_reset(&self) -> UnitSeq {
+        UnitSeq(self.last_reset.load(Ordering::Acquire))
+    }
+
+    /// What a unit says is as good as settled: whoever reveals it waits for it.
+    pub fn note_settled(&self, seq: Option<UnitSeq>) {
+        if let Some(seq) = seq {
+            self.last_settled.fetch_max(seq.get(), Ordering::AcqRel);
+        }
+    }
     /// Waits until everything that was settled so far is on stable storage: an answer that reveals an earlier settlement must
     /// not be ahead of the disk.
     pub async fn settled_durably(&self) -> Result<(), ShardFailed> {
@@ -280,12 +326,17 @@ struct Restored {
     next_ids: NextIds,
 }
 
-fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, FoldError> {
+fn restore(store: &Store, mut core: Core, (now, steady): (Timestamp, Timestamp)) -> Result<Restored, FoldError> {
     let topics = store.topics()?;
     let groups = store.groups()?;
+    let mut lite_bounds = BTreeMap::new();
     for topic in &topics {
         let mut tails: Vec<QueueTail> = (0..topic.queues).map(|_| QueueTail::default()).collect();
         for (queue, bounds) in store.queues(topic.id)? {
+            if queue.is_lite() {
+                lite_bounds.insert((topic.id, queue), bounds);
+                continue;
+            }
             let index = queue.get() as usize;
             while tails.len() <= index {
                 tails.push(QueueTail::default());
@@ -293,17 +344,31 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
             tails[index] = QueueTail::restored(bounds.first, bounds.next);
         }
         core.put_topic(Arc::new(topic.clone()), Some(tails));
+        for growth in store.growths(topic.id)? {
+            core.add_growth(topic.id, growth);
+        }
+    }
+    for (topic, queue, name) in store.lite_topics()? {
+        let bounds = lite_bounds.remove(&(topic, queue)).unwrap_or_default();
+        let tail = QueueTail::restored(bounds.first, bounds.next);
+        core.put_lite_topic(topic, queue, LiteTopic { name: name.into(), tail, active_at: Timestamp(0) });
     }
     let by_id: BTreeMap<GroupId, Arc<Group>> = groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
     for ((topic, group), queues) in restored_queues(store, &mut core)? {
         let Some(group) = by_id.get(&group) else { continue };
-        let Some(count) = core.topic(topic).map(|state| state.tails.len()) else { continue };
+        let Some(state) = core.topic(topic) else { continue };
+        let (count, ordering) = (state.tails.len(), ordering(group, &state.topic));
         let mut queues = queues;
         let states = (0..count as u32).map(|queue| queues.remove(&queue).unwrap_or_default()).collect();
         let mut subscription = Subscription::new(group.clone(), states);
-        subscription.expect_unknown_filters(now);
+        subscription.restore_ordering(ordering);
+        subscription.expect_unknown_filters(steady);
         core.put_subscription(topic, subscription);
+        for (queue, state) in queues {
+            core.put_lite_position(topic, group.id, QueueId(queue), state);
+        }
     }
+    restore_transactions(store, &mut core, now)?;
     let (topic, group) = store.next_ids();
     Ok(Restored { core, topics, groups, next_ids: NextIds { topic, group } })
 }
@@ -326,6 +391,10 @@ fn restored_queues(store: &Store, core: &mut Core) -> Result<QueuesOfSubscriptio
         state.leases.restore(entry, row.attempt, row.lease);
         state.leases.advance(QueueOffset(row.offset.get() + 1));
         state.recorded_next = state.leases.next();
+    }
+    for (lane, from) in store.lanes()? {
+        let queues = subscriptions.entry((lane.topic, lane.group)).or_default();
+        queues.entry(lane.queue.get()).or_default().leases.restore_lane(lane.order_key, from);
     }
     Ok(subscriptions)
 }

@@ -1,11 +1,14 @@
-//! `bolide admin`: topics, groups and status of a running broker, over its internal gRPC service.
+//! `bolide admin`: topics, groups, transactions and status of a running broker, over its internal gRPC service.
 
 mod clock;
 mod dlq;
 mod group;
+mod lite;
 mod output;
+mod reset;
 mod status;
 mod topic;
+mod transaction;
 mod words;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -20,6 +23,8 @@ Examples:
   bolide admin group create billing --ordered --max-attempts 5
   bolide admin group lag billing
   bolide admin dlq redrive billing --all
+  bolide admin transaction list --topic orders
+  bolide admin group reset billing --topic orders --to '15m ago'
   bolide admin topic list --output json | jq -r '.[].name'
   bolide admin --address broker-0:8082 status
 
@@ -66,7 +71,7 @@ enum What {
     /// Create, change, list, show and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
-    /// Create, change, list, show and delete consumer groups, and see how far they are
+    /// Create, change, list, show and delete consumer groups, see how far they are, and move them elsewhere
     #[command(subcommand)]
     Group(group::GroupCommand),
     /// List, show, send back and drop the dead letters of a consumer group
@@ -75,6 +80,12 @@ enum What {
     /// Show the server's time, and move it ahead on one started with --virtual-time
     #[command(subcommand)]
     Clock(clock::ClockCommand),
+    /// See lite topics
+    #[command(subcommand)]
+    Lite(lite::LiteCommand),
+    /// List transactions that are open, and settle them by hand
+    #[command(subcommand)]
+    Transaction(transaction::TransactionCommand),
     /// Version, readiness, disk, log positions; succeeds whenever the broker answers
     Status,
 }
@@ -93,6 +104,8 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
             What::Group(command) => group::run(&mut client, &common, command).await,
             What::Dlq(command) => dlq::run(&mut client, &common, command).await,
             What::Clock(command) => clock::run(&mut client, &common, command).await,
+            What::Lite(command) => lite::run(&mut client, &common, command).await,
+            What::Transaction(command) => transaction::run(&mut client, &common, command).await,
             What::Status => status::run(&mut client, &common).await,
         };
         done.map_err(|failure| failure.at(&common.address))

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod consume;
 pub mod cpu;
+pub mod delay;
 pub mod e2e;
 pub mod echo;
 pub mod kinds;
@@ -32,6 +33,7 @@ Examples:
   bolide bench receive --fill 1000000         stores a backlog, then takes and acknowledges all of it
   bolide bench e2e --rate 1000                from the begin of a send to the message in a consumer's hand
   bolide bench e2e --idle                     the same, one message at a time on an idle server
+  bolide bench delay --messages 10000         messages due in one second: how late, none early
   bolide bench nack                           from giving a message back to having it again
   bolide bench compare ordered                1 000 message groups beside plain messages
   bolide bench compare transaction            half messages and commits beside pairs of plain sends
@@ -59,6 +61,9 @@ enum What {
     Send {
         #[command(flatten)]
         load: LoadArgs,
+        /// Delay each message by so much; the topic is created for delayed messages
+        #[arg(long, value_parser = parse_duration, conflicts_with = "against_echo")]
+        delay: Option<Duration>,
         /// Measure an empty echo of the same bytes in turn with the server, and print the ratio
         #[arg(long)]
         against_echo: bool,
@@ -114,6 +119,26 @@ enum What {
         /// Most counted messages
         #[arg(long)]
         messages: Option<u64>,
+    },
+    /// How late delayed messages are in a waiting consumer's hand; one that is early is an error
+    Delay {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Consumer group
+        #[arg(long, default_value = "bench-delay")]
+        group: String,
+        /// Messages
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        messages: u64,
+        /// Time from now until the first falls due
+        #[arg(long, default_value = "10s", value_parser = parse_duration)]
+        lead: Duration,
+        /// Time over which they fall due
+        #[arg(long, default_value = "1s", value_parser = parse_duration)]
+        spread: Duration,
+        /// Receives that wait at a time
+        #[arg(long, default_value_t = 16, value_parser = positive)]
+        receivers: usize,
     },
     /// Time from giving a message back (invisible duration 0) to having it again
     Nack {
@@ -233,6 +258,13 @@ impl CommonArgs {
         Ok(topic.to_owned())
     }
 
+    /// The same for delayed messages.
+    fn delay_topic(&self) -> Result<String> {
+        let topic = self.topic.as_deref().unwrap_or("bench-delay");
+        topic::ensure_typed(&self.target(), topic, crate::wire::admin::TopicType::Delay, &self.address)?;
+        Ok(topic.to_owned())
+    }
+
     fn settings(&self, more: &str) -> String {
         let tls = if self.tls { ", TLS" } else { "" };
         format!("{} B, {} connections{more}{tls}", self.body_bytes, self.connections)
@@ -272,8 +304,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
             let messages = Messages::new(TOPIC, args.common.body_bytes);
             (send::run_echo(&args.load(), &messages, args.settings(), args.common.quiet)?, args.common.json)
         }
-        What::Send { load: args, against_echo, rounds } => {
-            let messages = Messages::new(&args.common.topic(TOPIC)?, args.common.body_bytes);
+        What::Send { load: args, delay, against_echo, rounds } => {
+            let topic = if delay.is_some() { args.common.delay_topic()? } else { args.common.topic(TOPIC)? };
+            let messages = Messages::new(&topic, args.common.body_bytes).delayed_by(delay);
             let rounds = against_echo.then_some(rounds);
             (send::run(&args.load(), &messages, args.settings(), rounds, args.common.quiet)?, args.common.json)
         }
@@ -310,6 +343,19 @@ pub fn run(args: BenchArgs) -> Result<()> {
             let kind = if idle { "one at a time".to_owned() } else { format!("{rate} msg/s, {receivers} receivers") };
             let settings = format!("{} B, {kind}", common.body_bytes);
             (e2e::run(&through, settings, common.quiet)?, common.json)
+        }
+        What::Delay { common, group, messages, lead, spread, receivers } => {
+            let delays = delay::Delays {
+                target: common.target(),
+                consumer: consumer(group, common.delay_topic()?, 32, Duration::from_secs(15)),
+                receivers,
+                messages,
+                lead,
+                spread,
+                body_bytes: common.body_bytes,
+            };
+            let settings = format!("{} B, {messages} messages due in {spread:?}", common.body_bytes);
+            (delay::run(&delays, settings, common.quiet)?, common.json)
         }
         What::Nack { common, group, messages } => {
             let consumer = consumer(group, common.topic("bench-nack")?, 1, Duration::from_secs(15));

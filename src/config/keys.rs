@@ -4,6 +4,7 @@ mod limits;
 mod observe;
 mod server;
 mod storage;
+mod transactions;
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) struct Key {
 
 /// In the order of the documentation.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    [server::KEYS, limits::KEYS, storage::KEYS, observe::KEYS].into_iter().flatten()
+    [server::KEYS, limits::KEYS, transactions::KEYS, storage::KEYS, observe::KEYS].into_iter().flatten()
 }
 
 const fn seconds(seconds: u64) -> Duration {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::name::GroupName;
 use crate::model::position::GroupId;
 use crate::model::time::Timestamp;
+use crate::model::topic::TopicType;
 
 /// Attempts before a message is dead-lettered, unless the group says otherwise.
 pub const MAX_ATTEMPTS_DEFAULT: u32 = 17;
@@ -87,6 +88,8 @@ pub struct Group {
     pub consume_timeout: Duration,
     /// Whether members may receive.
     pub enabled: bool,
+    /// Whether a lite topic has one subscriber of the group at a time, the newest; otherwise all its subscribers share it.
+    pub lite_exclusive: bool,
 }
 
 impl Group {
@@ -102,7 +105,14 @@ impl Group {
             backoff: Backoff::default(),
             consume_timeout: CONSUME_TIMEOUT_DEFAULT,
             enabled: true,
+            lite_exclusive: false,
         }
+    }
+
+    /// Whether it consumes a topic of this type in order (rule C13).
+    #[must_use]
+    pub fn is_ordered(&self, topic: TopicType) -> bool {
+        self.ordered.unwrap_or(topic == TopicType::Fifo)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Messages as the rooms hand them to each other: already encoded slices plus the few facts that decide something.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub struct NewMessage {
     pub due: Option<Timestamp>,
     /// How long an undecided half message is left alone before its producer is asked; `None`: the server's own time.
     pub orphan_after: Option<Duration>,
+    /// Client that sent a half message, to be asked first what became of its transaction. Empty for other kinds.
+    pub producer: Arc<str>,
     /// Priority; more is delivered earlier.
     pub priority: Option<u32>,
     /// Encoded user properties and body.

@@ -71,9 +71,24 @@ number!(
     GrantId(u64)
 );
 number!(
+    /// One message that is held back until its delivery time; unlike any other's, also over restarts.
+    HoldId(u64)
+);
+number!(
     /// Hash of a client id, as stored with a lease so that the lease can follow the life of its client.
     HolderId(u64)
 );
+
+impl QueueId {
+    /// The first queue of lite topics. A lite topic is a queue of its parent; ordinary queues are far below.
+    pub const FIRST_LITE: Self = Self(0x8000_0000);
+
+    /// Whether this is the queue of a lite topic.
+    #[must_use]
+    pub const fn is_lite(self) -> bool {
+        self.0 >= Self::FIRST_LITE.0
+    }
+}
 
 impl LogPosition {
     /// This position moved forward by `bytes`.

@@ -22,4 +22,6 @@ pub struct Receipt {
     pub grant: GrantId,
     /// When the lease ends, as known when the text was made. Decides only whether a repeated ack is still in time (rule C29).
     pub lease_end: Timestamp,
+    /// Number of the message group, 0 for none: tells a message that is done from one that was passed over.
+    pub order_key: u64,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::name::TopicName;
-use crate::model::position::TopicId;
+use crate::model::position::{QueueOffset, TopicId};
 use crate::model::priority::LEVELS;
 
 /// Kind of messages a topic takes.
@@ -51,6 +51,21 @@ pub enum Promise {
     Durable,
 }
 
+/// One time at which a topic got more queues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// The next offset at that instant of each queue that it had before.
+    pub fences: Vec<QueueOffset>,
+}
+
+impl Growth {
+    /// Number of queues before.
+    #[must_use]
+    pub fn before(&self) -> u32 {
+        u32::try_from(self.fences.len()).unwrap_or(u32::MAX)
+    }
+}
+
 /// Settings of a topic, as the catalogue keeps them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
@@ -68,6 +83,9 @@ pub struct Topic {
     pub promise: Promise,
     /// How long messages stay; `None`: as long as the log keeps them.
     pub retention: Option<Duration>,
+    /// How long a lite topic of this parent may be without activity before it is removed; `None`: for ever. One that a group
+    /// has not read to its end stays in any case.
+    pub lite_ttl: Option<Duration>,
 }
 
 impl TopicType {

@@ -36,6 +36,7 @@ pub struct MetricDef {
 }
 
 const TOPIC_TYPE: &[&str] = &["topic", "message_type", "is_system"];
+const TOPIC: &[&str] = &["topic"];
 const GROUP_TOPIC_RETRY: &[&str] = &["consumer_group", "topic", "is_retry", "is_system"];
 const GROUP_TOPIC: &[&str] = &["consumer_group", "topic", "is_system"];
 
@@ -89,6 +90,14 @@ pub const SEND_TO_DLQ: MetricDef = counter(
     GROUP_TOPIC,
     "Messages moved to the dead-letter topic of their group.",
 );
+/// Half messages.
+pub const HALF_MESSAGES: MetricDef =
+    gauge("rocketmq_half_messages", "", TOPIC, "Messages whose transaction is neither committed nor rolled back.");
+/// Commits.
+pub const COMMIT_MESSAGES: MetricDef = counter("rocketmq_commit_messages_total", "", TOPIC, "Transactions committed.");
+/// Rollbacks.
+pub const ROLLBACK_MESSAGES: MetricDef =
+    counter("rocketmq_rollback_messages_total", "", TOPIC, "Transactions rolled back.");
 /// Latency of every RPC.
 pub const RPC_LATENCY: MetricDef = MetricDef {
     name: "rocketmq_rpc_latency",
@@ -224,6 +233,21 @@ pub const SHARD_ACCEPTING: MetricDef =
 /// Free disk space.
 pub const DISK_FREE_BYTES: MetricDef =
     gauge("bolide_disk_free_bytes", "By", &[], "Free bytes of the file system that holds the data directory.");
+/// Delayed messages.
+pub const DELAYED_MESSAGES: MetricDef =
+    gauge("bolide_delayed_messages", "", &[], "About how many messages are held back until their delivery time.");
+/// Timers in memory.
+pub const DELAY_TIMERS: MetricDef =
+    gauge("bolide_delay_timers", "", &[], "Timers of delayed messages in memory, the next ones.");
+/// Lateness of delayed messages.
+pub const DELAY_LATENESS: MetricDef = MetricDef {
+    name: "bolide_delay_lateness",
+    kind: MetricKind::Histogram,
+    unit: "ms",
+    labels: &[],
+    help: "Time from the delivery time of a delayed message until it is durable in its queue.",
+    buckets: &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0, 60_000.0],
+};
 /// Connections.
 pub const CONNECTIONS: MetricDef = MetricDef {
     name: "bolide_connections",
@@ -240,10 +264,29 @@ pub const CONNECTIONS_REFUSED: MetricDef = counter(
     &["reason"],
     "Connections closed by the server before they carried a request.",
 );
+/// Checks of transactions.
+pub const TRANSACTION_CHECKS: MetricDef = counter(
+    "bolide_transaction_checks_total",
+    "",
+    TOPIC,
+    "Times that a connected producer was asked what became of a transaction.",
+);
+/// Transactions given up.
+pub const TRANSACTIONS_DISCARDED: MetricDef = counter(
+    "bolide_transactions_discarded_total",
+    "",
+    TOPIC,
+    "Transactions given up after their last check; an operator can still settle them.",
+);
 /// Receives that wait.
 pub const POLLERS: MetricDef = gauge("bolide_pollers", "", &[], "Receives that wait for a message.");
 /// Live clients.
 pub const MEMBERS: MetricDef = gauge("bolide_members", "", &[], "Live clients, producers and consumers.");
+/// Lite topics.
+pub const LITE_TOPICS: MetricDef = gauge("bolide_lite_topics", "", &[], "Lite topics below all parents.");
+/// Lite subscriptions.
+pub const LITE_SUBSCRIPTIONS: MetricDef =
+    gauge("bolide_lite_subscriptions", "", &[], "Lite topics that clients subscribe to, counted for each client.");
 /// Deliveries with clients.
 pub const IN_FLIGHT: MetricDef = gauge("bolide_in_flight_deliveries", "", &[], "Deliveries that clients hold.");
 /// Request bytes in flight.
@@ -274,6 +317,9 @@ pub const ALL: &[&MetricDef] = &[
     &MESSAGES_OUT,
     &THROUGHPUT_OUT,
     &SEND_TO_DLQ,
+    &HALF_MESSAGES,
+    &COMMIT_MESSAGES,
+    &ROLLBACK_MESSAGES,
     &RPC_LATENCY,
     &TOPIC_NUMBER,
     &CONSUMER_GROUP_NUMBER,
@@ -294,10 +340,17 @@ pub const ALL: &[&MetricDef] = &[
     &LOG_POSITION,
     &SHARD_ACCEPTING,
     &DISK_FREE_BYTES,
+    &DELAYED_MESSAGES,
+    &DELAY_TIMERS,
+    &DELAY_LATENESS,
     &CONNECTIONS,
     &CONNECTIONS_REFUSED,
+    &TRANSACTION_CHECKS,
+    &TRANSACTIONS_DISCARDED,
     &POLLERS,
     &MEMBERS,
+    &LITE_TOPICS,
+    &LITE_SUBSCRIPTIONS,
     &IN_FLIGHT,
     &IN_FLIGHT_BYTES,
     &RESIDENT_BYTES,

@@ -46,12 +46,14 @@ struct Instruments {
     messages_out: Counter<u64>,
     bytes_out: Counter<u64>,
     dead_letters: Counter<u64>,
+    transactions: [Counter<u64>; 4],
     rpc_latency: Histogram<f64>,
     sync_duration: Histogram<f64>,
     batch_units: Histogram<u64>,
     batch_bytes: Histogram<u64>,
     connections: UpDownCounter<i64>,
     connections_refused: Counter<u64>,
+    delay_lateness: Histogram<f64>,
 }
 
 /// What comes into one topic. Series come into being with their first value, so that a scrape shows no empty ones.
@@ -60,6 +62,7 @@ pub struct TopicMeter {
     instruments: Arc<Instruments>,
     topic: Arc<str>,
     by_type: [OnceLock<InMeter>; 6],
+    transactions: [OnceLock<BoundCounter<u64>>; 4],
 }
 
 #[derive(Debug)]
@@ -106,6 +109,24 @@ impl TopicMeter {
         for _ in 0..messages {
             meter.size.record(bytes / messages);
         }
+    }
+}
+
+/// What happens to transactions; the number is the place of its counter.
+#[derive(Clone, Copy, Debug)]
+enum TransactionEvent {
+    Committed = 0,
+    RolledBack = 1,
+    Checked = 2,
+    Discarded = 3,
+}
+
+impl TopicMeter {
+    fn transaction(&self, event: TransactionEvent) {
+        let index = event as usize;
+        let counter = &self.transactions[index];
+        let bind = || self.instruments.transactions[index].bind(&[KeyValue::new("topic", self.topic.clone())]);
+        counter.get_or_init(bind).add(1);
     }
 }
 
@@ -172,6 +193,22 @@ impl Meters {
         self.group_topic(group, topic).dead_lettered();
     }
 
+    /// A transaction of `topic` was committed or rolled back.
+    pub fn transaction_ended(&self, topic: &str, committed: bool) {
+        let event = if committed { TransactionEvent::Committed } else { TransactionEvent::RolledBack };
+        self.topic(topic).transaction(event);
+    }
+
+    /// A producer was asked about a transaction of `topic`.
+    pub fn transaction_checked(&self, topic: &str) {
+        self.topic(topic).transaction(TransactionEvent::Checked);
+    }
+
+    /// A transaction of `topic` was given up.
+    pub fn transaction_discarded(&self, topic: &str) {
+        self.topic(topic).transaction(TransactionEvent::Discarded);
+    }
+
     /// An RPC ended: `method` as in the protocol (`SendMessage`), `code` as in the answer's status (20000).
     pub fn rpc(&self, method: &'static str, code: u32, elapsed: Duration) {
         let millis = elapsed.as_secs_f64() * 1e3;
@@ -199,6 +236,11 @@ impl Meters {
         meter.sync_duration.record(elapsed.as_secs_f64());
         meter.batch_units.record(units as u64);
         meter.batch_bytes.record(bytes as u64);
+    }
+
+    /// A delayed message became durable in its queue, so long after its time.
+    pub fn delay_fired(&self, late: Duration) {
+        self.instruments.delay_lateness.record(late.as_secs_f64() * 1e3, &[]);
     }
 
     /// A connection on the public port was told to be TLS or plaintext.
@@ -243,6 +285,12 @@ impl Instruments {
             messages_out: counter(&catalog::MESSAGES_OUT),
             bytes_out: counter(&catalog::THROUGHPUT_OUT),
             dead_letters: counter(&catalog::SEND_TO_DLQ),
+            transactions: [
+                counter(&catalog::COMMIT_MESSAGES),
+                counter(&catalog::ROLLBACK_MESSAGES),
+                counter(&catalog::TRANSACTION_CHECKS),
+                counter(&catalog::TRANSACTIONS_DISCARDED),
+            ],
             rpc_latency: fine_histogram(&catalog::RPC_LATENCY),
             sync_duration: fine_histogram(&catalog::LOG_SYNC_DURATION),
             batch_units: histogram(&catalog::LOG_BATCH_UNITS),
@@ -253,6 +301,7 @@ impl Instruments {
                 .with_unit(connections.unit)
                 .build(),
             connections_refused: counter(&catalog::CONNECTIONS_REFUSED),
+            delay_lateness: fine_histogram(&catalog::DELAY_LATENESS),
         }
     }
 
@@ -305,7 +354,12 @@ impl Instruments {
 }
 
 fn topic_meter(instruments: &Arc<Instruments>, topic: &str) -> TopicMeter {
-    TopicMeter { instruments: instruments.clone(), topic: topic.into(), by_type: Default::default() }
+    TopicMeter {
+        instruments: instruments.clone(),
+        topic: topic.into(),
+        by_type: Default::default(),
+        transactions: Default::default(),
+    }
 }
 
 fn group_topic_meter(instruments: &Arc<Instruments>, group: &str, topic: &str) -> GroupTopicMeter {

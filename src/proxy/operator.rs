@@ -5,8 +5,10 @@ mod convert;
 mod dead_letters;
 mod group;
 pub mod options;
+mod reset;
 mod server;
 mod status;
 mod topic;
+mod transaction;
 
 pub use server::{Facts, OperatorService, ShardFacts};

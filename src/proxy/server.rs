@@ -22,11 +22,14 @@ use crate::broker::Broker;
 use crate::observe::meters::Meters;
 use crate::proxy::admin::AdminService;
 use crate::proxy::caller::CalledAs;
+use crate::proxy::convert::filter::Compiled;
 use crate::proxy::convert::route::Address;
 use crate::proxy::intake::Metered;
 use crate::proxy::listener::{self, Listening};
 use crate::proxy::options::ProxyOptions;
 use crate::proxy::service::Service;
+use crate::proxy::session::checks;
+use crate::proxy::session::producers::Producers;
 use crate::proxy::session::registry::Sessions;
 use crate::proxy::shared::Shared;
 use crate::runtime::budget::Budget;
@@ -85,6 +88,8 @@ impl Proxy {
             tasks,
             meters,
             sessions: Sessions::new(options.sessions_max),
+            producers: Producers::default(),
+            filters: Compiled::default(),
             send_bytes: Budget::new(options.send_bytes_in_flight_max),
             arriving_bytes: Budget::new(options.arriving_bytes_max.max(2 * options.request_bytes_max as u64)),
             telemetry_streams: Budget::new(options.telemetry_streams_max),
@@ -167,6 +172,7 @@ impl Front {
             .max_decoding_message_size(shared.options.request_bytes_max);
         let (reporter, health) = tonic_health::server::health_reporter();
         drop(shared.tasks.spawn_background(report_health(shared.clone(), reporter)));
+        drop(shared.tasks.spawn_background(checks::run(shared.clone())));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTOR_SET)

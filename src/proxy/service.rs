@@ -6,9 +6,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use crate::proxy::call::Call;
-use crate::proxy::messaging::later::PullStream;
+use crate::proxy::messaging::offset::PullStream;
 use crate::proxy::messaging::receive::ReceiveStream;
-use crate::proxy::messaging::{later, lifecycle, receive, route, send, settle};
+use crate::proxy::messaging::{lifecycle, lite, offset, recall, receive, route, send, settle, transaction};
 use crate::proxy::session::telemetry::{self, TelemetryStream};
 use crate::proxy::shared::Shared;
 use crate::wire::rocketmq as v2;
@@ -88,28 +88,25 @@ impl MessagingService for Service {
 
     async fn pull_message(&self, request: Request<v2::PullMessageRequest>) -> Answered<PullStream> {
         let call = self.call("PullMessage", &request);
-        let answer = later::pull(&call, request.get_ref());
-        Ok(call.end(answer)?.map(|pulled| {
-            let content = v2::pull_message_response::Content::Status(pulled.0);
-            tokio_stream::once(Ok(v2::PullMessageResponse { content: Some(content) }))
-        }))
+        let answer = offset::pull(&call, request.into_inner()).instrument(call.span.clone()).await;
+        Ok(call.end(answer)?.map(offset::PullAnswer::stream))
     }
 
     async fn update_offset(&self, request: Request<v2::UpdateOffsetRequest>) -> Answered<v2::UpdateOffsetResponse> {
         let call = self.call("UpdateOffset", &request);
-        let answer = later::update_offset(&call, request.get_ref());
+        let answer = offset::update(&call, request.get_ref()).instrument(call.span.clone()).await;
         call.end(answer)
     }
 
     async fn get_offset(&self, request: Request<v2::GetOffsetRequest>) -> Answered<v2::GetOffsetResponse> {
         let call = self.call("GetOffset", &request);
-        let answer = later::get_offset(&call, request.get_ref());
+        let answer = offset::get(&call, request.get_ref()).instrument(call.span.clone()).await;
         call.end(answer)
     }
 
     async fn query_offset(&self, request: Request<v2::QueryOffsetRequest>) -> Answered<v2::QueryOffsetResponse> {
         let call = self.call("QueryOffset", &request);
-        let answer = later::query_offset(&call, request.get_ref());
+        let answer = offset::query(&call, request.get_ref()).instrument(call.span.clone()).await;
         call.end(answer)
     }
 
@@ -118,7 +115,7 @@ impl MessagingService for Service {
         request: Request<v2::EndTransactionRequest>,
     ) -> Answered<v2::EndTransactionResponse> {
         let call = self.call("EndTransaction", &request);
-        let answer = later::end_transaction(&call, request.get_ref());
+        let answer = transaction::end(&call, request.into_inner()).instrument(call.span.clone()).await;
         call.end(answer)
     }
 
@@ -150,7 +147,7 @@ impl MessagingService for Service {
 
     async fn recall_message(&self, request: Request<v2::RecallMessageRequest>) -> Answered<v2::RecallMessageResponse> {
         let call = self.call("RecallMessage", &request);
-        let answer = later::recall(&call, request.get_ref());
+        let answer = recall::recall(&call, request.get_ref()).instrument(call.span.clone()).await;
         call.end(answer)
     }
 
@@ -159,7 +156,7 @@ impl MessagingService for Service {
         request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Answered<v2::SyncLiteSubscriptionResponse> {
         let call = self.call("SyncLiteSubscription", &request);
-        let answer = later::sync_lite(&call, request.get_ref());
+        let answer = lite::sync(&call, request.into_inner()).await;
         call.end(answer)
     }
 }

@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 use crate::broker::Broker;
 use crate::observe::meters::Meters;
 use crate::proxy::caller::Caller;
+use crate::proxy::convert::filter::Compiled;
 use crate::proxy::convert::route::Address;
 use crate::proxy::options::ProxyOptions;
+use crate::proxy::session::producers::Producers;
 use crate::proxy::session::registry::Sessions;
 use crate::runtime::budget::Budget;
 use crate::runtime::clock::Clock;
@@ -23,6 +25,10 @@ pub struct Shared {
     pub meters: Arc<Meters>,
     pub options: ProxyOptions,
     pub sessions: Sessions,
+    /// Producers with an open telemetry stream.
+    pub producers: Producers,
+    /// Compiled SQL expressions.
+    pub filters: Compiled,
     /// Message bytes of sends that wait for their answer.
     pub send_bytes: Budget,
     /// Bytes of requests that are still arriving.
@@ -51,6 +57,12 @@ impl Shared {
     /// What delivered messages name as the host that stored them.
     pub fn store_host(&self, caller: &Caller) -> String {
         self.advertised.clone().unwrap_or_else(|| self.own_address(caller)).to_string()
+    }
+
+    /// The same for a message that goes out unasked.
+    pub fn own_store_host(&self) -> String {
+        let socket = self.bound.get().copied().unwrap_or(self.options.listen);
+        self.advertised.clone().unwrap_or_else(|| Address::from_socket(socket)).to_string()
     }
 
     fn own_address(&self, caller: &Caller) -> Address {

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
-use crate::broker::api::{PublishError, ReceiveError, SettleError};
+use crate::broker::api::{
+    LiteError, OffsetError, PublishError, RecallError, ReceiveError, SettleError, TransactionError,
+};
 use crate::model::name::{NameError, TopicName};
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::Code;
@@ -54,7 +56,7 @@ impl From<PublishError> for Refusal {
             PublishError::TopicNotFound(topic) => return Self::unknown_topic(topic),
             PublishError::NotWritable(_) => Code::Forbidden,
             PublishError::TypeConflict { .. } => Code::MessagePropertyConflictWithType,
-            PublishError::NotImplemented(_) => Code::NotImplemented,
+            PublishError::LiteTopicQuota { .. } => Code::LiteTopicQuotaExceeded,
             PublishError::Overloaded => Code::TooManyRequests,
             // Retryable, and on another broker: what the family says when a broker cannot take messages for now.
             PublishError::DiskFull => Code::HaNotAvailable,
@@ -72,12 +74,28 @@ impl From<ReceiveError> for Refusal {
             ReceiveError::TopicNotFound(topic) => return Self::unknown_topic(topic),
             ReceiveError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
             ReceiveError::NotReadable(_) | ReceiveError::GroupDisabled(_) => Code::Forbidden,
-            ReceiveError::NotImplemented(_) => Code::NotImplemented,
+            ReceiveError::LiteFilter => Code::IllegalFilterExpression,
             ReceiveError::Overloaded => Code::TooManyRequests,
             ReceiveError::ShardFailed(cause) => {
                 tracing::warn!(%cause, "a receive failed");
                 return Self::new(Code::InternalServerError, "the shard cannot deliver; its log says why");
             }
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<LiteError> for Refusal {
+    fn from(error: LiteError) -> Self {
+        let code = match &error {
+            LiteError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            LiteError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
+            LiteError::NotLite(_) => Code::MessagePropertyConflictWithType,
+            LiteError::NotReadable(_) | LiteError::GroupDisabled(_) => Code::Forbidden,
+            LiteError::ClientQuota(_) | LiteError::BrokerQuota => Code::LiteSubscriptionQuotaExceeded,
+            LiteError::Stale => Code::PreconditionFailed,
+            LiteError::Overloaded => Code::TooManyRequests,
+            LiteError::ShardFailed => Code::InternalServerError,
         };
         Self::new(code, error.to_string())
     }
@@ -95,6 +113,52 @@ impl From<SettleError> for Refusal {
     }
 }
 
+impl From<TransactionError> for Refusal {
+    fn from(error: TransactionError) -> Self {
+        let code = match &error {
+            TransactionError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            TransactionError::Unknown => Code::InvalidTransactionId,
+            TransactionError::Opposite { .. } | TransactionError::Discarded => Code::PreconditionFailed,
+            TransactionError::Overloaded => Code::TooManyRequests,
+            TransactionError::ShardFailed => Code::InternalServerError,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<RecallError> for Refusal {
+    fn from(error: RecallError) -> Self {
+        let code = match &error {
+            RecallError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            RecallError::WrongType(_) => Code::MessagePropertyConflictWithType,
+            RecallError::NotWritable(_) => Code::Forbidden,
+            RecallError::BadHandle => Code::BadRequest,
+            RecallError::NotFound => Code::NotFound,
+            RecallError::TooLate => Code::PreconditionFailed,
+            RecallError::ShardFailed => Code::InternalServerError,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<OffsetError> for Refusal {
+    fn from(error: OffsetError) -> Self {
+        let code = match &error {
+            OffsetError::TopicNotFound(topic) => return Self::unknown_topic(topic),
+            OffsetError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
+            OffsetError::NotReadable(_) | OffsetError::GroupDisabled(_) => Code::Forbidden,
+            OffsetError::UnknownQueue { .. } | OffsetError::WhichQueue { .. } => Code::BadRequest,
+            OffsetError::OutOfRange { .. } => Code::IllegalOffset,
+            OffsetError::NoPosition { .. } => Code::OffsetNotFound,
+            OffsetError::Overloaded => Code::TooManyRequests,
+            OffsetError::ShardFailed(cause) => {
+                tracing::warn!(%cause, "a request about offsets failed");
+                return Self::new(Code::InternalServerError, "the shard cannot answer; its log says why");
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+}
 /// A status of the protocol. `old_codes_only` is set for clients that die of codes younger than 2023 (rule C26).
 pub fn status(code: Code, text: impl Into<String>, old_codes_only: bool) -> v2::Status {
     let code = if old_codes_only { nearest_old_code(code) } else { code };
@@ -128,6 +192,7 @@ mod tests {
     use super::*;
     use crate::model::message::MessageType;
     use crate::model::name::GroupName;
+    use crate::model::position::{QueueId, QueueOffset};
     use crate::model::topic::TopicType;
 
     fn topic() -> TopicName {
@@ -141,6 +206,7 @@ mod tests {
         assert_eq!(refusal.text, "CODE: 17  DESC: No topic route info in name server for the topic: orders");
         assert_eq!(Refusal::from(ReceiveError::TopicNotFound(topic())), refusal);
         assert_eq!(Refusal::from(SettleError::TopicNotFound(topic())), refusal);
+        assert_eq!(Refusal::from(OffsetError::TopicNotFound(topic())), refusal);
     }
 
     #[test]
@@ -154,7 +220,7 @@ mod tests {
         let publish = [
             (PublishError::NotWritable(topic()), 40300),
             (conflict, 40014),
-            (PublishError::NotImplemented("delayed messages"), 50100),
+            (PublishError::LiteTopicQuota { topic: topic(), most: 5 }, 42901),
             (PublishError::Overloaded, 42900),
             (PublishError::DiskFull, 50002),
             (PublishError::TooLarge, 41300),
@@ -168,11 +234,54 @@ mod tests {
             (ReceiveError::GroupNotFound(group.clone()), 40403),
             (ReceiveError::NotReadable(topic()), 40300),
             (ReceiveError::GroupDisabled(group.clone()), 40300),
-            (ReceiveError::NotImplemented("ordered delivery"), 50100),
+            (ReceiveError::LiteFilter, 40010),
             (ReceiveError::Overloaded, 42900),
             (ReceiveError::ShardFailed("secret path".into()), 50001),
         ];
         for (error, code) in receive {
+            let refusal = Refusal::from(error.clone());
+            assert_eq!(refusal.code as i32, code, "{error:?}");
+            assert!(!refusal.text.contains("secret"), "internals must not leak");
+        }
+        let lite = [
+            (LiteError::TopicNotFound(topic()), 40402),
+            (LiteError::GroupNotFound(group.clone()), 40403),
+            (LiteError::NotLite(topic()), 40014),
+            (LiteError::NotReadable(topic()), 40300),
+            (LiteError::GroupDisabled(group.clone()), 40300),
+            (LiteError::ClientQuota(2_000), 42902),
+            (LiteError::BrokerQuota, 42902),
+            (LiteError::Stale, 42800),
+            (LiteError::Overloaded, 42900),
+            (LiteError::ShardFailed, 50001),
+        ];
+        for (error, code) in lite {
+            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
+        }
+        let transaction = [
+            (TransactionError::Unknown, 40008),
+            (TransactionError::Opposite { committed: true }, 42800),
+            (TransactionError::Discarded, 42800),
+            (TransactionError::Overloaded, 42900),
+            (TransactionError::ShardFailed, 50001),
+        ];
+        for (error, code) in transaction {
+            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
+        }
+        let (queue, offset) = (QueueId(9), QueueOffset(9));
+        let (first, next) = (QueueOffset(1), QueueOffset(5));
+        let offsets = [
+            (OffsetError::GroupNotFound(group.clone()), 40403),
+            (OffsetError::NotReadable(topic()), 40300),
+            (OffsetError::GroupDisabled(group.clone()), 40300),
+            (OffsetError::UnknownQueue { topic: topic(), queue, queues: 4 }, 40000),
+            (OffsetError::WhichQueue { topic: topic(), queues: 4 }, 40000),
+            (OffsetError::OutOfRange { topic: topic(), queue, offset, first, next }, 40019),
+            (OffsetError::NoPosition { group: group.clone(), topic: topic(), queue }, 40404),
+            (OffsetError::Overloaded, 42900),
+            (OffsetError::ShardFailed("secret path".into()), 50001),
+        ];
+        for (error, code) in offsets {
             let refusal = Refusal::from(error.clone());
             assert_eq!(refusal.code as i32, code, "{error:?}");
             assert!(!refusal.text.contains("secret"), "internals must not leak");
@@ -182,6 +291,17 @@ mod tests {
             (SettleError::Overloaded, 42900),
             (SettleError::ShardFailed, 50001),
         ];
+        let recall = [
+            (RecallError::WrongType(topic()), 40014),
+            (RecallError::NotWritable(topic()), 40300),
+            (RecallError::BadHandle, 40000),
+            (RecallError::NotFound, 40400),
+            (RecallError::TooLate, 42800),
+            (RecallError::ShardFailed, 50001),
+        ];
+        for (error, code) in recall {
+            assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
+        }
         for (error, code) in settle {
             assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
         }

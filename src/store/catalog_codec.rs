@@ -8,6 +8,12 @@
 //!                                                                            | growth: initial_ms, max_ms u64, factor f32
 //! text  = length u16 | UTF-8                                             little-endian
 //! ```
+//! Version 1 of both ends before what version 2 added; it is still read, and never written.
+//!
+//! ```text
+//! topic 2 = topic 1 | lite_ttl_ms u64 (2^64-1: none)
+//! group 2 = group 1 | lite_exclusive u8
+//! ```
 
 use std::time::Duration;
 
@@ -20,9 +26,10 @@ use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
 use crate::store::codec::{Reader, RecordError, length_u32, put_text};
 
-const TOPIC_VERSION: u8 = 1;
-const GROUP_VERSION: u8 = 1;
+const TOPIC_VERSION: u8 = 2;
+const GROUP_VERSION: u8 = 2;
 const NO_RETENTION: u64 = u64::MAX;
+
 /// Shown as the kind of a row whose version is unknown.
 const KIND_TOPIC: u8 = b'T';
 const KIND_GROUP: u8 = b'G';
@@ -51,6 +58,7 @@ pub fn encode_topic(topic: &Topic, out: &mut impl BufMut) {
     out.put_u8(u8::from(topic.permission.readable) | (u8::from(topic.permission.writable) << 1));
     out.put_u8(u8::from(topic.promise == Promise::Durable));
     out.put_u64_le(topic.retention.map_or(NO_RETENTION, millis));
+    out.put_u64_le(topic.lite_ttl.map_or(NO_RETENTION, millis));
 }
 
 /// Reads what [`encode_topic`] wrote.
@@ -60,7 +68,7 @@ pub fn encode_topic(topic: &Topic, out: &mut impl BufMut) {
 pub fn decode_topic(bytes: &[u8]) -> Result<Topic, RecordError> {
     let mut reader = Reader::new(bytes, 0);
     let version = reader.u8()?;
-    if version != TOPIC_VERSION {
+    if !(1..=TOPIC_VERSION).contains(&version) {
         return Err(RecordError::Unknown { kind: KIND_TOPIC, version });
     }
     let id = TopicId(reader.u32()?);
@@ -82,12 +90,17 @@ pub fn decode_topic(bytes: &[u8]) -> Result<Topic, RecordError> {
         _ => return Err(RecordError::Field("permission")),
     };
     let promise = if reader.flag("promise")? { Promise::Durable } else { Promise::Written };
-    let retention = match reader.u64()? {
+    let retention = decode_optional(&mut reader)?;
+    let lite_ttl = if version == 1 { None } else { decode_optional(&mut reader)? };
+    reader.end()?;
+    Ok(Topic { id, name, topic_type, queues, permission, promise, retention, lite_ttl })
+}
+
+fn decode_optional(reader: &mut Reader<'_>) -> Result<Option<Duration>, RecordError> {
+    Ok(match reader.u64()? {
         NO_RETENTION => None,
         ms => Some(Duration::from_millis(ms)),
-    };
-    reader.end()?;
-    Ok(Topic { id, name, topic_type, queues, permission, promise, retention })
+    })
 }
 
 /// Writes a group.
@@ -126,6 +139,7 @@ pub fn encode_group(group: &Group, out: &mut impl BufMut) {
             out.put_u32_le(multiplier.to_bits());
         }
     }
+    out.put_u8(u8::from(group.lite_exclusive));
 }
 
 /// Reads what [`encode_group`] wrote.
@@ -135,7 +149,7 @@ pub fn encode_group(group: &Group, out: &mut impl BufMut) {
 pub fn decode_group(bytes: &[u8]) -> Result<Group, RecordError> {
     let mut reader = Reader::new(bytes, 0);
     let version = reader.u8()?;
-    if version != GROUP_VERSION {
+    if !(1..=GROUP_VERSION).contains(&version) {
         return Err(RecordError::Unknown { kind: KIND_GROUP, version });
     }
     let id = GroupId(reader.u32()?);
@@ -158,8 +172,9 @@ pub fn decode_group(bytes: &[u8]) -> Result<Group, RecordError> {
     let consume_timeout = Duration::from_millis(reader.u64()?);
     let enabled = reader.flag("enabled")?;
     let backoff = decode_backoff(&mut reader)?;
+    let lite_exclusive = version != 1 && reader.flag("lite exclusive")?;
     reader.end()?;
-    Ok(Group { id, name, ordered, start, max_attempts, backoff, consume_timeout, enabled })
+    Ok(Group { id, name, ordered, start, max_attempts, backoff, consume_timeout, enabled, lite_exclusive })
 }
 
 fn decode_backoff(reader: &mut Reader<'_>) -> Result<Backoff, RecordError> {

@@ -12,12 +12,17 @@ use thiserror::Error;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::store::codec::RecordError;
 use crate::store::kv::cursor::{self, Cursor};
+use crate::store::kv::delay::{self, Held};
+use crate::store::kv::half::Checks;
+use crate::store::kv::lane::{self, LaneKey};
 use crate::store::kv::lease::{self, LeaseKey, LeaseValue};
 use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
-use crate::store::kv::{FoldError, Kv, Rows, group, topic};
-use crate::store::record::{LeaseState, MessageHead, Record, decode, message_head, walk};
+use crate::store::kv::{
+    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, recalled, topic,
+};
+use crate::store::record::{DelayOutcome, LeaseState, MessageHead, Record, decode, message_head, walk};
 
 /// A durable frame holds something that cannot be folded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -48,7 +53,19 @@ struct PendingLease {
     row: Option<LeaseValue>,
 }
 
+/// A message group with messages that were passed over.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    /// `None`: has caught up.
+    from: Option<QueueOffset>,
+    /// The database has a row of it.
+    is_stored: bool,
+}
+
 type PlaceKey = (TopicId, QueueId, GroupId);
+
+/// Most entries of a deleted queue that are removed one by one.
+const ENTRIES_DELETED_SINGLY_MAX: u64 = 256;
 
 /// Folds frames into rows.
 #[derive(Debug)]
@@ -61,6 +78,8 @@ pub struct Dispatcher {
     places: BTreeMap<PlaceKey, Place>,
     changed_places: Vec<PlaceKey>,
     leases: BTreeMap<LeaseKey, PendingLease>,
+    lanes: BTreeMap<LaneKey, Lane>,
+    changed_lanes: BTreeSet<LaneKey>,
     scratch: BytesMut,
 }
 
@@ -80,6 +99,9 @@ impl Dispatcher {
         for last in lease::last_of_each_place(kv)? {
             dispatcher.places.entry((last.topic, last.queue, last.group)).or_default().rows_end = last.offset.next();
         }
+        for (key, from) in lane::all(kv)? {
+            dispatcher.lanes.insert(key, Lane { from: Some(from), is_stored: true });
+        }
         Ok(dispatcher)
     }
 
@@ -92,6 +114,8 @@ impl Dispatcher {
             places: BTreeMap::new(),
             changed_places: Vec::new(),
             leases: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            changed_lanes: BTreeSet::new(),
             scratch: BytesMut::new(),
         }
     }
@@ -135,6 +159,7 @@ impl Dispatcher {
                 None => lease::delete(rows, &key),
             }
         }
+        self.finish_lanes(rows);
         self.meta.position = position;
         meta::put(rows, &self.meta, &self.meta_before);
         self.meta_before = self.meta;
@@ -176,25 +201,80 @@ impl Dispatcher {
             }
             Record::GroupDeleted(id) => self.delete_group(id, rows),
             Record::Trimmed { topic, queue, first } => self.trim(topic, queue, first, rows),
-            Record::LogTrimmed { start } => self.meta.log_start = self.meta.log_start.max(start),
+            Record::Half(stored) => half::put(rows, &stored, at),
+            Record::HalfChecked { topic, id, checks, next_check } => {
+                half::put_checks(rows, topic, &id, Checks { count: checks, next: next_check });
+            }
+            Record::HalfEnded { topic, id, outcome, at, was_checked } => {
+                half::end(rows, topic, &id, outcome, at, was_checked);
+            }
+            Record::LogTrimmed { start } => {
+                self.meta.log_start = self.meta.log_start.max(start);
+                delay_place::delete_before(rows, start);
+            }
+            Record::Delayed { key, message } => {
+                delay::put(rows, key, &Held { topic: message.topic, at });
+                delay_place::put(rows, at.position, key);
+            }
+            Record::DelayEnded { key, topic, outcome } => match outcome {
+                DelayOutcome::Fired | DelayOutcome::Dropped => delay::delete(rows, key),
+                DelayOutcome::Recalled => {
+                    delay::delete(rows, key);
+                    recalled::put(rows, key, topic);
+                }
+                DelayOutcome::Forgotten => recalled::delete_up_to(rows, key),
+            },
+            Record::LaneParked { group, topic, queue, order_key, from } => {
+                let key = LaneKey { topic, queue, group, order_key };
+                self.lanes.entry(key).or_insert(Lane { from, is_stored: false }).from = from;
+                self.changed_lanes.insert(key);
+            }
+            Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
+            Record::Reset { group, topic, queue, next } => self.reset((topic, queue, group), next, rows),
+            Record::LiteTopicPut { topic, queue, name } => lite_topic::put(rows, topic, queue, &name),
+            Record::LiteTopicDeleted { topic, queue } => self.delete_queue(topic, queue, rows),
         }
         Ok(())
     }
 
     fn message(&mut self, head: &MessageHead, at: RecordAt, rows: &mut impl Rows) {
-        let entry = QueueEntry {
-            offset: head.offset,
-            at,
-            tag_hash: head.tag_hash,
-            stored_at: head.stored_at,
-            body_bytes: head.body_bytes,
-        };
+        let entry = QueueEntry::of(head, at);
         queue_entry::put(rows, head.topic, head.queue, &entry);
+        if entry.order_key != 0 {
+            lane_entry::put(rows, head.topic, head.queue, &entry);
+        }
         let key = (head.topic, head.queue);
         // The first message that is seen of a queue is its first: what came before it is out of retention.
         let bounds = self.tails.entry(key).or_insert(QueueBounds { first: head.offset, next: head.offset });
         bounds.next = bounds.next.max(head.offset.next());
         self.changed_tails.insert(key);
+    }
+
+    /// Lanes are few, those of active message groups only: all are known here, so that a row which was never written is never
+    /// removed.
+    fn finish_lanes(&mut self, rows: &mut impl Rows) {
+        for key in std::mem::take(&mut self.changed_lanes) {
+            let Some(known) = self.lanes.get_mut(&key) else { continue };
+            if let Some(from) = known.from {
+                known.is_stored = true;
+                lane::put(rows, &key, from);
+            } else {
+                if known.is_stored {
+                    lane::delete(rows, &key);
+                }
+                self.lanes.remove(&key);
+            }
+        }
+    }
+
+    fn drop_lanes(&mut self, which: impl Fn(&LaneKey) -> bool, rows: &mut impl Rows) {
+        self.lanes.retain(|key, lane| {
+            let goes = which(key);
+            if goes && lane.is_stored {
+                lane::delete(rows, key);
+            }
+            !goes
+        });
     }
 
     fn set_cursor(&mut self, key: PlaceKey, next: QueueOffset) {
@@ -234,19 +314,70 @@ impl Dispatcher {
         }
     }
 
+    /// Unlike [`set_cursor`](Self::set_cursor) this may go back, so what lies above `next` must go too: a lease row there would
+    /// be restored as a delivery that nobody holds.
+    fn reset(&mut self, place_key: PlaceKey, next: QueueOffset, rows: &mut impl Rows) {
+        let (topic, queue, group) = place_key;
+        let place = self.places.entry(place_key).or_default();
+        if place.rows_begin < place.rows_end {
+            lease::delete_place(rows, topic, queue, group, None);
+        }
+        (place.rows_begin, place.rows_end) = (QueueOffset(0), QueueOffset(0));
+        forget_pending(&mut self.leases, place_key, QueueOffset(u64::MAX));
+        self.drop_lanes(|key| (key.topic, key.queue, key.group) == place_key, rows);
+        self.set_cursor(place_key, next);
+    }
+
     fn delete_topic(&mut self, id: TopicId, rows: &mut impl Rows) {
         topic::delete(rows, id);
         queue_entry::delete_topic(rows, id);
         queue_tail::delete_topic(rows, id);
         cursor::delete_topic(rows, id);
         lease::delete_topic(rows, id);
+        lite_topic::delete_topic(rows, id);
+        half::delete_topic(rows, id);
+        lane_entry::delete_topic(rows, id);
+        growth::delete_topic(rows, id);
+        self.drop_lanes(|key| key.topic == id, rows);
         self.tails.retain(|key, _| key.0 != id);
         self.places.retain(|key, _| key.0 != id);
         self.leases.retain(|key, _| key.topic != id);
     }
 
+    /// A lite topic goes. Row by row where that is few: many ranges that were removed make every later scan slow.
+    fn delete_queue(&mut self, topic: TopicId, queue: QueueId, rows: &mut impl Rows) {
+        lite_topic::delete(rows, topic, queue);
+        self.drop_lanes(|key| (key.topic, key.queue) == (topic, queue), rows);
+        queue_tail::delete(rows, topic, queue);
+        let bounds = self.tails.remove(&(topic, queue)).unwrap_or_default();
+        self.changed_tails.remove(&(topic, queue));
+        if bounds.next.get().saturating_sub(bounds.first.get()) <= ENTRIES_DELETED_SINGLY_MAX {
+            for offset in bounds.first.get()..bounds.next.get() {
+                queue_entry::delete(rows, topic, queue, QueueOffset(offset));
+            }
+        } else {
+            queue_entry::delete_queue(rows, topic, queue);
+        }
+        lane_entry::delete_queue(rows, topic, queue);
+        let groups = (topic, queue, GroupId(0))..=(topic, queue, GroupId(u32::MAX));
+        let gone: Vec<(PlaceKey, Place)> = self.places.range(groups).map(|(&key, &place)| (key, place)).collect();
+        for (key, place) in gone {
+            cursor::delete(rows, topic, queue, key.2);
+            if place.rows_begin < place.rows_end {
+                lease::delete_place(rows, topic, queue, key.2, None);
+            }
+            self.places.remove(&key);
+        }
+        let at = |group, offset| LeaseKey { topic, queue, group: GroupId(group), offset: QueueOffset(offset) };
+        let pending = self.leases.range(at(0, 0)..=at(u32::MAX, u64::MAX));
+        for key in pending.map(|(&key, _)| key).collect::<Vec<_>>() {
+            self.leases.remove(&key);
+        }
+    }
+
     fn delete_group(&mut self, id: GroupId, rows: &mut impl Rows) {
         group::delete(rows, id);
+        self.drop_lanes(|key| key.group == id, rows);
         for &(topic, queue, group) in self.places.keys().filter(|key| key.2 == id) {
             cursor::delete(rows, topic, queue, group);
             lease::delete_place(rows, topic, queue, group, None);
@@ -262,6 +393,7 @@ impl Dispatcher {
             bounds.next = bounds.next.max(first);
             self.changed_tails.insert((topic, queue));
             queue_entry::delete_before(rows, topic, queue, first);
+            lane_entry::delete_before(rows, topic, queue, first);
         }
         let groups = (topic, queue, GroupId(0))..=(topic, queue, GroupId(u32::MAX));
         for (&(_, _, group), place) in self.places.range_mut(groups) {
@@ -275,12 +407,17 @@ impl Dispatcher {
                 lease::delete_place(rows, topic, queue, group, Some(first));
             }
             place.rows_begin = place.rows_begin.max(first);
-            let below = |offset| LeaseKey { topic, queue, group, offset };
-            let gone: Vec<_> = self.leases.range(below(QueueOffset(0))..below(first)).map(|(&key, _)| key).collect();
-            for key in gone {
-                self.leases.remove(&key);
-            }
+            forget_pending(&mut self.leases, (topic, queue, group), first);
         }
+    }
+}
+
+/// Leases of a place below `end` are not written by this batch any more.
+fn forget_pending(leases: &mut BTreeMap<LeaseKey, PendingLease>, (topic, queue, group): PlaceKey, end: QueueOffset) {
+    let at = |offset| LeaseKey { topic, queue, group, offset };
+    let gone: Vec<_> = leases.range(at(QueueOffset(0))..at(end)).map(|(&key, _)| key).collect();
+    for key in gone {
+        leases.remove(&key);
     }
 }
 

@@ -4,14 +4,22 @@
 //! family of one RocksDB database whose own write-ahead log is off: the log of the shard is the write-ahead log.
 
 pub mod cursor;
+pub mod delay;
+pub mod delay_place;
 pub mod error;
 pub mod group;
+pub mod growth;
+pub mod half;
 pub mod handle;
 mod key;
+pub mod lane;
+pub mod lane_entry;
 pub mod lease;
+pub mod lite_topic;
 pub mod meta;
 pub mod queue_entry;
 pub mod queue_tail;
+pub mod recalled;
 pub mod topic;
 
 pub use error::{FoldError, OpenFoldError};
@@ -34,12 +42,43 @@ pub enum Family {
     Cursor,
     /// Outstanding messages of each group: see [`lease`].
     Lease,
+    /// Messages of transactions: see [`half`].
+    Half,
+    /// Messages that are held back until their time: see [`delay`].
+    Delay,
+    /// Where in the log their bodies lie: see [`delay_place`].
+    DelayPlace,
+    /// Messages that were recalled: see [`recalled`].
+    Recalled,
+    /// Messages of each message group of a queue: see [`lane_entry`].
+    LaneEntry,
+    /// Message groups with messages that were passed over: see [`lane`].
+    Lane,
+    /// What queues held when others were added: see [`growth`].
+    Growth,
+    /// Names of lite topics: see [`lite_topic`].
+    LiteTopic,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Topic, Self::Group, Self::QueueEntry, Self::QueueTail, Self::Cursor, Self::Lease];
+    pub const ALL: [Self; 15] = [
+        Self::Meta,
+        Self::Topic,
+        Self::Group,
+        Self::QueueEntry,
+        Self::QueueTail,
+        Self::Cursor,
+        Self::Lease,
+        Self::Half,
+        Self::Delay,
+        Self::DelayPlace,
+        Self::Recalled,
+        Self::LaneEntry,
+        Self::Lane,
+        Self::Growth,
+        Self::LiteTopic,
+    ];
 
     /// Its name on disk.
     #[must_use]
@@ -52,6 +91,14 @@ impl Family {
             Self::QueueTail => "queue_tail",
             Self::Cursor => "cursor",
             Self::Lease => "lease",
+            Self::Half => "half",
+            Self::Delay => "delay",
+            Self::DelayPlace => "delay_place",
+            Self::Recalled => "recalled",
+            Self::LaneEntry => "lane_entry",
+            Self::Lane => "lane",
+            Self::Growth => "growth",
+            Self::LiteTopic => "lite_topic",
         }
     }
 }

@@ -27,12 +27,14 @@ use crate::store::log::{
     AppendError, Frame, FrameListener, Log, LogHealth, LogStats, OpenLogError, ReadError, Room, SegmentInfo,
 };
 use crate::store::options::StoreOptions;
-use crate::store::record::{MessageRecord, Record, Unit, decode};
+use crate::store::record::{HalfRecord, MessageRecord, Record, Unit, decode};
 use crate::store::retention;
 
 mod opening;
+mod properties;
 mod reads;
 
+pub use properties::StoredProperties;
 pub use reads::LeaseRow;
 
 /// The store could not be opened. Nothing acknowledged was dropped.
@@ -300,6 +302,20 @@ impl Store {
         message_of(at, &bytes)
     }
 
+    /// Reads a half message from memory, or from the disk.
+    ///
+    /// # Errors
+    /// It is out of retention, or cannot be read.
+    pub async fn read_half(&self, at: RecordAt) -> Result<HalfRecord, ReadError> {
+        let bytes = self.inner.log.read(at).await?;
+        let damaged = |reason: String| ReadError::Damaged { position: at.position, reason };
+        match decode(&bytes) {
+            Ok(Record::Half(half)) => Ok(half),
+            Ok(_) => Err(damaged("the record that lies here is no half message".to_owned())),
+            Err(error) => Err(damaged(error.to_string())),
+        }
+    }
+
     /// Reads several messages in the order asked for, with one visit to the blocking pool for all that are not in memory.
     pub async fn read_messages(&self, places: &[RecordAt]) -> Vec<Result<MessageRecord, ReadError>> {
         let read = self.inner.log.read_many(places).await;
@@ -471,7 +487,8 @@ impl Inner {
 fn message_of(at: RecordAt, bytes: &Bytes) -> Result<MessageRecord, ReadError> {
     let damaged = |reason: String| ReadError::Damaged { position: at.position, reason };
     match decode(bytes) {
-        Ok(Record::Message(message)) => Ok(message),
+        Ok(Record::Message(message) | Record::Delayed { message, .. }) => Ok(message),
+        Ok(Record::Half(half)) => Ok(half.message),
         Ok(_) => Err(damaged("the record that lies here is no message".to_owned())),
         Err(error) => Err(damaged(error.to_string())),
     }

@@ -13,8 +13,6 @@ use crate::harness::{OK, Wire, code, id, ids, message, runtime, system};
 const TYPES: [&str; 7] = ["normal", "fifo", "delay", "transaction", "priority", "lite", "mixed"];
 /// Kinds that are visible at once when they are taken.
 const AT_ONCE: [&str; 4] = ["normal", "fifo", "priority", "lite"];
-/// Kinds that the server says in words it cannot keep its promises for yet; the list must be empty in the end.
-const NOT_YET: [&str; 3] = ["delay", "transaction", "lite"];
 
 fn in_a_minute() -> prost_types::Timestamp {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -52,7 +50,6 @@ fn a_topic_takes_its_own_kind_and_mixed_takes_all_and_what_is_refused_leaves_not
                 let more = wire.stored(topic)? - before;
                 let fits = *kind == topic || topic == "mixed";
                 let (expected, stored) = match fits {
-                    true if NOT_YET.contains(kind) => (50_100, 0),
                     true => (OK, u64::from(AT_ONCE.contains(kind))),
                     false => (40_014, 0),
                 };

@@ -157,6 +157,13 @@ impl Wire {
         let mut holdings = Holdings::new();
         let request = admin::ListTopicsRequest { namespace: None, include_internal: true };
         for topic in admin.list_topics(request).await?.into_inner().topics {
+            let request =
+                admin::ListLiteTopicsRequest { topic: topic.name.clone(), limit: 1_000, ..Default::default() };
+            for lite in admin.list_lite_topics(request).await?.into_inner().lite_topics {
+                let key = format!("topic {} lite {}", topic.name, lite.name);
+                holdings
+                    .insert(key, vec![lite.min_offset, lite.max_offset, lite.groups.into(), lite.subscribers.into()]);
+            }
             let request = admin::ShowTopicRequest { namespace: topic.namespace, name: topic.name.clone() };
             for queue in admin.show_topic(request).await?.into_inner().queues {
                 let key = format!("topic {} queue {}", topic.name, queue.queue_id);

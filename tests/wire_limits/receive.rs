@@ -6,7 +6,8 @@ use bolide::wire::rocketmq as v2;
 
 use crate::harness::{Ask, Expect, Row, queue, refused, refused_saying, row};
 use crate::history::client::{duration, resource};
-use crate::send::{LITE, NORMAL, PRIORITY, SYSTEM_TOPICS, WRITE_ONLY, message, send};
+use crate::send::{DELAY, LITE, MIXED, NORMAL, PRIORITY, SYSTEM_TOPICS, WRITE_ONLY, message, send};
+use crate::transaction;
 
 /// A topic without messages: an accepted receive answers 40401 from it.
 pub const EMPTY: &str = "limits-empty";
@@ -124,9 +125,27 @@ fn filters() -> Vec<Row> {
         row("receive 5: unspecified type means tags", filter(v2::FilterType::Unspecified, "A"), Expect::Code(40401)),
         row("receive 5: spaces and empty parts", filter(v2::FilterType::Tag, " A || B || "), Expect::Code(40401)),
         refused("receive 5: separators only", filter(v2::FilterType::Tag, "||"), 40010),
-        refused("receive 5: SQL comes later", filter(v2::FilterType::Sql, "a = 1"), 50100),
+        row("receive 5: SQL", filter(v2::FilterType::Sql, "a = 1"), Expect::Code(40401)),
+        refused("receive 5: SQL that ends too early", filter(v2::FilterType::Sql, "a ="), 40010),
+        refused("receive 5: SQL and more behind it", filter(v2::FilterType::Sql, "a = 1 b"), 40010),
+        refused("receive 5: SQL of the wrong kind", filter(v2::FilterType::Sql, "a > 'x'"), 40010),
+        refused("receive 5: SQL that is no condition", filter(v2::FilterType::Sql, "1"), 40010),
+        row("receive 5: SQL at its length", filter(v2::FilterType::Sql, &sql_of(8192)), Expect::Code(40401)),
+        refused("receive 5: SQL too long", filter(v2::FilterType::Sql, &sql_of(8193)), 40010),
+        row("receive 5: SQL at its depth", filter(v2::FilterType::Sql, &nested(64)), Expect::Code(40401)),
+        refused("receive 5: SQL too deep", filter(v2::FilterType::Sql, &nested(65)), 40010),
         refused("receive 5: empty SQL", filter(v2::FilterType::Sql, " "), 40010),
     ]
+}
+
+/// An expression of this many characters.
+fn sql_of(chars: usize) -> String {
+    format!("a = '{}'", "x".repeat(chars - "a = ''".len()))
+}
+
+/// An expression in this many parentheses.
+fn nested(levels: usize) -> String {
+    format!("{}a = 1{}", "(".repeat(levels), ")".repeat(levels))
 }
 
 fn route_and_assignment() -> Vec<Row> {
@@ -175,6 +194,14 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
         ),
         ("NotifyClientTermination", Ask::Terminate(v2::NotifyClientTerminationRequest { group: group.clone() })),
         ("SendMessage", send(vec![message(NORMAL)])),
+        (
+            "SyncLiteSubscription",
+            Ask::SyncLite(v2::SyncLiteSubscriptionRequest {
+                topic: Some(resource(LITE)),
+                group: group.clone(),
+                ..Default::default()
+            }),
+        ),
         ("ReceiveMessage", Ask::Receive(body(NORMAL, GROUP))),
         (
             "AckMessage",
@@ -206,48 +233,26 @@ fn one_of_each() -> Vec<(&'static str, Ask)> {
     ]
 }
 
-/// What the next version brings: answered in-band, whatever is asked.
-fn not_there_yet() -> Vec<(&'static str, Ask)> {
-    let group = Some(resource(GROUP));
-    let queue = || Some(v2::MessageQueue { id: 0, ..queue(NORMAL) });
-    let pull =
-        v2::PullMessageRequest { group: group.clone(), message_queue: queue(), batch_size: 1, ..Default::default() };
-    let resolution = v2::TransactionResolution::Commit as i32;
-    let end = v2::EndTransactionRequest {
-        topic: Some(resource(NORMAL)),
-        message_id: "id".to_owned(),
-        transaction_id: "id".to_owned(),
-        resolution,
-        ..Default::default()
-    };
-    let lite =
-        v2::SyncLiteSubscriptionRequest { topic: Some(resource(LITE)), group: group.clone(), ..Default::default() };
+fn recall(topic: &str) -> Ask {
+    Ask::Recall(v2::RecallMessageRequest { topic: Some(resource(topic)), recall_handle: "handle".to_owned() })
+}
+
+/// What can be said of a recall without a message; the others are told by the broker's own tests.
+fn recalls() -> Vec<Row> {
     vec![
-        ("PullMessage", Ask::Pull(pull)),
-        (
-            "UpdateOffset",
-            Ask::UpdateOffset(v2::UpdateOffsetRequest { group: group.clone(), message_queue: queue(), offset: 0 }),
-        ),
-        ("GetOffset", Ask::GetOffset(v2::GetOffsetRequest { group, message_queue: queue() })),
-        ("QueryOffset", Ask::QueryOffset(v2::QueryOffsetRequest { message_queue: queue(), ..Default::default() })),
-        ("EndTransaction", Ask::EndTransaction(end)),
-        (
-            "RecallMessage",
-            Ask::Recall(v2::RecallMessageRequest {
-                topic: Some(resource(PRIORITY)),
-                recall_handle: "handle".to_owned(),
-            }),
-        ),
-        ("SyncLiteSubscription", Ask::SyncLite(lite)),
+        refused("RecallMessage: handle that nobody made", recall(DELAY), 40000),
+        refused("RecallMessage: handle that nobody made, mixed topic", recall(MIXED), 40000),
+        refused("RecallMessage: topic without delayed messages", recall(PRIORITY), 40014),
+        refused("RecallMessage: unknown topic", recall("limits-unknown"), 40402),
+        refused("RecallMessage: illegal topic", recall("no good"), 40002),
     ]
 }
 
 pub fn other_rpcs() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (name, ask) in not_there_yet() {
-        rows.push(refused(format!("{name} says in-band that it comes later"), ask.clone(), 50100));
-    }
-    for (name, ask) in one_of_each().into_iter().chain(not_there_yet()) {
+    let mut rows = recalls();
+    let end = ("EndTransaction", transaction::end(NORMAL, "id", v2::TransactionResolution::Commit as i32));
+    let others = [end, ("RecallMessage", recall(DELAY))];
+    for (name, ask) in one_of_each().into_iter().chain(crate::offset::one_of_each()).chain(others) {
         for blank in ["", "  "] {
             let row = refused(format!("{name} by a client with the id {blank:?}"), ask.clone(), 40017);
             rows.push(Row { client_id: blank.to_owned(), ..row });

@@ -8,20 +8,25 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::broker::delivery::ack_memory::AckMemory;
+use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Grant;
-use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
+use crate::broker::delivery::lite::LiteTopics;
+use crate::broker::delivery::subscription::{Missing, QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
-use crate::broker::delivery::wait_list::WaiterId;
+use crate::broker::delivery::timers::Timers;
+use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
+use crate::broker::delivery::verdicts::{Judges, Verdict};
+use crate::broker::delivery::wait_list::{WaitList, WaiterId};
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
-use crate::model::topic::{Topic, TopicType};
+use crate::model::topic::{Growth, Topic};
 use crate::store::QueueEntry;
-use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
+use crate::store::record::MessageHead;
 
-/// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
-const ADVANCE_RECORD_EVERY: u64 = 1024;
+/// Timers in memory unless the options say otherwise.
+const DELAYS_IN_MEMORY: usize = 65_536;
 
 /// One topic.
 #[derive(Debug)]
@@ -30,10 +35,16 @@ pub struct TopicState {
     pub topic: Arc<Topic>,
     /// By queue id.
     pub tails: Vec<QueueTail>,
+    /// Lite topics below it.
+    pub lite: LiteTopics,
     /// By group.
     pub subscriptions: BTreeMap<GroupId, Subscription>,
+    /// Pulls that wait at the end of a queue; no entry is empty.
+    pub(super) pulls: BTreeMap<(QueueId, GroupId), WaitList>,
     /// Of a dead-letter topic: letters behind its first that were sent back or dropped.
     pub left: BTreeSet<QueueOffset>,
+    /// How it got its queues, as far as messages from before are there.
+    pub growths: Vec<Growth>,
     turn: u32,
 }
 
@@ -56,7 +67,11 @@ pub struct Selection {
     /// Messages, with their queues.
     pub grants: Vec<(QueueId, Grant)>,
     /// Set when nothing was granted because entries must be read from disk first.
-    pub missing: Option<(QueueId, QueueOffset)>,
+    pub missing: Option<(QueueId, Missing)>,
+    /// Messages that expressions must be asked about.
+    pub unjudged: Vec<(QueueId, QueueEntry)>,
+    /// The expressions that members use.
+    pub judges: Judges,
     /// Nothing was granted, but there is more to look at.
     pub more: bool,
 }
@@ -67,9 +82,15 @@ pub struct Core {
     pub(super) topics: BTreeMap<TopicId, TopicState>,
     pub(super) timer: BTreeSet<(Timestamp, TopicId, GroupId, QueueId)>,
     pub(super) condemned: VecDeque<Condemned>,
-    recent_order: VecDeque<(TopicId, QueueId)>,
+    pub(super) recent_order: VecDeque<(TopicId, QueueId)>,
     recent_max: usize,
+    /// Lite topics of all topics.
+    pub(super) lite_topics: usize,
     pub(super) acks: AckMemory,
+    /// Half messages.
+    pub transactions: Transactions,
+    /// Messages that are held back until their time.
+    pub delays: Timers,
     next_waiter: u64,
     /// Told when the earliest due instant moved forward.
     timer_changed: Arc<Notify>,
@@ -87,7 +108,10 @@ impl Core {
             condemned: VecDeque::new(),
             recent_order: VecDeque::new(),
             recent_max,
+            lite_topics: 0,
             acks: AckMemory::default(),
+            transactions: Transactions::new(CheckPolicy::default()),
+            delays: Timers::new(DELAYS_IN_MEMORY),
             next_waiter: 0,
             timer_changed,
             condemned_added,
@@ -100,8 +124,11 @@ impl Core {
         let state = self.topics.entry(topic.id).or_insert_with(|| TopicState {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
+            lite: LiteTopics::default(),
             subscriptions: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             left: BTreeSet::new(),
+            growths: Vec::new(),
             turn: 0,
         });
         state.topic = topic;
@@ -115,12 +142,29 @@ impl Core {
         }
     }
 
+    /// What the queues of a topic hold now, for the record of its growth: the next offset of each.
+    #[must_use]
+    pub fn fences(&self, topic: TopicId) -> Growth {
+        let tails = self.topics.get(&topic).map_or(&[][..], |state| &state.tails);
+        Growth { fences: tails.iter().map(QueueTail::accepted).collect() }
+    }
+
+    /// A topic has more queues from here on, or had at an earlier time.
+    pub fn add_growth(&mut self, topic: TopicId, growth: Growth) {
+        if let Some(state) = self.topics.get_mut(&topic) {
+            state.growths.push(growth);
+        }
+    }
+
     /// Takes a topic out. Its waiting receives are woken, to find it gone.
     pub fn remove_topic(&mut self, topic: TopicId) {
+        self.transactions.remove_topic(topic);
         if let Some(mut state) = self.topics.remove(&topic) {
+            self.lite_topics -= state.lite.len();
             for subscription in state.subscriptions.values_mut() {
-                subscription.waiters.wake_all();
+                subscription.wake_all();
             }
+            state.pulls.values_mut().for_each(WaitList::wake_all);
         }
     }
 
@@ -129,8 +173,9 @@ impl Core {
         for state in self.topics.values_mut() {
             if let Some(subscription) = state.subscriptions.get_mut(&group.id) {
                 subscription.group = group.clone();
-                subscription.waiters.wake_all();
+                subscription.wake_all();
             }
+            state.wake_pulls_of(group.id);
         }
     }
 
@@ -138,8 +183,9 @@ impl Core {
     pub fn remove_group(&mut self, group: GroupId) {
         for state in self.topics.values_mut() {
             if let Some(mut subscription) = state.subscriptions.remove(&group) {
-                subscription.waiters.wake_all();
+                subscription.wake_all();
             }
+            state.wake_pulls_of(group);
         }
     }
 
@@ -189,28 +235,24 @@ impl Core {
     /// The offset that the next accepted message of a queue gets.
     #[must_use]
     pub fn accepted(&self, topic: TopicId, queue: QueueId) -> Option<QueueOffset> {
-        Some(self.topics.get(&topic)?.tails.get(queue.get() as usize)?.accepted())
+        Some(self.topics.get(&topic)?.tail(queue)?.accepted())
     }
 
     /// `count` offsets of a queue were given out; called only after the unit that carries them was taken by the log.
     pub fn accept(&mut self, topic: TopicId, queue: QueueId, count: u64) {
-        if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tails.get_mut(queue.get() as usize)) {
+        if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tail_mut(queue)) {
             tail.accept(count);
         }
     }
 
     /// A message reached the rung that makes it visible: it enters its queue and wakes one waiting receive per group.
     pub fn show(&mut self, head: &MessageHead, at: RecordAt) {
+        if head.queue.is_lite() {
+            return self.show_lite(head, at);
+        }
         let Some(state) = self.topics.get_mut(&head.topic) else { return };
         let Some(tail) = state.tails.get_mut(head.queue.get() as usize) else { return };
-        let entry = QueueEntry {
-            offset: head.offset,
-            at,
-            tag_hash: head.tag_hash,
-            stored_at: head.stored_at,
-            body_bytes: head.body_bytes,
-        };
-        if !tail.show(entry) {
+        if !tail.show(QueueEntry::of(head, at)) {
             return;
         }
         self.recent_order.push_back((head.topic, head.queue));
@@ -219,14 +261,17 @@ impl Core {
                 subscription.waiters.wake_for(head.tag_hash);
             }
         }
+        let here = (head.queue, GroupId(0))..=(head.queue, GroupId(u32::MAX));
+        for (_, pulls) in state.pulls.range_mut(here) {
+            pulls.wake_every_for(head.tag_hash);
+        }
     }
 
     /// Forgets the oldest entries beyond the bound. I-5: those above `folded` cannot be found elsewhere yet and stay.
     pub fn forget_recent(&mut self, folded: LogPosition) {
         while self.recent_order.len() > self.recent_max {
             let Some(&(topic, queue)) = self.recent_order.front() else { return };
-            if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tails.get_mut(queue.get() as usize))
-            {
+            if let Some(tail) = self.topics.get_mut(&topic).and_then(|state| state.tail_mut(queue)) {
                 match tail.oldest_recent() {
                     Some(entry) if entry.at.position >= folded => return,
                     Some(_) => tail.forget_oldest(),
@@ -235,67 +280,6 @@ impl Core {
             }
             self.recent_order.pop_front();
         }
-    }
-
-    /// Looks for messages. Grants and positions go into `unit`.
-    pub fn select(&mut self, wish: &Wish<'_>, now: Timestamp, unit: &mut Unit) -> Selection {
-        let mut selection = Selection::default();
-        let Some(state) = self.topics.get_mut(&wish.topic) else { return selection };
-        if state.topic.topic_type == TopicType::Priority {
-            return self.select_by_level(wish, now, unit);
-        }
-        let Some(subscription) = state.subscriptions.get_mut(&wish.group) else { return selection };
-        subscription.note_filter(wish.filter, wish.steady);
-        let mut missing = None;
-        let mut touched = Vec::new();
-        for index in subscription.order() {
-            let Some(tail) = state.tails.get(index) else { continue };
-            let left = wish.max - selection.grants.len();
-            if left == 0 {
-                break;
-            }
-            let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, wish, left, wish.steady);
-            if missing.is_none() {
-                missing = look.missing.map(|offset| (queue, offset));
-            }
-            selection.more |= look.more;
-            if !look.unwanted.is_empty() {
-                let settled = look.unwanted.iter().map(|offset| (queue, *offset)).collect();
-                Self::record_settled(wish.topic, wish.group, SettleReason::Skipped, settled, unit);
-            }
-            if !look.set_aside.is_empty() {
-                // Those it was set aside for may have looked just before, and found nothing.
-                subscription.waiters.wake_one_per_filter();
-            }
-            if !look.grants.is_empty() || !look.set_aside.is_empty() {
-                touched.push(queue);
-            }
-            let place = (wish.group, wish.topic, queue);
-            record_look(
-                &mut subscription.queues[index],
-                place,
-                &look.grants,
-                &look.set_aside,
-                wish.terms.state(),
-                unit,
-            );
-            selection.grants.extend(look.grants.into_iter().map(|grant| (queue, grant)));
-        }
-        if selection.grants.is_empty() {
-            selection.missing = missing;
-        } else {
-            selection.more = false;
-            if wish.terms.attempt_key != 0 {
-                let given =
-                    selection.grants.iter().map(|(queue, grant)| (*queue, grant.entry.offset, grant.terms.grant));
-                subscription.note_attempt(wish.terms.attempt_key, given.collect(), now);
-            }
-        }
-        for queue in touched {
-            self.schedule(wish.topic, wish.group, queue);
-        }
-        selection
     }
 
     /// Messages that an attempt id got before and still holds.
@@ -307,7 +291,36 @@ impl Core {
     /// Entries read from disk for a queue of a subscription.
     pub fn read_ahead(&mut self, topic: TopicId, group: GroupId, queue: QueueId, entries: Vec<QueueEntry>) {
         if let Some(subscription) = self.subscription_mut(topic, group) {
-            subscription.read_ahead(queue.get() as usize, entries);
+            subscription.read_ahead(queue, entries);
+        }
+    }
+
+    /// Entries of one lane of a subscription, read from disk; they are all between `from` and `complete`.
+    pub fn read_back(
+        &mut self,
+        (topic, group, queue): (TopicId, GroupId, QueueId),
+        (order_key, from): (u64, QueueOffset),
+        entries: &[QueueEntry],
+        complete: QueueOffset,
+    ) {
+        let Some(state) = self.topics.get_mut(&topic) else { return };
+        let index = queue.get() as usize;
+        let Some(tail) = state.tails.get(index) else { return };
+        if let Some(own) = state.subscriptions.get_mut(&group).and_then(|known| known.queues.get_mut(index)) {
+            own.leases.read_back(order_key, from, entries, complete, tail);
+        }
+    }
+
+    /// Takes what expressions said about messages of a subscription.
+    pub fn judged(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        judges: &Judges,
+        rulings: &[(QueueId, QueueOffset, Verdict)],
+    ) {
+        if let Some(subscription) = self.subscription_mut(topic, group) {
+            subscription.judged(judges, rulings);
         }
     }
 
@@ -320,11 +333,12 @@ impl Core {
     /// Number of receives of a group that wait on a topic.
     #[must_use]
     pub fn waiting(&self, topic: TopicId, group: GroupId) -> usize {
-        self.subscription(topic, group).map_or(0, |subscription| subscription.waiters.len())
+        let lite = |subscription: &Subscription| subscription.lite.as_ref().map_or(0, |lite| lite.waiting());
+        self.subscription(topic, group).map_or(0, |subscription| subscription.waiters.len() + lite(subscription))
     }
 
     /// Enters a receive into the wait list, or marks it as waiting again.
-    pub fn wait(&mut self, topic: TopicId, group: GroupId, id: WaiterId, filter: &TagFilter, notify: &Arc<Notify>) {
+    pub fn wait(&mut self, topic: TopicId, group: GroupId, id: WaiterId, filter: &Filter, notify: &Arc<Notify>) {
         let Some(subscription) = self.subscription_mut(topic, group) else {
             // The topic or group went away between two looks; the receive must look again and find out.
             notify.notify_one();
@@ -337,6 +351,10 @@ impl Core {
     pub fn leave(&mut self, topic: TopicId, group: GroupId, id: WaiterId) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
         let Some(subscription) = state.subscriptions.get_mut(&group) else { return };
+        // Perhaps in both: on a mixed topic its client may have subscribed to lite topics meanwhile.
+        if let Some(lite) = &mut subscription.lite {
+            lite.leave(id);
+        }
         let was_woken = subscription.waiters.leave(id);
         if !subscription.waiters.is_empty() && (was_woken || subscription.has_deliverable(&state.tails)) {
             subscription.waiters.wake_one_per_filter();
@@ -369,34 +387,21 @@ impl Core {
     }
 
     pub(super) fn queue_mut(&mut self, topic: TopicId, group: GroupId, queue: QueueId) -> Option<&mut QueueState> {
-        self.subscription_mut(topic, group)?.queues.get_mut(queue.get() as usize)
+        self.subscription_mut(topic, group)?.queue_mut(queue)
     }
 }
 
-/// Writes what a look decided. I-4: whenever a slot comes into being, `next` is recorded in the same unit: a restart must never
-/// find a slot at or above `next`, or it would offer that message a second time as a new one.
-pub(super) fn record_look(
-    state: &mut QueueState,
-    (group, topic, queue): (GroupId, TopicId, QueueId),
-    grants: &[Grant],
-    set_aside: &[QueueOffset],
-    lease: LeaseState,
-    unit: &mut Unit,
-) {
-    let next = state.leases.next();
-    for &offset in set_aside {
-        let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
-        unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt: 0, lease });
+impl TopicState {
+    fn wake_pulls_of(&mut self, group: GroupId) {
+        let of_group = self.pulls.iter_mut().filter(|((_, own), _)| *own == group);
+        of_group.for_each(|(_, pulls)| pulls.wake_all());
     }
-    if !grants.is_empty() {
-        let items = grants.iter().map(|grant| (grant.entry.offset, grant.attempt)).collect();
-        unit.push(&Record::Granted { group, topic, queue, next, lease, items });
-    } else if !set_aside.is_empty() || next.get().saturating_sub(state.recorded_next.get()) >= ADVANCE_RECORD_EVERY {
-        unit.push(&Record::Advanced { group, topic, queue, next });
-    } else {
-        return;
-    }
-    state.recorded_next = next;
+}
+
+/// What a group is delivered in order on a topic (rule C13).
+#[must_use]
+pub fn ordering(group: &Group, topic: &Topic) -> Ordering {
+    if group.is_ordered(topic.topic_type) { Ordering::PerGroup } else { Ordering::Free }
 }
 
 #[cfg(test)]

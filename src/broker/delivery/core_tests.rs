@@ -3,13 +3,16 @@
 use super::*;
 use crate::broker::delivery::lease::Standing;
 use crate::broker::delivery::settlement::Acked;
+use crate::broker::delivery::subscription::Wish;
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::testing::{entry, tagged, terms};
+use crate::model::filter::Filter;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, ShardId};
 use crate::model::receipt::Receipt;
 use crate::model::tag::{TagFilter, tag_hash};
 use crate::model::topic::{Permission, Promise, TopicType};
+use crate::store::record::{LeaseState, Unit};
 
 const TOPIC: TopicId = TopicId(1);
 const GROUP: GroupId = GroupId(1);
@@ -24,6 +27,7 @@ fn core() -> Core {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     };
     core.put_topic(Arc::new(topic), None);
     let group = Group { max_attempts: 2, ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };
@@ -42,12 +46,17 @@ fn show(core: &mut Core, offset: u64, tag: &str) {
         tag_hash: tag_hash(tag),
         body_bytes: 10,
         promise: Promise::Durable,
+        order_key: 0,
     };
     core.show(&head, entry.at);
 }
 
+fn filter_of(expression: &str) -> Filter {
+    TagFilter::parse(expression).unwrap().into()
+}
+
 fn select(core: &mut Core, filter: &str, grant: u64, now: u64) -> Vec<(u64, u32)> {
-    let filter = TagFilter::parse(filter).unwrap();
+    let filter = filter_of(filter);
     let mut terms = terms(grant, now + 100);
     terms.attempt_key = grant;
     let wish = Wish {
@@ -73,6 +82,7 @@ fn receipt(offset: u64, grant: u64, lease_end: u64) -> Receipt {
         attempt: 1,
         grant: crate::model::position::GrantId(grant),
         lease_end: Timestamp(lease_end),
+        order_key: 0,
     }
 }
 
@@ -87,7 +97,7 @@ fn an_arrival_wakes_the_receive_that_wants_it_and_not_the_other() {
     let (a, b) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     for (filter, notify) in [("A", &a), ("B", &b)] {
         let id = core.new_waiter();
-        core.wait(TOPIC, GROUP, id, &TagFilter::parse(filter).unwrap(), notify);
+        core.wait(TOPIC, GROUP, id, &filter_of(filter), notify);
     }
     show(&mut core, 0, "B");
     assert!(!is_woken(&a) && is_woken(&b));
@@ -98,9 +108,9 @@ fn a_woken_receive_that_leaves_passes_its_wake_up_on() {
     let mut core = core();
     let (first, second) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let leaver = core.new_waiter();
-    core.wait(TOPIC, GROUP, leaver, &TagFilter::All, &first);
+    core.wait(TOPIC, GROUP, leaver, &Filter::ALL, &first);
     let stayer = core.new_waiter();
-    core.wait(TOPIC, GROUP, stayer, &TagFilter::All, &second);
+    core.wait(TOPIC, GROUP, stayer, &Filter::ALL, &second);
     show(&mut core, 0, "");
     assert!(is_woken(&first) && !is_woken(&second));
     core.leave(TOPIC, GROUP, leaver);
@@ -114,7 +124,7 @@ fn nack_to_zero_wakes_at_once_and_the_last_attempt_is_condemned() {
     assert_eq!(select(&mut core, "*", 1, 10), vec![(0, 1)]);
     let notify = Arc::new(Notify::new());
     let id = core.new_waiter();
-    core.wait(TOPIC, GROUP, id, &TagFilter::All, &notify);
+    core.wait(TOPIC, GROUP, id, &Filter::ALL, &notify);
     core.nack(&receipt(0, 1, 110), 1, Timestamp(20), Timestamp(20), &mut Unit::state());
     assert!(is_woken(&notify));
     assert_eq!(select(&mut core, "*", 2, 20), vec![(0, 2)]);
@@ -145,11 +155,11 @@ fn an_ack_is_idempotent_within_its_lease_and_stale_for_a_superseded_delivery() {
     select(&mut core, "*", 2, 100);
     let mut settled = Vec::new();
     // The handle of the first delivery says that its lease ran until 500, as after a change of the duration.
-    assert_eq!(core.ack(&receipt(0, 1, 500), Timestamp(150), &mut settled), Acked::Stale);
-    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(150), &mut settled), Acked::Now);
-    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(199), &mut settled), Acked::Before);
-    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(200), &mut settled), Acked::Stale);
-    assert_eq!(core.ack(&receipt(0, 1, 500), Timestamp(150), &mut settled), Acked::Stale);
+    assert_eq!(core.ack(&receipt(0, 1, 500), Timestamp(150), &mut settled, &mut Unit::state()), Acked::Stale);
+    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(150), &mut settled, &mut Unit::state()), Acked::Now);
+    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(199), &mut settled, &mut Unit::state()), Acked::Before);
+    assert_eq!(core.ack(&receipt(0, 2, 200), Timestamp(200), &mut settled, &mut Unit::state()), Acked::Stale);
+    assert_eq!(core.ack(&receipt(0, 1, 500), Timestamp(150), &mut settled, &mut Unit::state()), Acked::Stale);
     assert_eq!(settled.len(), 1);
 }
 
@@ -159,7 +169,7 @@ fn the_same_attempt_gets_the_same_messages_and_only_those_it_still_holds() {
     show(&mut core, 0, "");
     show(&mut core, 1, "");
     select(&mut core, "*", 7, 0);
-    core.ack(&receipt(0, 7, 100), Timestamp(10), &mut Vec::new());
+    core.ack(&receipt(0, 7, 100), Timestamp(10), &mut Vec::new(), &mut Unit::state());
     let again = core.repeat_attempt(TOPIC, GROUP, 7, Timestamp(20));
     assert_eq!(
         again.iter().map(|(_, grant)| (grant.entry.offset.get(), grant.attempt)).collect::<Vec<_>>(),
@@ -223,7 +233,7 @@ fn entries_above_the_folded_position_are_never_forgotten() {
 fn a_client_that_is_gone_loses_what_was_renewed_for_it_and_keeps_nothing() {
     let mut core = core();
     show(&mut core, 0, "");
-    let filter = TagFilter::All;
+    let filter = Filter::ALL;
     let mut terms = terms(1, 1_000);
     terms.auto_renew = true;
     let wish =
@@ -245,7 +255,7 @@ fn a_queue_that_was_trimmed_before_the_group_saw_it_is_read_from_its_first_messa
     core.put_topic(topic, Some(vec![QueueTail::restored(QueueOffset(5), QueueOffset(8))]));
     let group = Arc::new(Group::with_defaults(GROUP, GroupName::trusted("", "g")));
     core.put_subscription(TOPIC, Subscription::new(group, vec![QueueState::default()]));
-    let filter = TagFilter::All;
+    let filter = Filter::ALL;
     let wish = Wish {
         topic: TOPIC,
         group: GROUP,
@@ -256,7 +266,7 @@ fn a_queue_that_was_trimmed_before_the_group_saw_it_is_read_from_its_first_messa
         steady: Timestamp(0),
     };
     let selection = core.select(&wish, Timestamp(0), &mut Unit::state());
-    assert_eq!(selection.missing, Some((QueueId(0), QueueOffset(5))));
+    assert_eq!(selection.missing, Some((QueueId(0), Missing::Queue(QueueOffset(5)))));
     core.read_ahead(TOPIC, GROUP, QueueId(0), (5..8).map(entry).collect());
     assert_eq!(select(&mut core, "*", 2, 0), vec![(5, 1), (6, 1), (7, 1)]);
 }

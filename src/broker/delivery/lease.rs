@@ -3,12 +3,12 @@
 //! State is one number and one map. `next` is the first offset that was never considered; `slots` holds every offset below
 //! it that is not done. An offset below `next` without a slot is done, so nothing else needs to be remembered.
 //!
-//! I-1: a slot is in `due` exactly when it is leased or waiting, under its own instant; in `ready` exactly when it is ready.
+//! I-1: a slot is in `due` exactly when it is leased or waiting, under its own instant; in `ready`, or ready in its lane, exactly when it is ready.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::broker::delivery::fifo::{Lanes, Stage};
 use crate::model::position::{GrantId, HolderId, QueueOffset};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
 use crate::store::record::LeaseState;
@@ -46,7 +46,7 @@ impl LeaseTerms {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Leased(LeaseTerms),
     Waiting {
         visible_at: Timestamp,
@@ -57,13 +57,18 @@ enum State {
     },
     /// Out of attempts, or forwarded: on its way to the dead-letter topic; nobody gets it any more.
     Dying,
+    /// Acknowledged before one in front of it in its lane.
+    Acked {
+        grant: GrantId,
+        lease_end: Timestamp,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
-    entry: QueueEntry,
-    attempt: u32,
-    state: State,
+pub(super) struct Slot {
+    pub(super) entry: QueueEntry,
+    pub(super) attempt: u32,
+    pub(super) state: State,
 }
 
 /// A message given to a client.
@@ -107,7 +112,7 @@ pub enum Standing {
 pub enum Changed {
     /// Stays with its client until the new deadline.
     Extended,
-    /// Put back; deliverable from then on.
+    /// Put back; deliverable from then on, or when its lane can go on.
     Waiting,
     /// Put back and deliverable at once; its tag hash.
     Ready(u32),
@@ -122,6 +127,14 @@ pub struct Offered {
     pub grants: Vec<Grant>,
     /// Kept for other members, whose filters want them.
     pub set_aside: Vec<QueueOffset>,
+    /// Done, because nobody wants them any more.
+    pub skipped: Vec<QueueOffset>,
+    /// Acknowledged before, and to be delivered again behind one that came back; with their attempts.
+    pub unacked: Vec<(QueueOffset, u32)>,
+    /// A lane that must be read from disk before it, and the queue, can go on; and from where.
+    pub missing_lane: Option<(u64, QueueOffset)>,
+    /// A lane waits for another member, which may not know.
+    pub parked_for_others: bool,
 }
 
 /// Counts for lag and metrics.
@@ -138,11 +151,13 @@ pub struct Counts {
 /// The outstanding messages of one group in one queue.
 #[derive(Debug, Default)]
 pub struct QueueLeases {
-    next: QueueOffset,
-    slots: BTreeMap<QueueOffset, Slot>,
-    due: BTreeSet<(Timestamp, QueueOffset)>,
-    ready: BTreeSet<QueueOffset>,
-    leased: u64,
+    pub(super) next: QueueOffset,
+    pub(super) slots: BTreeMap<QueueOffset, Slot>,
+    pub(super) due: BTreeSet<(Timestamp, QueueOffset)>,
+    /// Of free messages; those of lanes are in `lanes`.
+    pub(super) ready: BTreeSet<QueueOffset>,
+    pub(super) leased: u64,
+    pub(super) lanes: Lanes,
 }
 
 impl QueueLeases {
@@ -159,6 +174,7 @@ impl QueueLeases {
                 State::Leased(LeaseTerms { deadline, grant, holder, auto_renew, attempt_key })
             }
             LeaseState::Waiting { visible_at } => State::Waiting { visible_at },
+            LeaseState::Acked { grant, lease_end } => State::Acked { grant, lease_end },
         };
         self.put(entry.offset, Slot { entry, attempt, state });
     }
@@ -174,6 +190,12 @@ impl QueueLeases {
         self.next = self.next.max(next);
     }
 
+    /// Whether a message is not done.
+    #[must_use]
+    pub fn is_outstanding(&self, offset: QueueOffset) -> bool {
+        self.slots.contains_key(&offset)
+    }
+
     /// Messages that are not done.
     #[must_use]
     pub fn outstanding(&self) -> usize {
@@ -183,9 +205,10 @@ impl QueueLeases {
     /// Counts by state.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let ready = self.ready.len() as u64;
-        let waiting = (self.slots.len() as u64).saturating_sub(self.leased).saturating_sub(ready);
-        Counts { leased: self.leased, waiting, ready }
+        let (lanes_ready, acked, parked) = self.lanes.counts();
+        let ready = self.ready.len() as u64 + lanes_ready;
+        let waiting = (self.slots.len() as u64).saturating_sub(self.leased).saturating_sub(ready + acked);
+        Counts { leased: self.leased, waiting, ready: ready + parked }
     }
 
     /// When the oldest message that is not done was stored.
@@ -209,16 +232,13 @@ impl QueueLeases {
     /// Whether something is deliverable again.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.lanes.has_deliverable()
     }
 
-    /// Since when the message waits that [`QueueLeases::grant_ready`] would grant first.
+    /// Free messages that are deliverable again or set aside.
     #[must_use]
-    pub fn first_ready(&self, filter: &TagFilter) -> Option<Timestamp> {
-        self.ready.iter().find_map(|offset| match self.slots.get(offset)? {
-            Slot { state: State::Ready { since }, entry, .. } if filter.may_match(entry.tag_hash) => Some(*since),
-            _ => None,
-        })
+    pub fn set_aside(&self) -> usize {
+        self.ready.len()
     }
 
     /// Moves everything whose time has come. With no attempt left a message dies instead of becoming ready.
@@ -231,6 +251,8 @@ impl QueueLeases {
             match self.put_back(offset, max_attempts, Some(at)) {
                 Some(Changed::Ready(hash)) => due.ready.push(hash),
                 Some(Changed::Dying) => due.dying.push(offset),
+                // Its lane waits for another message.
+                Some(Changed::Waiting) => {}
                 _ => {
                     // I-1 broken would loop for ever; dropping the entry cannot lose the slot itself.
                     self.due.remove(&(at, offset));
@@ -260,6 +282,7 @@ impl QueueLeases {
             match self.put_back(offset, max_attempts, None) {
                 Some(Changed::Ready(hash)) => due.ready.push(hash),
                 Some(Changed::Dying) => due.dying.push(offset),
+                Some(Changed::Waiting) => {}
                 _ => continue,
             }
             released.push((offset, attempt));
@@ -276,14 +299,19 @@ impl QueueLeases {
     }
 
     /// Grants messages that came back and match, oldest first, at most `max`.
-    pub fn grant_ready(&mut self, filter: &TagFilter, max: usize, terms: LeaseTerms) -> Vec<Grant> {
+    pub fn grant_ready(
+        &mut self,
+        mut wants: impl FnMut(&QueueEntry) -> bool,
+        max: usize,
+        terms: LeaseTerms,
+    ) -> Vec<Grant> {
         if self.ready.is_empty() || max == 0 {
             return Vec::new();
         }
         let chosen: Vec<QueueOffset> = self
             .ready
             .iter()
-            .filter(|offset| self.slots.get(offset).is_some_and(|slot| filter.may_match(slot.entry.tag_hash)))
+            .filter(|offset| self.slots.get(offset).is_some_and(|slot| wants(&slot.entry)))
             .take(max)
             .copied()
             .collect();
@@ -298,35 +326,12 @@ impl QueueLeases {
         grants
     }
 
-    /// Offers one entry that was never considered; it must be the one at `next`. Wanted by this client: granted. Wanted by
-    /// another member: set aside. Wanted by nobody: done.
-    pub fn offer(
-        &mut self,
-        entry: QueueEntry,
-        wanted_here: bool,
-        wanted_elsewhere: bool,
-        terms: LeaseTerms,
-        out: &mut Offered,
-    ) {
-        debug_assert_eq!(entry.offset, self.next, "entries are considered in order, without gaps");
-        self.next = entry.offset.next();
-        if wanted_here {
-            self.put(entry.offset, Slot { entry, attempt: 1, state: State::Leased(terms) });
-            out.grants.push(Grant { entry, attempt: 1, terms });
-        } else if wanted_elsewhere {
-            self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready { since: entry.stored_at } });
-            out.set_aside.push(entry.offset);
-        }
-    }
-
     /// Ends messages that were set aside, never delivered, and are wanted by nobody any more.
-    pub fn drop_unwanted(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<QueueOffset> {
+    pub fn drop_unwanted(&mut self, wanted: impl Fn(&QueueEntry) -> bool) -> Vec<QueueOffset> {
         let unwanted: Vec<QueueOffset> = self
             .ready
             .iter()
-            .filter(|offset| {
-                self.slots.get(offset).is_some_and(|slot| slot.attempt == 0 && !wanted(slot.entry.tag_hash))
-            })
+            .filter(|offset| self.slots.get(offset).is_some_and(|slot| slot.attempt == 0 && !wanted(&slot.entry)))
             .copied()
             .collect();
         for offset in &unwanted {
@@ -342,6 +347,7 @@ impl QueueLeases {
             Some(Slot { state: State::Leased(terms), attempt, .. }) if terms.grant == grant && now < terms.deadline => {
                 Standing::Current { terms: *terms, attempt: *attempt }
             }
+            Some(Slot { state: State::Acked { grant: by, .. }, .. }) if *by == grant => Standing::Done,
             Some(_) => Standing::Stale,
             None if offset < self.next => Standing::Done,
             None => Standing::Stale,
@@ -369,11 +375,6 @@ impl QueueLeases {
         })
     }
 
-    /// The message is done. True if it was outstanding.
-    pub fn settle(&mut self, offset: QueueOffset) -> bool {
-        self.take(offset).is_some()
-    }
-
     /// The client of a current delivery keeps it until `deadline`; from here on its life does not matter.
     pub fn extend(&mut self, offset: QueueOffset, deadline: Timestamp) {
         if let Some(mut slot) = self.take(offset) {
@@ -393,11 +394,12 @@ impl QueueLeases {
         now: Timestamp,
         max_attempts: u32,
     ) -> Option<Changed> {
+        if visible_at <= now {
+            return self.put_back(offset, max_attempts, Some(now));
+        }
         let slot = self.take(offset)?;
         let (state, changed) = if slot.attempt >= max_attempts {
             (State::Dying, Changed::Dying)
-        } else if visible_at <= now {
-            (State::Ready { since: now }, Changed::Ready(slot.entry.tag_hash))
         } else {
             (State::Waiting { visible_at }, Changed::Waiting)
         };
@@ -413,8 +415,9 @@ impl QueueLeases {
         }
         let slot = self.take(offset)?;
         let attempt = slot.attempt.saturating_sub(1);
-        self.put(offset, Slot { attempt, state: State::Ready { since: slot.entry.stored_at }, ..slot });
-        Some((attempt, slot.entry.tag_hash))
+        let slot = Slot { attempt, state: State::Ready { since: slot.entry.stored_at }, ..slot };
+        self.put(offset, slot);
+        Some((attempt, self.deliverable_hash(&slot).unwrap_or(slot.entry.tag_hash)))
     }
 
     /// Marks a message as on its way to the dead-letter topic.
@@ -433,29 +436,21 @@ impl QueueLeases {
         }
     }
 
-    /// Forgets everything below `first`, which is out of retention.
-    pub fn trim(&mut self, first: QueueOffset) {
-        while let Some((&offset, _)) = self.slots.first_key_value() {
-            if offset >= first {
-                break;
-            }
-            self.take(offset);
-        }
-        self.advance(first);
-    }
-
+    /// Deliverable again, as if it had waited since then; without an instant, since it was stored.
     fn put_back(&mut self, offset: QueueOffset, max_attempts: u32, since: Option<Timestamp>) -> Option<Changed> {
         let slot = self.take(offset)?;
-        let (state, changed) = if slot.attempt >= max_attempts {
-            (State::Dying, Changed::Dying)
-        } else {
-            (State::Ready { since: since.unwrap_or(slot.entry.stored_at) }, Changed::Ready(slot.entry.tag_hash))
-        };
-        self.put(offset, Slot { state, ..slot });
-        Some(changed)
+        if slot.attempt >= max_attempts {
+            self.put(offset, Slot { state: State::Dying, ..slot });
+            return Some(Changed::Dying);
+        }
+        // What was set aside or given back waits in the log for the beginning of time.
+        let since = since.unwrap_or_default().max(slot.entry.stored_at);
+        self.put(offset, Slot { state: State::Ready { since }, ..slot });
+        Some(self.deliverable_hash(&slot).map_or(Changed::Waiting, Changed::Ready))
     }
 
-    fn put(&mut self, offset: QueueOffset, slot: Slot) {
+    pub(super) fn put(&mut self, offset: QueueOffset, slot: Slot) {
+        let key = self.lanes.key_of(&slot.entry);
         match slot.state {
             State::Leased(terms) => {
                 self.due.insert((terms.deadline, offset));
@@ -464,15 +459,18 @@ impl QueueLeases {
             State::Waiting { visible_at } => {
                 self.due.insert((visible_at, offset));
             }
-            State::Ready { .. } => {
+            State::Ready { .. } if key == 0 => {
                 self.ready.insert(offset);
             }
-            State::Dying => {}
+            State::Ready { .. } | State::Dying | State::Acked { .. } => {}
+        }
+        if key != 0 {
+            self.lanes.enter(key, offset, stage(&slot.state));
         }
         self.slots.insert(offset, slot);
     }
 
-    fn take(&mut self, offset: QueueOffset) -> Option<Slot> {
+    pub(super) fn take(&mut self, offset: QueueOffset) -> Option<Slot> {
         let slot = self.slots.remove(&offset)?;
         match slot.state {
             State::Leased(terms) => {
@@ -485,9 +483,21 @@ impl QueueLeases {
             State::Ready { .. } => {
                 self.ready.remove(&offset);
             }
-            State::Dying => {}
+            State::Dying | State::Acked { .. } => {}
+        }
+        let key = self.lanes.key_of(&slot.entry);
+        if key != 0 {
+            self.lanes.leave(key, offset);
         }
         Some(slot)
+    }
+}
+
+fn stage(state: &State) -> Stage {
+    match state {
+        State::Leased(_) | State::Waiting { .. } | State::Dying => Stage::Busy,
+        State::Ready { .. } => Stage::Ready,
+        State::Acked { .. } => Stage::Acked,
     }
 }
 

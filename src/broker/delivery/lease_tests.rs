@@ -3,12 +3,19 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::broker::delivery::ordered::Want;
 use crate::broker::delivery::testing::{entry, tagged, terms};
-use crate::model::tag::tag_hash;
+use crate::model::tag::{TagFilter, tag_hash};
+
+impl QueueLeases {
+    fn grant_ready_by(&mut self, filter: &TagFilter, max: usize, terms: LeaseTerms) -> Vec<Grant> {
+        self.grant_ready(|entry| filter.may_match(entry.tag_hash), max, terms)
+    }
+}
 
 fn offered(leases: &mut QueueLeases, offset: u64, grant: u64, deadline: u64) -> Grant {
     let mut out = Offered::default();
-    leases.offer(entry(offset), true, false, terms(grant, deadline), &mut out);
+    leases.offer(entry(offset), Want::Here, terms(grant, deadline), &mut out);
     out.grants[0]
 }
 
@@ -26,10 +33,10 @@ fn a_redelivery_counts_an_attempt_and_makes_the_old_grant_stale() {
     offered(&mut leases, 0, 1, 100);
     assert_eq!(leases.fall_due(Timestamp(99), 17), Due::default());
     assert_eq!(leases.fall_due(Timestamp(100), 17).ready, vec![0]);
-    let again = leases.grant_ready(&TagFilter::All, 10, terms(2, 300));
+    let again = leases.grant_ready_by(&TagFilter::All, 10, terms(2, 300));
     assert_eq!(again[0].attempt, 2);
     assert_eq!(leases.standing(QueueOffset(0), GrantId(1), Timestamp(150)), Standing::Stale);
-    assert!(leases.settle(QueueOffset(0)));
+    assert!(leases.settle(QueueOffset(0), &mut Vec::new()));
     assert_eq!(leases.standing(QueueOffset(0), GrantId(2), Timestamp(150)), Standing::Done);
     assert_eq!(leases.outstanding(), 0);
 }
@@ -41,10 +48,10 @@ fn a_nack_waits_for_its_time_and_the_last_attempt_dies() {
     assert_eq!(leases.nack(QueueOffset(0), Timestamp(500), Timestamp(10), 2), Some(Changed::Waiting));
     assert!(leases.fall_due(Timestamp(499), 2).ready.is_empty());
     assert_eq!(leases.fall_due(Timestamp(500), 2).ready, vec![0]);
-    leases.grant_ready(&TagFilter::All, 1, terms(2, 1_000));
+    leases.grant_ready_by(&TagFilter::All, 1, terms(2, 1_000));
     assert_eq!(leases.nack(QueueOffset(0), Timestamp(600), Timestamp(600), 2), Some(Changed::Dying));
     assert_eq!(leases.dying(QueueOffset(0)).map(|(_, attempts)| attempts), Some(2));
-    assert!(leases.grant_ready(&TagFilter::All, 1, terms(3, 2_000)).is_empty());
+    assert!(leases.grant_ready_by(&TagFilter::All, 1, terms(3, 2_000)).is_empty());
 }
 
 #[test]
@@ -61,7 +68,7 @@ fn a_delivery_that_was_never_written_costs_no_attempt() {
     let grant = offered(&mut leases, 0, 1, 100);
     assert_eq!(leases.give_back(QueueOffset(0), grant.terms.grant), Some((0, 0)));
     assert_eq!(leases.give_back(QueueOffset(0), grant.terms.grant), None);
-    assert_eq!(leases.grant_ready(&TagFilter::All, 1, terms(2, 200))[0].attempt, 1);
+    assert_eq!(leases.grant_ready_by(&TagFilter::All, 1, terms(2, 200))[0].attempt, 1);
 }
 
 #[test]
@@ -69,7 +76,7 @@ fn only_renewed_leases_end_with_their_client() {
     let mut leases = QueueLeases::default();
     offered(&mut leases, 0, 1, 100);
     let mut out = Offered::default();
-    leases.offer(entry(1), true, false, LeaseTerms { auto_renew: true, ..terms(2, 100) }, &mut out);
+    leases.offer(entry(1), Want::Here, LeaseTerms { auto_renew: true, ..terms(2, 100) }, &mut out);
     let (due, released) = leases.release_holders(&BTreeSet::from([HolderId(1)]), 17);
     assert_eq!((due.ready.len(), released), (1, vec![(QueueOffset(1), 1)]));
     assert!(matches!(leases.standing(QueueOffset(0), GrantId(1), Timestamp(0)), Standing::Current { .. }));
@@ -79,7 +86,7 @@ fn only_renewed_leases_end_with_their_client() {
 fn the_death_of_its_client_does_not_shorten_the_back_off_of_a_nacked_message() {
     let mut leases = QueueLeases::default();
     let mut out = Offered::default();
-    leases.offer(entry(0), true, false, LeaseTerms { auto_renew: true, ..terms(1, 1_000) }, &mut out);
+    leases.offer(entry(0), Want::Here, LeaseTerms { auto_renew: true, ..terms(1, 1_000) }, &mut out);
     leases.extend(QueueOffset(0), Timestamp(500));
     assert_eq!(leases.holders().count(), 0);
     let (due, released) = leases.release_holders(&BTreeSet::from([HolderId(1)]), 17);
@@ -92,12 +99,12 @@ fn a_message_wanted_by_another_member_is_kept_for_it_and_one_wanted_by_nobody_is
     let mut leases = QueueLeases::default();
     let mut out = Offered::default();
     let (a, b) = (tag_hash("A"), tag_hash("B"));
-    leases.offer(tagged(0, b), false, true, terms(1, 100), &mut out);
-    leases.offer(tagged(1, b), false, false, terms(1, 100), &mut out);
+    leases.offer(tagged(0, b), Want::Elsewhere, terms(1, 100), &mut out);
+    leases.offer(tagged(1, b), Want::Nobody, terms(1, 100), &mut out);
     assert_eq!((out.grants.len(), out.set_aside), (0, vec![QueueOffset(0)]));
     assert_eq!(leases.standing(QueueOffset(1), GrantId(1), Timestamp(0)), Standing::Done);
-    assert!(leases.grant_ready(&TagFilter::parse("A").unwrap(), 10, terms(2, 100)).is_empty());
-    assert_eq!(leases.grant_ready(&TagFilter::parse("B").unwrap(), 10, terms(2, 100))[0].attempt, 1);
+    assert!(leases.grant_ready_by(&TagFilter::parse("A").unwrap(), 10, terms(2, 100)).is_empty());
+    assert_eq!(leases.grant_ready_by(&TagFilter::parse("B").unwrap(), 10, terms(2, 100))[0].attempt, 1);
     assert_ne!(a, b);
 }
 
@@ -189,7 +196,7 @@ proptest! {
                     model.messages.push((1, Fate::With { grant: grants, until: now + LEASE }));
                 }
                 Op::Grant { max } => {
-                    let got = leases.grant_ready(&TagFilter::All, max, terms(grants, now + LEASE));
+                    let got = leases.grant_ready_by(&TagFilter::All, max, terms(grants, now + LEASE));
                     let ready: Vec<usize> = (0..model.messages.len())
                         .filter(|&index| model.messages[index].1 == Fate::Back { at: 0 }).take(max).collect();
                     let offsets: Vec<usize> = got.iter().map(|grant| grant.entry.offset.get() as usize).collect();
@@ -202,7 +209,7 @@ proptest! {
                     }
                 }
                 Op::Ack { pick } => if let Some(index) = chosen(pick) {
-                    prop_assert!(leases.settle(QueueOffset(index as u64)));
+                    prop_assert!(leases.settle(QueueOffset(index as u64), &mut Vec::new()));
                     model.messages[index].1 = Fate::Done;
                 },
                 Op::Nack { pick, after } => if let Some(index) = chosen(pick) {

@@ -9,11 +9,14 @@ use tokio::sync::Notify;
 use super::*;
 use crate::broker::delivery::subscription::QueueState;
 use crate::broker::delivery::testing::{tagged, terms};
+use crate::broker::delivery::verdicts::Judges;
+use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GrantId, GroupId, LogPosition, RecordAt, ShardId, TopicId};
 use crate::model::priority::{AGEING, LEVELS, queue_of_level};
 use crate::model::receipt::Receipt;
+use crate::model::sql::Sql;
 use crate::model::tag::{TagFilter, tag_hash};
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
 use crate::store::QueueEntry;
@@ -34,6 +37,7 @@ fn core() -> Core {
         permission: Permission::default(),
         promise: Promise::Durable,
         retention: None,
+        lite_ttl: None,
     };
     core.put_topic(Arc::new(topic), None);
     let group = Group { max_attempts: 1_000, ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };
@@ -43,6 +47,14 @@ fn core() -> Core {
 }
 
 fn send(core: &mut Core, queue: QueueId, tag: &str, now: u64) -> QueueOffset {
+    send_keyed(core, queue, (tag, 0), now)
+}
+
+fn send_of(core: &mut Core, queue: QueueId, order_key: u64, now: u64) -> QueueOffset {
+    send_keyed(core, queue, ("", order_key), now)
+}
+
+fn send_keyed(core: &mut Core, queue: QueueId, (tag, order_key): (&str, u64), now: u64) -> QueueOffset {
     let offset = core.accepted(TOPIC, queue).unwrap();
     core.accept(TOPIC, queue, 1);
     let head = MessageHead {
@@ -53,17 +65,21 @@ fn send(core: &mut Core, queue: QueueId, tag: &str, now: u64) -> QueueOffset {
         tag_hash: tag_hash(tag),
         body_bytes: 1,
         promise: Promise::Durable,
+        order_key,
     };
     core.show(&head, RecordAt { position: LogPosition(offset.get()), length: 1 });
     offset
 }
 
 fn receive(core: &mut Core, filter: &str, max: usize, grant: u64, now: u64) -> Selection {
-    let filter = TagFilter::parse(filter).unwrap();
+    receive_with(core, &TagFilter::parse(filter).unwrap().into(), max, grant, now)
+}
+
+fn receive_with(core: &mut Core, filter: &Filter, max: usize, grant: u64, now: u64) -> Selection {
     let wish = Wish {
         topic: TOPIC,
         group: GROUP,
-        filter: &filter,
+        filter,
         max,
         outstanding_max: 1_000,
         terms: terms(grant, now + LEASE_MS),
@@ -153,6 +169,7 @@ fn receipt(message: &Message, grant: u64, until: u64) -> Receipt {
         attempt: 1,
         grant: GrantId(grant),
         lease_end: Timestamp(until),
+        order_key: 0,
     }
 }
 
@@ -219,7 +236,7 @@ proptest! {
                 }
                 Step::Ack(which) => {
                     if let Some((index, grant, until)) = held(&all, which) {
-                        core.ack(&receipt(&all[index], grant, until), Timestamp(now), &mut Vec::new());
+                        core.ack(&receipt(&all[index], grant, until), Timestamp(now), &mut Vec::new(), &mut Unit::state());
                         all[index].state = State::Done;
                     }
                 }
@@ -281,13 +298,13 @@ fn a_level_whose_front_lies_on_disk_is_read_before_anything_less_urgent_is_given
     send(&mut core, QueueId(1), "", 50);
     let first = receive(&mut core, "*", 2, 1, 100);
     assert!(first.grants.is_empty());
-    assert_eq!(first.missing, Some((QueueId(8), QueueOffset(0))));
+    assert_eq!(first.missing, Some((QueueId(8), Missing::Queue(QueueOffset(0)))));
     let entries = (0..2).map(|offset| QueueEntry { stored_at: Timestamp(40), ..tagged(offset, 0) }).collect();
     core.read_ahead(TOPIC, GROUP, QueueId(8), entries);
     let second = receive(&mut core, "*", 3, 2, 100);
     assert_eq!(levels(&second), [8, 8], "what follows on disk may be more urgent than level 1");
     let third = receive(&mut core, "*", 3, 3, 100);
-    assert_eq!(third.missing, Some((QueueId(8), QueueOffset(2))));
+    assert_eq!(third.missing, Some((QueueId(8), Missing::Queue(QueueOffset(2)))));
 }
 
 #[test]
@@ -299,4 +316,71 @@ fn what_a_filter_passes_over_neither_hides_the_rest_nor_is_lost_for_others() {
     send(&mut core, QueueId(5), "A", 12);
     assert_eq!(levels(&receive(&mut core, "A", 32, 2, 20)), [9, 5]);
     assert_eq!(levels(&receive(&mut core, "B", 32, 3, 30)), [9]);
+}
+
+/// Whoever is asked wants messages with tag A.
+fn judge(core: &mut Core, judges: &Judges, entries: &[(QueueId, QueueEntry)]) {
+    let ruling = |(queue, entry): &(QueueId, QueueEntry)| {
+        let verdict = if entry.tag_hash == tag_hash("A") { judges.all() } else { judges.none() };
+        (*queue, entry.offset, verdict)
+    };
+    let rulings: Vec<_> = entries.iter().map(ruling).collect();
+    core.judged(TOPIC, GROUP, judges, &rulings);
+}
+
+#[test]
+fn a_level_that_an_expression_must_look_at_is_judged_before_anything_less_urgent_is_given() {
+    let mut core = core();
+    let filter = Filter::Sql(Arc::new(Sql::parse("TAGS = 'A'").unwrap()));
+    for (level, tag) in [(9, "B"), (9, "A"), (4, "A"), (0, "A")] {
+        send(&mut core, QueueId(level), tag, 10);
+    }
+    let first = receive_with(&mut core, &filter, 32, 1, 20);
+    assert!(first.grants.is_empty() && first.unjudged.len() == 4, "{first:?}");
+    let level_4 = first.unjudged.iter().position(|(queue, _)| *queue == QueueId(4)).unwrap();
+    let (one, rest): (Vec<_>, Vec<_>) =
+        first.unjudged.iter().enumerate().map(|(index, entry)| (index == level_4, *entry)).partition(|(is, _)| *is);
+    let entries =
+        |list: Vec<(bool, (QueueId, QueueEntry))>| list.into_iter().map(|(_, entry)| entry).collect::<Vec<_>>();
+    judge(&mut core, &first.judges, &entries(one));
+    let second = receive_with(&mut core, &filter, 32, 2, 20);
+    assert!(second.grants.is_empty() && second.unjudged.len() == 3, "level 9 is not known: {second:?}");
+    judge(&mut core, &second.judges, &entries(rest));
+    assert_eq!(levels(&receive_with(&mut core, &filter, 32, 3, 20)), [9, 4, 0]);
+    // What came back keeps its verdict, and its level.
+    core.fall_due(Timestamp(20 + LEASE_MS));
+    assert_eq!(levels(&receive_with(&mut core, &filter, 2, 4, 20 + LEASE_MS)), [9, 4]);
+}
+
+#[test]
+fn a_message_for_an_expression_of_another_member_is_kept_for_it_at_its_level() {
+    let mut core = core();
+    let filter = Filter::Sql(Arc::new(Sql::parse("TAGS = 'A'").unwrap()));
+    receive_with(&mut core, &filter, 1, 1, 0);
+    send(&mut core, QueueId(9), "A", 10);
+    send(&mut core, QueueId(5), "B", 10);
+    let first = receive(&mut core, "B", 32, 2, 20);
+    assert!(first.grants.is_empty(), "nobody knows yet who wants the first of level 9");
+    judge(&mut core, &first.judges, &first.unjudged);
+    assert_eq!(levels(&receive(&mut core, "B", 32, 3, 20)), [5]);
+    assert_eq!(levels(&receive_with(&mut core, &filter, 32, 4, 20)), [9]);
+}
+
+#[test]
+fn a_group_that_reads_in_order_is_not_given_a_later_message_for_its_level() {
+    let mut core = core();
+    let group = Group { ordered: Some(true), ..Group::with_defaults(GROUP, GroupName::trusted("", "g")) };
+    core.put_group(&Arc::new(group));
+    let first = send_of(&mut core, QueueId(3), 7, 10);
+    let second = send_of(&mut core, QueueId(3), 7, 11);
+    let got = receive(&mut core, "*", 1, 1, 20);
+    assert_eq!(got.grants[0].1.entry.offset, first);
+    assert!(receive(&mut core, "*", 1, 2, 20).grants.is_empty(), "the first is with a client");
+    // No order any more, but what was passed over is not lost.
+    core.put_group(&Arc::new(Group {
+        ordered: Some(false),
+        ..Group::with_defaults(GROUP, GroupName::trusted("", "g"))
+    }));
+    let got = receive(&mut core, "*", 2, 3, 20);
+    assert_eq!(got.grants.iter().map(|(_, grant)| grant.entry.offset).collect::<Vec<_>>(), [second]);
 }

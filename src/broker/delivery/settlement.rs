@@ -8,6 +8,7 @@ use crate::broker::delivery::lease::{Changed, Due, Grant, LeaseTerms, Standing};
 use crate::model::position::{GrantId, GroupId, HolderId, QueueId, QueueOffset, TopicId};
 use crate::model::receipt::Receipt;
 use crate::model::time::Timestamp;
+use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 use crate::store::record::{LeaseState, Record, SettleReason, Unit};
 
@@ -24,16 +25,28 @@ pub enum Acked {
 
 impl Core {
     /// Acknowledges one delivery.
-    pub fn ack(&mut self, receipt: &Receipt, now: Timestamp, settled: &mut Vec<(QueueId, QueueOffset)>) -> Acked {
+    /// What it settles goes into `settled`; what must wait for an earlier message of its group, into `unit`.
+    pub fn ack(
+        &mut self,
+        receipt: &Receipt,
+        now: Timestamp,
+        settled: &mut Vec<(QueueId, QueueOffset)>,
+        unit: &mut Unit,
+    ) -> Acked {
         let standing = self.standing(receipt, now);
         match standing {
             Standing::Current { terms, .. } => {
-                if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue) {
-                    state.leases.settle(receipt.offset);
+                let mut done = Vec::with_capacity(1);
+                if let Some(state) = self.queue_mut(receipt.topic, receipt.group, receipt.queue)
+                    && let Some((attempt, lease)) = state.leases.ack(receipt.offset, &mut done)
+                {
+                    unit.push(&lease_changed(receipt, attempt, lease));
                 }
+                self.lite_active(receipt.topic, receipt.queue, now);
+                self.lite_changed(receipt.topic, receipt.group, receipt.queue);
                 let by = Some((receipt.grant, terms.deadline));
                 self.acks.remember(receipt.topic, receipt.group, receipt.queue, receipt.offset, by);
-                settled.push((receipt.queue, receipt.offset));
+                settled.extend(done.into_iter().map(|offset| (receipt.queue, offset)));
                 Acked::Now
             }
             Standing::Done if self.settled_by(receipt, now) => Acked::Before,
@@ -52,8 +65,12 @@ impl Core {
     #[must_use]
     pub fn standing(&self, receipt: &Receipt, now: Timestamp) -> Standing {
         self.subscription(receipt.topic, receipt.group)
-            .and_then(|subscription| subscription.queues.get(receipt.queue.get() as usize))
-            .map_or(Standing::Stale, |state| state.leases.standing(receipt.offset, receipt.grant, now))
+            .and_then(|subscription| subscription.queue(receipt.queue))
+            .map_or(Standing::Stale, |state| match state.leases.standing(receipt.offset, receipt.grant, now) {
+                // Before the position, but passed over: a delivery that the log forgot in a crash.
+                Standing::Done if state.leases.is_parked(receipt.order_key, receipt.offset) => Standing::Stale,
+                standing => standing,
+            })
     }
 
     /// Writes what acks settled.
@@ -94,7 +111,7 @@ impl Core {
     ) -> Option<Changed> {
         let subscription = self.subscription_mut(receipt.topic, receipt.group)?;
         let max_attempts = subscription.group.max_attempts;
-        let state = subscription.queues.get_mut(receipt.queue.get() as usize)?;
+        let state = subscription.queue_mut(receipt.queue)?;
         let changed = state.leases.nack(receipt.offset, visible_at, now, max_attempts)?;
         unit.push(&lease_changed(receipt, attempt, LeaseState::Waiting { visible_at }));
         match changed {
@@ -104,6 +121,7 @@ impl Core {
             Changed::Dying => self.condemned_at(receipt.topic, receipt.group, receipt.queue, [receipt.offset]),
             Changed::Waiting | Changed::Extended => self.schedule(receipt.topic, receipt.group, receipt.queue),
         }
+        self.lite_changed(receipt.topic, receipt.group, receipt.queue);
         Some(changed)
     }
 
@@ -111,7 +129,7 @@ impl Core {
     pub fn give_back(&mut self, topic: TopicId, group: GroupId, grants: &[(QueueId, Grant)], unit: &mut Unit) {
         let Some(subscription) = self.subscription_mut(topic, group) else { return };
         for (queue, grant) in grants {
-            let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
+            let Some(state) = subscription.queue_mut(*queue) else { continue };
             let offset = grant.entry.offset;
             if let Some((attempt, hash)) = state.leases.give_back(offset, grant.terms.grant) {
                 let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
@@ -119,14 +137,12 @@ impl Core {
                 subscription.waiters.wake_for(hash);
             }
         }
+        for (queue, _) in grants {
+            self.lite_changed(topic, group, *queue);
+        }
     }
 
-    /// A message is done without an ack: skipped, out of retention.
-    pub fn settle(&mut self, topic: TopicId, group: GroupId, queue: QueueId, offset: QueueOffset) -> bool {
-        self.queue_mut(topic, group, queue).is_some_and(|state| state.leases.settle(offset))
-    }
-
-    /// The same, only if `grant` still holds it.
+    /// A message is done without an ack, skipped or out of retention, if `grant` still holds it. Returns all that is done by it.
     pub fn settle_granted(
         &mut self,
         topic: TopicId,
@@ -134,15 +150,33 @@ impl Core {
         queue: QueueId,
         offset: QueueOffset,
         grant: GrantId,
-    ) -> bool {
-        let Some(state) = self.queue_mut(topic, group, queue) else { return false };
-        state.leases.repeat(offset, grant, Timestamp(0)).is_some() && state.leases.settle(offset)
+    ) -> Vec<(QueueId, QueueOffset)> {
+        let mut settled = Vec::new();
+        let Some(state) = self.queue_mut(topic, group, queue) else { return Vec::new() };
+        if state.leases.repeat(offset, grant, Timestamp(0)).is_some() {
+            state.leases.settle(offset, &mut settled);
+        }
+        self.lite_changed(topic, group, queue);
+        settled.into_iter().map(|offset| (queue, offset)).collect()
+    }
+
+    /// What is done once a condemned message is moved: it, and those behind it that were acknowledged and waited for it.
+    #[must_use]
+    pub fn buried_with(&self, which: &Condemned) -> Vec<(QueueId, QueueOffset)> {
+        let state = self.subscription(which.topic, which.group).and_then(|s| s.queue(which.queue));
+        let done = state.map_or_else(Vec::new, |state| state.leases.settles_with(which.offset));
+        done.into_iter().map(|offset| (which.queue, offset)).collect()
     }
 
     /// A message was moved to the dead letters, by the wish of a delivery or of none.
     pub fn bury(&mut self, which: &Condemned, by: Option<(GrantId, Timestamp)>) {
-        self.settle(which.topic, which.group, which.queue, which.offset);
+        if let Some(state) = self.queue_mut(which.topic, which.group, which.queue) {
+            // Recorded by the caller, as `buried_with` said.
+            state.leases.settle(which.offset, &mut Vec::new());
+        }
+        self.lite_changed(which.topic, which.group, which.queue);
         self.acks.remember(which.topic, which.group, which.queue, which.offset, by);
+        self.wake_if_deliverable(which.topic, which.group);
     }
 
     /// A client forwards its delivery to the dead-letter topic.
@@ -150,12 +184,13 @@ impl Core {
         if let Some(state) = self.queue_mut(topic, group, queue) {
             state.leases.condemn(offset);
         }
+        self.lite_changed(topic, group, queue);
     }
 
     /// A condemned message, if it still is: its entry and its attempts.
     #[must_use]
     pub fn condemned_entry(&self, which: &Condemned) -> Option<(QueueEntry, u32)> {
-        self.subscription(which.topic, which.group)?.queues.get(which.queue.get() as usize)?.leases.dying(which.offset)
+        self.subscription(which.topic, which.group)?.queue(which.queue)?.leases.dying(which.offset)
     }
 
     /// A condemned message could not be moved now; it comes up again after the others.
@@ -186,7 +221,7 @@ impl Core {
             self.timer.pop_first();
             let Some(subscription) = self.subscription_mut(topic, group) else { continue };
             let max_attempts = subscription.group.max_attempts;
-            let Some(state) = subscription.queues.get_mut(queue.get() as usize) else { continue };
+            let Some(state) = subscription.queue_mut(queue) else { continue };
             if state.scheduled == Some(at) {
                 state.scheduled = None;
             }
@@ -208,8 +243,8 @@ impl Core {
         for (topic, group) in places {
             let Some(subscription) = self.subscription_mut(topic, group) else { continue };
             let max_attempts = subscription.group.max_attempts;
-            for index in 0..self.subscription(topic, group).map_or(0, |subscription| subscription.queues.len()) {
-                let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
+            let queues: Vec<QueueId> = subscription.queues_in_use().collect();
+            for queue in queues {
                 let Some(state) = self.queue_mut(topic, group, queue) else { continue };
                 let (due, released) = state.leases.release_holders(gone, max_attempts);
                 count += released.len();
@@ -230,7 +265,7 @@ impl Core {
             .topics
             .values()
             .flat_map(|state| state.subscriptions.values())
-            .flat_map(|subscription| subscription.queues.iter())
+            .flat_map(|subscription| subscription.queues_in_use().filter_map(|queue| subscription.queue(queue)))
             .flat_map(|queue| queue.leases.holders())
             .collect();
         holders.sort_unstable();
@@ -238,21 +273,33 @@ impl Core {
         holders
     }
 
-    /// Messages of a queue below `first` are out of retention.
-    pub fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset) {
+    /// Messages of a queue below `first` are out of retention; what else is done by it goes into `unit`.
+    pub fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset, unit: &mut Unit) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
-        let index = queue.get() as usize;
-        if let Some(tail) = state.tails.get_mut(index) {
+        if let Some(tail) = state.tail_mut(queue) {
             // Forgotten entries leave their place in `recent_order`; it is skipped when its turn comes.
             tail.trim(first);
         }
-        if index == 0 && !state.left.is_empty() {
+        if queue == QueueId(0) && !state.left.is_empty() {
             state.left = state.left.split_off(&first);
         }
-        for subscription in state.subscriptions.values_mut() {
-            if let Some(queue) = subscription.queues.get_mut(index) {
-                queue.leases.trim(first);
+        let tails = &state.tails;
+        let is_needed = |growth: &Growth| growth.fences.iter().zip(tails).any(|(fence, tail)| tail.first() < *fence);
+        state.growths.retain(is_needed);
+        for (&group, subscription) in &mut state.subscriptions {
+            let Some(own) = subscription.queue_mut(queue) else { continue };
+            let offsets = own.leases.trim(first);
+            if !offsets.is_empty() {
+                unit.push(&Record::Settled { group, topic, queue, reason: SettleReason::Acked, offsets });
             }
+            if !queue.is_lite() && subscription.has_deliverable(&state.tails) {
+                subscription.waiters.wake_one_per_filter();
+            }
+        }
+        let groups: Vec<GroupId> =
+            if queue.is_lite() { state.subscriptions.keys().copied().collect() } else { Vec::new() };
+        for group in groups {
+            self.lite_changed(topic, group, queue);
         }
     }
 
@@ -265,6 +312,7 @@ impl Core {
         if !due.dying.is_empty() {
             self.condemned_at(topic, group, queue, due.dying);
         }
+        self.lite_changed(topic, group, queue);
     }
 
     fn condemned_at(

@@ -1,28 +1,36 @@
 //! One group on one topic: its outstanding messages per queue, its waiting receives, the filters its members use.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::delivery::fifo::{Lanes, Ordering};
+use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
+use crate::broker::delivery::lite::LiteGroup;
+use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
 use crate::broker::delivery::wait_list::WaitList;
+use crate::model::filter::Filter;
 use crate::model::group::Group;
+use crate::model::order::queue_of;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
-use crate::model::tag::TagFilter;
 use crate::model::time::Timestamp;
+use crate::model::topic::Growth;
 use crate::store::QueueEntry;
 
-/// A filter that nobody used for this long no longer keeps messages for its users.
-const FILTER_MEMORY: Duration = Duration::from_secs(120);
-/// Most filters remembered per group and topic; the longest unused is forgotten first.
-const FILTERS_MAX: usize = 64;
+/// Members come back within this time after a restart, and with them their filters.
+const RETURN_TIME: Duration = Duration::from_secs(30);
 /// Entries considered per look, so that the lock is held for a bounded time.
 pub const SCAN_MAX: usize = 4096;
 /// Entries read ahead from disk per queue.
 pub const READ_AHEAD: usize = 512;
+/// Messages of a queue that are judged by expressions at a time.
+pub(super) const JUDGED_AHEAD: usize = READ_AHEAD;
 /// Most messages set aside for other members per queue; beyond it the queue waits for them.
-pub(super) const SET_ASIDE_MAX: u64 = 4096;
+pub(super) const SET_ASIDE_MAX: usize = 4096;
 /// Attempt ids remembered per group and topic before finished ones are swept.
 const ATTEMPTS_MAX: usize = 4096;
 
@@ -32,11 +40,13 @@ pub struct QueueState {
     /// Outstanding messages.
     pub leases: QueueLeases,
     /// Entries read ahead from disk; the first is the one at `leases.next()`, or they are stale and dropped.
-    read_ahead: VecDeque<QueueEntry>,
+    pub(super) read_ahead: VecDeque<QueueEntry>,
     /// Due instant that the timer has been told for this queue.
     pub scheduled: Option<Timestamp>,
     /// `next` as the last record says it.
     pub recorded_next: QueueOffset,
+    /// What expressions said about messages that are not done, or not considered yet.
+    pub(super) verdicts: Verdicts,
 }
 
 /// One group on one topic.
@@ -48,10 +58,14 @@ pub struct Subscription {
     pub queues: Vec<QueueState>,
     /// Waiting receives.
     pub waiters: WaitList,
+    /// Lite topics, once they are used.
+    pub lite: Option<Box<LiteGroup>>,
     pub(super) turn: usize,
-    filters: Vec<(TagFilter, Timestamp)>,
+    pub(super) filters: Filters,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
-    unknown_filters_until: Timestamp,
+    pub(super) unknown_filters_until: Timestamp,
+    /// The same for what lanes hold. Shorter: it may be that nobody wants the front of a lane, and what lies behind it waits.
+    unknown_in_lanes_until: Timestamp,
     attempts_max: usize,
     attempts: HashMap<u64, Vec<(QueueId, QueueOffset, GrantId)>>,
 }
@@ -64,7 +78,7 @@ pub struct Wish<'a> {
     /// Group.
     pub group: GroupId,
     /// Which messages.
-    pub filter: &'a TagFilter,
+    pub filter: &'a Filter,
     /// Most messages.
     pub max: usize,
     /// Most outstanding messages per queue.
@@ -82,12 +96,32 @@ pub struct Look {
     pub grants: Vec<Grant>,
     /// Messages set aside for other members.
     pub set_aside: Vec<QueueOffset>,
-    /// Messages set aside before that nobody wants any more.
+    /// Messages set aside, or come back, that nobody wants any more.
     pub unwanted: Vec<QueueOffset>,
-    /// Entries from here on must be read from disk before this queue can go on.
-    pub missing: Option<QueueOffset>,
+    /// Acknowledged before, and to be delivered again behind one that came back; with their attempts.
+    pub unacked: Vec<(QueueOffset, u32)>,
+    /// Lanes whose first passed-over message changed.
+    pub moved_lanes: Vec<(u64, Option<QueueOffset>)>,
+    /// Something waits for another member, which may not know.
+    pub for_others: bool,
+    /// What must be read from disk before this queue can go on.
+    pub missing: Option<Missing>,
+    /// Messages from the position on that expressions must be asked about before this queue can go on.
+    pub unjudged: Vec<QueueEntry>,
+    /// The same of messages that came back or were passed over. They are not asked for again as long as others have something
+    /// to give, and so they must be judged even then.
+    pub unjudged_back: Vec<QueueEntry>,
     /// Whether the look stopped at its bound with more to consider.
     pub more: bool,
+}
+
+/// What must be read from disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The queue from here on.
+    Queue(QueueOffset),
+    /// The messages of one lane from here on.
+    Lane(u64, QueueOffset),
 }
 
 impl Subscription {
@@ -104,9 +138,11 @@ impl Subscription {
             group,
             queues,
             waiters: WaitList::default(),
+            lite: None,
             turn: 0,
-            filters: Vec::new(),
+            filters: Filters::default(),
             unknown_filters_until: Timestamp(0),
+            unknown_in_lanes_until: Timestamp(0),
             attempts_max: ATTEMPTS_MAX,
             attempts,
         }
@@ -117,6 +153,59 @@ impl Subscription {
         if self.queues.iter().any(|queue| queue.leases.has_undelivered()) {
             self.unknown_filters_until = now.plus(FILTER_MEMORY);
         }
+        if self.queues.iter().any(|queue| queue.leases.lanes().count() > 0) {
+            self.unknown_in_lanes_until = now.plus(RETURN_TIME);
+        }
+    }
+
+    /// A queue, of a lite topic or not.
+    #[must_use]
+    pub fn queue(&self, queue: QueueId) -> Option<&QueueState> {
+        if queue.is_lite() { self.lite.as_ref()?.queue(queue) } else { self.queues.get(queue.get() as usize) }
+    }
+
+    /// The same, to be changed. One of a lite topic must be told to its [`LiteGroup`] afterwards.
+    pub fn queue_mut(&mut self, queue: QueueId) -> Option<&mut QueueState> {
+        if queue.is_lite() { self.lite.as_mut()?.queue_mut(queue) } else { self.queues.get_mut(queue.get() as usize) }
+    }
+
+    /// Every queue that may have something outstanding.
+    pub fn queues_in_use(&self) -> impl Iterator<Item = QueueId> + '_ {
+        let lite = self.lite.iter().flat_map(|lite| lite.busy());
+        (0..u32::try_from(self.queues.len()).unwrap_or(u32::MAX)).map(QueueId).chain(lite)
+    }
+
+    /// Wakes every waiting receive.
+    pub fn wake_all(&mut self) {
+        self.waiters.wake_all();
+        if let Some(lite) = &mut self.lite {
+            lite.wake_all();
+        }
+    }
+
+    /// Changes what is delivered in order in all queues. Returns what is done by it, see [`QueueLeases::set_ordering`].
+    pub fn set_ordering(&mut self, ordering: Ordering) -> Vec<(QueueId, QueueOffset)> {
+        let mut settled = Vec::new();
+        for (queue, state) in (0..).zip(&mut self.queues) {
+            settled.extend(state.leases.set_ordering(ordering).into_iter().map(|offset| (QueueId(queue), offset)));
+        }
+        settled
+    }
+
+    /// The same after a restart: nothing is done by it, for there is no log yet to say so. What waits for a change to no order
+    /// is done at the first look.
+    pub fn restore_ordering(&mut self, ordering: Ordering) {
+        let has_acked = self.queues.iter().any(|queue| queue.leases.has_acked());
+        let ordering = if has_acked && ordering == Ordering::Free { Ordering::PerGroup } else { ordering };
+        let settled = self.set_ordering(ordering);
+        debug_assert!(settled.is_empty(), "an acknowledged message waited for nothing");
+    }
+
+    /// Whether nothing is delivered in order, and nothing is left from a time when it was.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        let is_free = |lanes: &Lanes| lanes.ordering() == Ordering::Free && lanes.count() == 0;
+        self.queues.iter().all(|queue| is_free(queue.leases.lanes()))
     }
 
     /// Queue ids in the order in which this receive should look, a different first one each time.
@@ -126,88 +215,122 @@ impl Subscription {
         (0..count).map(|step| (self.turn + step) % count).collect()
     }
 
-    /// Remembers that a member uses this filter.
-    pub fn note_filter(&mut self, filter: &TagFilter, now: Timestamp) {
-        if let Some((_, seen)) = self.filters.iter_mut().find(|(known, _)| known == filter) {
-            *seen = now;
-            return;
+    /// Remembers that a member uses this filter. `now` is steady time, here and wherever filters are remembered or forgotten.
+    pub fn note_filter(&mut self, filter: &Filter, now: Timestamp) -> FilterIndex {
+        let (index, replaced) = self.filters.note(filter, now);
+        if replaced {
+            for queue in &mut self.queues {
+                queue.verdicts.forget(index);
+            }
         }
-        self.filters.retain(|(_, seen)| now.since(*seen) < FILTER_MEMORY);
-        if self.filters.len() >= FILTERS_MAX
-            && let Some(oldest) = (0..self.filters.len()).min_by_key(|&index| self.filters[index].1)
-        {
-            self.filters.swap_remove(oldest);
-        }
-        self.filters.push((filter.clone(), now));
+        index
     }
 
-    /// Whether a message with this tag hash is wanted by a member with another filter.
+    /// The expressions that members use.
     #[must_use]
-    pub fn wanted_elsewhere(&self, own: &TagFilter, tag_hash: u32, now: Timestamp) -> bool {
-        now < self.unknown_filters_until
-            || self
-                .filters
-                .iter()
-                .any(|(filter, seen)| filter != own && now.since(*seen) < FILTER_MEMORY && filter.may_match(tag_hash))
+    pub fn judges(&self, now: Timestamp) -> Judges {
+        self.filters.judges(now)
     }
 
-    /// Looks at one queue for at most `max` messages.
-    pub fn look(&mut self, queue: usize, tail: &QueueTail, wish: &Wish<'_>, max: usize, now: Timestamp) -> Look {
-        let Wish { filter, outstanding_max, terms, .. } = *wish;
-        let mut found = Look { grants: self.queues[queue].leases.grant_ready(filter, max, terms), ..Look::default() };
-        if found.grants.is_empty() {
-            found.unwanted = self.drop_unwanted(queue, now);
+    /// Takes what expressions said about messages.
+    pub fn judged(&mut self, judges: &Judges, rulings: &[(QueueId, QueueOffset, Verdict)]) {
+        let valid = self.filters.still_valid(judges);
+        for state in &mut self.queues {
+            let leases = &state.leases;
+            // Before the new ones come, which somebody waits for.
+            state.verdicts.sweep(|offset| offset >= leases.next() || leases.is_outstanding(offset));
         }
-        let several_filters = self.has_several_filters(filter, now);
-        // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
-        self.queues[queue].leases.advance(tail.first());
-        let mut offered = Offered::default();
-        let mut considered = 0;
-        while found.grants.len() + offered.grants.len() < max {
-            let state = &mut self.queues[queue];
-            let next = state.leases.next();
-            let counts_ready = state.leases.counts().ready;
-            if next >= tail.visible() || state.leases.outstanding() >= outstanding_max || counts_ready >= SET_ASIDE_MAX
-            {
-                break;
+        for (queue, offset, verdict) in rulings {
+            if let Some(state) = self.queues.get_mut(queue.get() as usize) {
+                state.verdicts.add(*offset, *verdict, valid);
             }
-            if considered == SCAN_MAX {
-                found.more = true;
-                break;
+        }
+    }
+
+    /// Looks at one queue for at most `max` messages, on behalf of a member that uses the filter with number `own`.
+    /// `growths`: how the topic got its queues.
+    pub fn look(
+        &mut self,
+        queue: usize,
+        tail: &QueueTail,
+        growths: &[Growth],
+        wish: &Wish<'_>,
+        (own, max): (FilterIndex, usize),
+    ) -> Look {
+        let Wish { outstanding_max, terms, steady: now, .. } = *wish;
+        let asker = Asker { own, expects_unknown: now < self.unknown_filters_until, now };
+        let filters = &self.filters;
+        // Taken out, so that the lanes of other queues can be asked meanwhile.
+        let mut state = std::mem::take(&mut self.queues[queue]);
+        let others = &self.queues;
+        let is_fenced = |key: u64| {
+            growths.iter().any(|growth| {
+                let before = queue_of(key, growth.before()).get() as usize;
+                let fence = growth.fences.get(before).copied().unwrap_or_default();
+                before != queue
+                    && others
+                        .get(before)
+                        .is_some_and(|other| other.leases.next() < fence || other.leases.lanes().contains(key))
+            })
+        };
+        let verdicts = std::mem::take(&mut state.verdicts);
+        let unjudged = RefCell::new(Vec::new());
+        let note_unjudged = |entry: &QueueEntry| {
+            let mut unjudged = unjudged.borrow_mut();
+            if unjudged.len() < JUDGED_AHEAD {
+                unjudged.push(*entry);
             }
-            considered += 1;
-            let Some(entry) = state.entry_at_next(tail) else {
-                found.missing = Some(next);
-                break;
+        };
+        let asker_back = Asker { expects_unknown: now < self.unknown_in_lanes_until || asker.expects_unknown, ..asker };
+        let want_back = |entry: &QueueEntry| {
+            let want = filters.want(&asker_back, entry, &verdicts);
+            if want == Want::Unjudged {
+                note_unjudged(entry);
+            }
+            want
+        };
+        let next_before = state.leases.next();
+        let mut found = Look::default();
+        let mut out = Offered::default();
+        if state.leases.lanes().has_deliverable() {
+            state.leases.grant_lanes(&want_back, &is_fenced, &Room { max, outstanding_max, terms }, &mut out);
+        }
+        if out.grants.len() < max {
+            let wants = |entry: &QueueEntry| {
+                let wants = filters.wants(own, entry, &verdicts);
+                if wants.is_none() {
+                    note_unjudged(entry);
+                }
+                wants == Some(true)
             };
-            let wanted_here = filter.may_match(entry.tag_hash);
-            let wanted_elsewhere =
-                !wanted_here && several_filters && self.wanted_elsewhere(filter, entry.tag_hash, now);
-            self.queues[queue].leases.offer(entry, wanted_here, wanted_elsewhere, terms, &mut offered);
+            out.grants.append(&mut state.leases.grant_ready(wants, max - out.grants.len(), terms));
         }
-        found.grants.append(&mut offered.grants);
-        found.set_aside = offered.set_aside;
+        if out.grants.is_empty() && !asker.expects_unknown && state.leases.set_aside() > 0 {
+            // Set aside for others. Their filters may be out of use by now; nothing may wait for them for ever.
+            found.unwanted = state.leases.drop_unwanted(|entry| filters.may_be_wanted(entry, &verdicts, now));
+        }
+        found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
+        if found.missing.is_none() {
+            let want = |entry: &QueueEntry| filters.want(&asker, entry, &verdicts);
+            state.consider(tail, &want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out, &mut found);
+        }
+        found.unwanted.append(&mut out.skipped);
+        found.moved_lanes = state.leases.take_moved_lanes();
+        // A lane of another queue may have waited for this position.
+        found.more |= !growths.is_empty() && state.leases.next() > next_before;
+        found.unjudged_back = unjudged.into_inner();
+        state.verdicts = verdicts;
+        self.queues[queue] = state;
+        found.for_others = out.parked_for_others || !out.set_aside.is_empty();
+        found.grants = out.grants;
+        found.set_aside = out.set_aside;
+        found.unacked = out.unacked;
         found
     }
 
-    /// What was set aside for others, whose filters may be out of use by now: nothing may wait for them for ever.
-    pub(super) fn drop_unwanted(&mut self, queue: usize, now: Timestamp) -> Vec<QueueOffset> {
-        if now < self.unknown_filters_until || !self.queues[queue].leases.has_ready() {
-            return Vec::new();
-        }
-        let filters = &self.filters;
-        let in_use =
-            |hash| filters.iter().any(|(known, seen)| now.since(*seen) < FILTER_MEMORY && known.may_match(hash));
-        self.queues[queue].leases.drop_unwanted(in_use)
-    }
-
-    pub(super) fn has_several_filters(&self, own: &TagFilter, now: Timestamp) -> bool {
-        now < self.unknown_filters_until || self.filters.iter().any(|(known, _)| known != own)
-    }
-
     /// Takes entries that were read from disk for a queue.
-    pub fn read_ahead(&mut self, queue: usize, entries: Vec<QueueEntry>) {
-        let Some(state) = self.queues.get_mut(queue) else { return };
+    pub fn read_ahead(&mut self, queue: QueueId, entries: Vec<QueueEntry>) {
+        let Some(state) = self.queue_mut(queue) else { return };
         state.read_ahead.clear();
         state.read_ahead.extend(entries);
     }
@@ -224,14 +347,13 @@ impl Subscription {
     /// Remembers which messages an attempt id got.
     pub fn note_attempt(&mut self, key: u64, given: Vec<(QueueId, QueueOffset, GrantId)>, now: Timestamp) {
         if self.attempts.len() >= self.attempts_max {
-            let queues = &self.queues;
-            self.attempts.retain(|_, messages| {
+            let mut attempts = std::mem::take(&mut self.attempts);
+            attempts.retain(|_, messages| {
                 messages.iter().any(|(queue, offset, grant)| {
-                    queues
-                        .get(queue.get() as usize)
-                        .is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
+                    self.queue(*queue).is_some_and(|state| state.leases.repeat(*offset, *grant, now).is_some())
                 })
             });
+            self.attempts = attempts;
             // Swept again only when it has doubled, so that many live attempts do not make every receive look at all of them.
             self.attempts_max = ATTEMPTS_MAX.max(self.attempts.len() * 2);
         }
@@ -245,37 +367,9 @@ impl Subscription {
         messages
             .iter()
             .filter_map(|(queue, offset, grant)| {
-                let state = self.queues.get(queue.get() as usize)?;
+                let state = self.queue(*queue)?;
                 Some((*queue, state.leases.repeat(*offset, *grant, now)?))
             })
             .collect()
-    }
-}
-
-impl QueueState {
-    /// A queue that begins at `next`, as the folded state or a new subscription says.
-    #[must_use]
-    pub fn starting_at(next: QueueOffset) -> Self {
-        Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
-    }
-
-    /// The entry at `next`, if it is in memory; it stays there until `next` moves on.
-    pub(super) fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
-        let next = self.leases.next();
-        if let Some(entry) = tail.recent(next) {
-            return Some(entry);
-        }
-        while let Some(&entry) = self.read_ahead.front() {
-            if entry.offset == next {
-                return Some(entry);
-            }
-            if entry.offset > next {
-                // Does not connect: read for an older position.
-                self.read_ahead.clear();
-                return None;
-            }
-            self.read_ahead.pop_front();
-        }
-        None
     }
 }

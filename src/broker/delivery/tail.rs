@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::model::position::QueueOffset;
+use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
 
 /// State of one queue.
@@ -63,6 +64,19 @@ impl QueueTail {
         self.recent.get(usize::try_from(index).ok()?).copied()
     }
 
+    /// The first message from `from` on that was stored at or after `instant`, one past the last visible if there is none;
+    /// `None` when `from` is not in memory. Exact as long as the clock never went back.
+    #[must_use]
+    pub fn first_at_or_after(&self, from: QueueOffset, instant: Timestamp) -> Option<QueueOffset> {
+        if from >= self.visible {
+            return Some(self.visible);
+        }
+        let first = self.recent.front()?.offset;
+        let skip = usize::try_from(from.get().checked_sub(first.get())?).ok()?;
+        let found = self.recent.partition_point(|entry| entry.stored_at < instant).max(skip);
+        Some(QueueOffset(first.get() + found as u64))
+    }
+
     /// The oldest entry in memory.
     #[must_use]
     pub fn oldest_recent(&self) -> Option<QueueEntry> {
@@ -73,7 +87,7 @@ impl QueueTail {
     pub fn forget_oldest(&mut self) {
         self.recent.pop_front();
         // Keeps a queue that was busy once from holding its largest size for ever.
-        if self.recent.capacity() > 1024 && self.recent.len() * 4 < self.recent.capacity() {
+        if self.recent.is_empty() || (self.recent.capacity() > 1024 && self.recent.len() * 4 < self.recent.capacity()) {
             self.recent.shrink_to(self.recent.len() * 2);
         }
     }
@@ -106,6 +120,20 @@ mod tests {
         assert_eq!(tail.recent(QueueOffset(6)), Some(entry(6)));
         assert_eq!(tail.recent(QueueOffset(4)), None);
         assert_eq!(tail.recent(QueueOffset(7)), None);
+    }
+
+    #[test]
+    fn a_time_is_found_among_what_is_in_memory_only() {
+        let mut tail = QueueTail::restored(QueueOffset(5), QueueOffset(5));
+        tail.accept(5);
+        for offset in 5..10 {
+            assert!(tail.show(entry(offset)), "stored at its offset");
+        }
+        tail.forget_oldest();
+        let of = |from: u64, at: u64| tail.first_at_or_after(QueueOffset(from), Timestamp(at)).map(QueueOffset::get);
+        assert_eq!(of(5, 8), None);
+        assert_eq!((of(6, 8), of(6, 3), of(9, 3)), (Some(8), Some(6), Some(9)));
+        assert_eq!((of(6, 10), of(10, 0)), (Some(10), Some(10)));
     }
 
     #[test]

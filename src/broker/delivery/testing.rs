@@ -18,7 +18,13 @@ pub fn tagged(offset: u64, tag_hash: u32) -> QueueEntry {
         tag_hash,
         stored_at: Timestamp(offset),
         body_bytes: 10,
+        order_key: 0,
     }
+}
+
+/// An entry at `offset` of a message group.
+pub fn grouped(offset: u64, order_key: u64) -> QueueEntry {
+    QueueEntry { order_key, ..entry(offset) }
 }
 
 /// A plain lease.

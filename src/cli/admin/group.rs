@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;
+use super::reset::{self, ResetArgs};
 use super::words;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
@@ -46,6 +47,9 @@ pub(super) enum GroupCommand {
         #[arg(long)]
         topic: Option<String>,
     },
+    /// Move a group to another position on a topic, forwards or back
+    #[command(after_help = reset::HELP)]
+    Reset(ResetArgs),
 }
 
 #[derive(Args, Debug)]
@@ -68,6 +72,9 @@ pub(super) struct Settings {
     /// Whether its members may receive: true or false
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = words::flag)]
     enabled: Option<bool>,
+    /// Whether a lite topic has one subscriber of the group at a time, the newest: true or false
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = words::flag)]
+    lite_exclusive: Option<bool>,
 }
 
 type Ordered = Option<bool>;
@@ -84,6 +91,7 @@ struct GroupView {
     backoff: String,
     consume_timeout: Option<String>,
     enabled: bool,
+    lite_exclusive: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<bool>,
 }
@@ -98,6 +106,7 @@ impl GroupView {
             backoff: words::backoff_name(group.retry_policy.as_ref()),
             consume_timeout: group.consume_timeout.as_ref().map(words::duration_name),
             enabled: group.enabled(),
+            lite_exclusive: group.lite_exclusive,
             namespace: group.namespace,
             name: group.name,
             created: None,
@@ -114,12 +123,13 @@ impl GroupView {
 
     fn details(&self) -> String {
         format!(
-            "ordered {}, start {}, {} attempts, consume timeout {}, {}\n  backoff {}",
+            "ordered {}, start {}, {} attempts, consume timeout {}, {}{}\n  backoff {}",
             self.ordered(),
             self.start,
             self.max_attempts,
             self.consume_timeout.as_deref().unwrap_or("default"),
             if self.enabled { "enabled" } else { "disabled" },
+            if self.lite_exclusive { ", lite topics exclusive" } else { "" },
             self.backoff
         )
     }
@@ -178,6 +188,7 @@ pub(super) async fn run(
             let answer = client.group_lag(admin::GroupLagRequest { namespace, name, topic }).await?.into_inner();
             show(output, &lags(answer), |lags| lag_table(lags));
         }
+        GroupCommand::Reset(args) => reset::run(client, common, args).await?,
     }
     Ok(())
 }
@@ -199,6 +210,7 @@ fn new_group(namespace: String, name: String, settings: Settings) -> Result<admi
         retry_policy: Some(admin::RetryPolicy { max_attempts: settings.max_attempts.unwrap_or_default(), backoff }),
         consume_timeout: settings.consume_timeout.map(words::to_wire),
         enabled: settings.enabled,
+        lite_exclusive: settings.lite_exclusive.unwrap_or_default(),
     })
 }
 
@@ -213,6 +225,7 @@ fn change(namespace: String, name: String, settings: Settings) -> admin::UpdateG
         max_attempts: settings.max_attempts,
         consume_timeout: settings.consume_timeout.map(words::to_wire),
         enabled: settings.enabled,
+        lite_exclusive: settings.lite_exclusive,
         backoff: settings.backoff.map(|backoff| match backoff {
             words::Backoff::Customized(wire) => W::Customized(wire),
             words::Backoff::Exponential(wire) => W::Exponential(wire),
@@ -260,6 +273,9 @@ fn lags(answer: admin::GroupLagResponse) -> Vec<LagView> {
     views
 }
 
+/// Queue of the row that stands for all lite topics.
+const LITE_ROW: u32 = 0x8000_0000;
+
 fn lag_table(lags: &[LagView]) -> String {
     let mut table =
         Table::new(&["TOPIC", "QUEUE", "FIRST", "NEXT", "END", "LAG", "READY", "IN FLIGHT", "RETRY", "OLDEST"]);
@@ -271,7 +287,7 @@ fn lag_table(lags: &[LagView]) -> String {
         });
         table.row(vec![
             lag.topic.clone(),
-            lag.queue.to_string(),
+            if lag.queue >= LITE_ROW { "lite".to_owned() } else { lag.queue.to_string() },
             lag.min_offset.to_string(),
             lag.next_offset.to_string(),
             lag.max_offset.to_string(),

@@ -60,6 +60,9 @@ pub(super) struct Settings {
     /// How long messages stay, as 24h; at most the broker's storage.retention_age (72h by default); `default` for that one
     #[arg(long, value_parser = words::retention)]
     retention: Option<Retention>,
+    /// How long a lite topic below this one may be without activity, as 24h; `never` for ever, which is the default
+    #[arg(long, value_parser = words::lite_ttl)]
+    lite_ttl: Option<Retention>,
 }
 
 type Retention = Option<Duration>;
@@ -74,6 +77,10 @@ struct TopicView {
     permission: &'static str,
     promise: &'static str,
     retention: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lite_ttl: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lite_topics: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +103,8 @@ impl TopicView {
             permission: words::permission_name(topic.permission()),
             promise: words::promise_name(topic.promise()),
             retention: topic.retention.as_ref().map(words::duration_name),
+            lite_ttl: topic.lite_ttl.as_ref().map(words::duration_name),
+            lite_topics: None,
             queues: topic.queues,
             namespace: topic.namespace,
             name: topic.name,
@@ -106,8 +115,9 @@ impl TopicView {
 
     fn settings(&self) -> String {
         let retention = self.retention.as_deref().unwrap_or("default");
+        let lite = self.lite_ttl.as_ref().map(|ttl| format!(", lite ttl {ttl}")).unwrap_or_default();
         format!(
-            "type {}, {} queues, permission {}, promise {}, retention {retention}",
+            "type {}, {} queues, permission {}, promise {}, retention {retention}{lite}",
             self.r#type, self.queues, self.permission, self.promise
         )
     }
@@ -123,7 +133,11 @@ impl TopicView {
             table.row(row);
         }
         let total: u64 = ranges.iter().map(|range| range.messages).sum();
-        format!("{}: {}\n{}\n{total} messages", self.name, self.settings(), table.text())
+        let lite = match self.lite_topics {
+            None | Some(0) => String::new(),
+            Some(count) => format!(", beside those of {count} lite topics (bolide admin lite list {})", self.name),
+        };
+        format!("{}: {}\n{}\n{total} messages{lite}", self.name, self.settings(), table.text())
     }
 }
 
@@ -143,6 +157,7 @@ pub(super) async fn run(
                 permission: settings.permission.unwrap_or_default().into(),
                 promise: settings.promise.unwrap_or_default().into(),
                 retention: settings.retention.flatten().map(words::to_wire),
+                lite_ttl: settings.lite_ttl.flatten().map(words::to_wire),
             };
             if settings.queues == Some(0) {
                 return Err(Failure::Usage("--queues 0: a topic has at least one queue".to_owned()));
@@ -164,6 +179,8 @@ pub(super) async fn run(
                 promise: settings.promise.map(Into::into),
                 retention: settings.retention.flatten().map(words::to_wire),
                 clear_retention: settings.retention == Some(None),
+                lite_ttl: settings.lite_ttl.flatten().map(words::to_wire),
+                clear_lite_ttl: settings.lite_ttl == Some(None),
             };
             let view = TopicView::new(client.update_topic(request).await?.into_inner().topic)?;
             show(output, &view, |view| format!("topic {} is now: {}", view.name, view.settings()));
@@ -183,6 +200,7 @@ pub(super) async fn run(
                 messages: range.messages,
             });
             view.ranges = Some(ranges.collect());
+            view.lite_topics = Some(answer.lite_topics);
             show(output, &view, TopicView::details);
         }
         TopicCommand::Delete { name } => {

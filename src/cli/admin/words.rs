@@ -72,6 +72,11 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
     one_of("switch", text, &[("true", true), ("false", false)])
 }
 
+/// A duration, or `never`.
+pub(super) fn lite_ttl(text: &str) -> Result<Option<Duration>, String> {
+    if text.eq_ignore_ascii_case("never") { Ok(None) } else { parse_duration(text).map(Some) }
+}
+
 /// A duration, or `default` for what the broker does by itself.
 pub(super) fn retention(text: &str) -> Result<Option<Duration>, String> {
     if text.eq_ignore_ascii_case("default") { Ok(None) } else { parse_duration(text).map(Some) }

@@ -21,6 +21,7 @@ pub struct Messages {
     topic: String,
     body: Bytes,
     run: String,
+    delay: Option<Duration>,
 }
 
 impl Messages {
@@ -30,13 +31,23 @@ impl Messages {
         // Neither constant, which would flatter a compressing disk, nor random, which would cost time.
         let body: Vec<u8> = (0..body_bytes).map(|index| (index.wrapping_mul(31) >> 3) as u8).collect();
         let run = format!("{:08X}{:08X}", std::process::id(), now_millis() as u32);
-        Self { topic: topic.to_owned(), body: body.into(), run }
+        Self { topic: topic.to_owned(), body: body.into(), run, delay: None }
+    }
+
+    /// The same, each delayed by so much from its making.
+    #[must_use]
+    pub fn delayed_by(self, delay: Option<Duration>) -> Self {
+        Self { delay, ..self }
     }
 
     /// One message with an id of its own.
     #[must_use]
     pub fn one(&self, number: u64) -> Message {
-        self.with_body(number, self.body.clone())
+        let message = self.with_body(number, self.body.clone());
+        match self.delay {
+            Some(delay) => delayed(message, Duration::from_millis(now_millis()) + delay),
+            None => message,
+        }
     }
 
     /// One message with another body.
@@ -60,6 +71,17 @@ impl Messages {
             body,
         }
     }
+}
+
+/// The message with a delivery time, since 1970.
+#[must_use]
+pub fn delayed(mut message: Message, due: Duration) -> Message {
+    if let Some(system) = &mut message.system_properties {
+        system.set_message_type(MessageType::Delay);
+        let (seconds, nanos) = (due.as_secs() as i64, due.subsec_nanos() as i32);
+        system.delivery_timestamp = Some(prost_types::Timestamp { seconds, nanos });
+    }
+    message
 }
 
 fn now_millis() -> u64 {

@@ -34,6 +34,22 @@ pub fn ensure(target: &Target, topic: &str, address: &str) -> Result<()> {
     })
 }
 
+/// Asks for the route of `topic`, and creates it as a topic of `topic_type` when there is none.
+///
+/// # Errors
+/// The server cannot be reached, or the topic is missing and cannot be created.
+pub fn ensure_typed(target: &Target, topic: &str, topic_type: admin::TopicType, address: &str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let is_missing = runtime.block_on(async {
+        let mut client = target.connect().await?;
+        let request = QueryRouteRequest { topic: Some(resource(topic)), endpoints: None };
+        let request = Identity::new(0).request(request, Duration::from_secs(5));
+        let status = client.query_route(request).await?.into_inner().status;
+        anyhow::Ok(status.is_some_and(|status| status.code == Code::TopicNotFound as i32))
+    })?;
+    if is_missing { create_typed(topic, topic_type, 0, address) } else { Ok(()) }
+}
+
 /// Creates a topic for one run. `queues` 0: as many as the server finds usual.
 ///
 /// # Errors

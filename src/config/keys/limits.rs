@@ -94,6 +94,26 @@ pub(super) const KEYS: &[Key] = &[
         access: Access::CountUsize { at: |c| &mut c.broker.groups_max, min: 1, max: 1_000_000 },
     },
     Key {
+        name: "limits.max_lite_topics_per_topic",
+        help: "Lite topics below one parent; a message that would begin one more is answered 42901.",
+        access: Access::CountUsize { at: |c| &mut c.broker.lite_topics_per_topic_max, min: 1, max: 10_000_000 },
+    },
+    Key {
+        name: "limits.max_lite_topics",
+        help: "Lite topics below all parents; a message that would begin one more is answered 42901.",
+        access: Access::CountUsize { at: |c| &mut c.broker.lite_topics_max, min: 1, max: 10_000_000 },
+    },
+    Key {
+        name: "limits.max_lite_subscriptions_per_client",
+        help: "Lite topics that one client of a group subscribes to; more are answered 42902.",
+        access: Access::CountUsize { at: |c| &mut c.broker.lite_subscriptions_per_client_max, min: 1, max: 1_000_000 },
+    },
+    Key {
+        name: "limits.max_lite_subscriptions",
+        help: "Lite subscriptions of all clients; more are answered 42902.",
+        access: Access::CountUsize { at: |c| &mut c.broker.lite_subscriptions_max, min: 1, max: 10_000_000 },
+    },
+    Key {
         name: "limits.max_members",
         help: "Live clients that are remembered.",
         access: Access::CountUsize { at: |c| &mut c.broker.members_max, min: 1, max: 10_000_000 },
@@ -117,6 +137,11 @@ pub(super) const KEYS: &[Key] = &[
         name: "broker.slow_session_timeout",
         help: "The same for clients that send a heartbeat every 30 s only.",
         access: Access::Duration { at: |c| &mut c.broker.slow_session_timeout, min: seconds(1), max: DAY },
+    },
+    Key {
+        name: "broker.lite_subscription_timeout",
+        help: "Silence after which the lite subscriptions of a client end; clients repeat theirs every 30 s.",
+        access: Access::Duration { at: |c| &mut c.broker.lite_subscription_timeout, min: seconds(1), max: DAY },
     },
     Key {
         name: "broker.entries_in_memory",

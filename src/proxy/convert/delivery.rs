@@ -1,11 +1,12 @@
 //! A delivered message as the element of a receive stream: the stored bytes, and what only this delivery knows.
 
 use bytes::{Bytes, BytesMut};
-use prost::encoding;
+use prost::{DecodeError, Message as _, encoding};
 
 use crate::broker::api::{Delivered, Origin};
+use crate::model::message::MessageType;
 use crate::proxy::convert::fields::{self, put_int, put_pair, put_text};
-use crate::proxy::convert::properties::SHARDING_KEY;
+use crate::proxy::convert::properties::{SHARDING_KEY, TRANSACTION_ID};
 use crate::proxy::convert::time::{wire_duration, wire_timestamp};
 use crate::wire::rocketmq as v2;
 use crate::wire_receive::{Content, ReceiveMessageResponse};
@@ -48,13 +49,32 @@ impl DeliveryEncoder {
         })
     }
 
+    /// The same message as ordinary fields, for an element that has no spliced form. The body is shared, not copied.
+    ///
+    /// # Errors
+    /// The stored bytes are no message.
+    pub fn message(&mut self, delivered: Delivered) -> Result<v2::Message, DecodeError> {
+        let delivery = self.message_fields(&delivered);
+        let system_delivery = self.system_fields(&delivered);
+        let mut message = v2::Message::decode(delivered.message.rest)?;
+        message.merge(delivery)?;
+        let mut system = v2::SystemProperties::decode(delivered.message.system_static)?;
+        system.merge(system_delivery)?;
+        message.system_properties = Some(system);
+        Ok(message)
+    }
+
     fn message_fields(&mut self, delivered: &Delivered) -> Bytes {
         let properties = fields::message::USER_PROPERTIES;
-        if delivered.message_group.is_empty() && delivered.origin.is_none() {
+        let is_transactional = delivered.message_type == MessageType::Transaction;
+        if delivered.message_group.is_empty() && delivered.origin.is_none() && !is_transactional {
             return self.topic.clone();
         }
         self.out.extend_from_slice(&self.topic);
         put_sharding_key(&delivered.message_group, &mut self.out);
+        if is_transactional {
+            put_pair(properties, TRANSACTION_ID, &delivered.message.message_id, &mut self.out);
+        }
         if let Some(Origin { attempts, reason, .. }) = &delivered.origin {
             put_pair(properties, DEAD_LETTER_REASON, reason, &mut self.out);
             put_pair(properties, DEAD_LETTER_ATTEMPTS, &attempts.to_string(), &mut self.out);
@@ -69,9 +89,13 @@ impl DeliveryEncoder {
         encoding::message::encode(field::STORE_TIMESTAMP, &wire_timestamp(delivered.message.stored_at), out);
         put_text(field::STORE_HOST, &self.store_host, out);
         put_text(field::RECEIPT_HANDLE, &delivered.handle, out);
-        put_int(field::QUEUE_ID, i64::from(delivered.queue.get()), out);
+        // A lite topic has one queue as clients see it, and its own number would not fit their signed field.
+        let queue = if delivered.queue.is_lite() { 0 } else { delivered.queue.get() };
+        put_int(field::QUEUE_ID, i64::from(queue), out);
         put_int(field::QUEUE_OFFSET, i64::try_from(delivered.offset.get()).unwrap_or(i64::MAX), out);
-        encoding::message::encode(field::INVISIBLE_DURATION, &wire_duration(delivered.invisible), out);
+        if !delivered.handle.is_empty() {
+            encoding::message::encode(field::INVISIBLE_DURATION, &wire_duration(delivered.invisible), out);
+        }
         put_int(field::DELIVERY_ATTEMPT, i64::from(delivered.attempt.max(1)), out);
         if let Some(origin) = &delivered.origin {
             // The dead letter keeps the id of the message it was.
@@ -94,7 +118,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::model::message::{MessageType, StoredMessage};
+    use crate::model::message::StoredMessage;
     use crate::model::name::TopicName;
     use crate::model::position::{QueueId, QueueOffset};
     use crate::model::time::Timestamp;
@@ -157,10 +181,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pulled_message_is_the_same_without_handle_and_lease() {
+        let topic = v2::Resource { resource_namespace: "ns".into(), name: "t".into() };
+        let pulled = Delivered { handle: String::new(), invisible: Duration::ZERO, attempt: 1, ..delivered() };
+        let message = DeliveryEncoder::new(&topic, "host".into(), 1).message(pulled).unwrap();
+        let mut expected = received(delivered());
+        let system = expected.system_properties.as_mut().unwrap();
+        system.receipt_handle = None;
+        system.invisible_duration = None;
+        system.delivery_attempt = Some(1);
+        assert_eq!(message, expected);
+    }
+
+    #[test]
     fn a_message_group_also_shows_as_the_property_that_existing_programs_read() {
         let message = received(Delivered { message_group: "g1".into(), ..delivered() });
         assert_eq!(message.user_properties.get("__SHARDINGKEY").map(String::as_str), Some("g1"));
         assert_eq!(message.user_properties.len(), 2);
+    }
+
+    #[test]
+    fn a_committed_message_shows_the_id_of_its_transaction() {
+        let message = received(Delivered { message_type: MessageType::Transaction, ..delivered() });
+        assert_eq!(message.user_properties.get("__transactionId__").map(String::as_str), Some("ID"));
+        assert!(!received(delivered()).user_properties.contains_key("__transactionId__"));
     }
 
     #[test]

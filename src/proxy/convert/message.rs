@@ -146,13 +146,18 @@ fn encode(caller: &Caller, message: &v2::Message, system: &v2::SystemProperties,
     encode_rest(message, &mut out);
     let rest = out.split().freeze();
     encode_system(caller, message, system, kind, now, &mut out);
+    let producer = match caller.client() {
+        Some(client) if kind == MessageType::Transaction => client.0.clone(),
+        _ => "".into(),
+    };
     NewMessage {
+        producer,
         message_type: kind,
         message_id: system.message_id.clone(),
         tag: system.tag().to_owned(),
         message_group: system.message_group().to_owned(),
         lite_topic: system.lite_topic().to_owned(),
-        due: system.delivery_timestamp.as_ref().map(time::timestamp),
+        due: system.delivery_timestamp.as_ref().map(time::not_before),
         orphan_after: system.orphaned_transaction_recovery_duration.as_ref().and_then(time::duration),
         priority: system.priority.and_then(|priority| u32::try_from(priority).ok()),
         rest,

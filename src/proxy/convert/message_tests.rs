@@ -219,3 +219,51 @@ fn the_room_asked_for_is_enough_so_that_nothing_is_copied_twice() {
     let encoded = encode(&Caller::default(), &message, &system, NOW);
     assert!(encoded.rest.len() + encoded.system_static.len() <= room);
 }
+
+#[test]
+fn filters_find_in_a_stored_message_what_its_client_put_in() {
+    use crate::model::properties::Properties;
+
+    let message = with(|_, system| {
+        system.tag = Some("blue".into());
+        system.keys = vec!["k1".into(), "k2".into()];
+        system.message_type = v2::MessageType::Transaction as i32;
+        system.born_timestamp = at(1_700_000_000_123);
+        system.born_host = "host".into();
+        system.message_group = Some("group".into());
+        system.trace_context = Some("trace".into());
+        system.orphaned_transaction_recovery_duration = Some(prost_types::Duration { seconds: 9, nanos: 0 });
+        system.delivery_timestamp = at(NOW.millis() + 5);
+        system.lite_topic = Some("lite".into());
+        system.priority = Some(7);
+    });
+    let stored = try_publish(vec![message]).unwrap().messages.remove(0);
+    let properties = Properties { rest: &stored.rest, system: &stored.system_static };
+    let mut pairs: Vec<(String, String)> =
+        properties.pairs(|_| true).map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
+    pairs.sort_unstable();
+    let due = (NOW.millis() + 5).to_string();
+    let expected = [
+        ("BORN_TIMESTAMP", "1700000000123"),
+        ("CHECK_IMMUNITY_TIME_IN_SECONDS", "9"),
+        ("KEYS", "k1 k2"),
+        ("TAGS", "blue"),
+        ("TIMER_DELIVER_MS", due.as_str()),
+        ("TRACE_CONTEXT", "trace"),
+        ("TRAN_MSG", "true"),
+        ("UNIQ_KEY", "01AB"),
+        ("_SYS_MSG_PRIORITY_", "7"),
+        ("__BORNHOST", "host"),
+        ("__LITE_TOPIC", "lite"),
+        ("__SHARDINGKEY", "group"),
+        ("__transactionId__", "01AB"),
+        ("a", "1"),
+        ("b", "2"),
+    ];
+    assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let plain = try_publish(vec![plain()]).unwrap().messages.remove(0);
+    let properties = Properties { rest: &plain.rest, system: &plain.system_static };
+    let names: Vec<&str> =
+        properties.pairs(|name| name == "TRAN_MSG" || name == "KEYS").map(|(name, _)| name).collect();
+    assert_eq!(names, ["a", "b"], "what is not there is not made up");
+}

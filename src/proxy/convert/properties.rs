@@ -10,6 +10,9 @@ use crate::wire::rocketmq::Code;
 /// User property under which a delivered message shows its message group (rule C17).
 pub const SHARDING_KEY: &str = "__SHARDINGKEY";
 
+/// User property under which a message of a transaction shows the transaction's id (rule C17).
+pub const TRANSACTION_ID: &str = "__transactionId__";
+
 /// Keys of the reference system's own properties, and those it forgot to reserve: a user who could set them
 /// would forge what the server says. Sorted, for the search.
 const RESERVED_KEYS: [&str; 58] = [
@@ -70,7 +73,7 @@ const RESERVED_KEYS: [&str; 58] = [
     "__BORNHOST",
     "__CRC32#",
     SHARDING_KEY,
-    "__transactionId__",
+    TRANSACTION_ID,
 ];
 
 fn is_reserved(key: &str) -> bool {
@@ -170,11 +173,11 @@ pub fn check_message_group(group: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A lite topic is named like a topic, only shorter; the empty name means "none".
+/// A lite topic is named like a topic, only shorter and without the signs of system names; the empty name means "none".
 pub fn check_lite_topic(name: &str) -> Result<(), Refusal> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '_' | '-');
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if name.chars().count() > LITE_TOPIC_CHARS_MAX || !name.chars().all(legal) {
-        let text = "the lite topic is longer than 64 characters or contains others than [%|a-zA-Z0-9_-]";
+        let text = "the lite topic is longer than 64 characters or contains others than [a-zA-Z0-9_-]";
         return Err(Refusal::new(Code::IllegalLiteTopic, text));
     }
     Ok(())
@@ -240,6 +243,8 @@ mod tests {
             ("lite topic of 64", check_lite_topic(&"l".repeat(64)), 20000),
             ("lite topic of 65", check_lite_topic(&"l".repeat(65)), 40020),
             ("lite topic with space", check_lite_topic("a b"), 40020),
+            ("lite topic with a sign of topics", check_lite_topic("a%b"), 40020),
+            ("lite topic of all signs", check_lite_topic("aZ09_-"), 20000),
         ];
         for (name, outcome, expected) in cases {
             assert_eq!(code(outcome), expected, "{name}");

@@ -154,6 +154,7 @@ mod tests {
             permission,
             promise: Promise::Durable,
             retention: None,
+            lite_ttl: None,
         }
     }
 

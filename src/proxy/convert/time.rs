@@ -28,6 +28,16 @@ pub fn timestamp(wire: &prost_types::Timestamp) -> Timestamp {
     Timestamp(seconds.saturating_mul(1000).saturating_add(millis))
 }
 
+/// The first of our instants that is not before the wire's: for a time before which something must not happen.
+pub fn not_before(wire: &prost_types::Timestamp) -> Timestamp {
+    let floor = timestamp(wire);
+    if wire.seconds >= 0 && wire.nanos > 0 && wire.nanos % 1_000_000 != 0 {
+        Timestamp(floor.millis().saturating_add(1))
+    } else {
+        floor
+    }
+}
+
 /// To the millisecond.
 pub fn wire_timestamp(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
@@ -56,6 +66,11 @@ mod tests {
         assert_eq!(of(-5, 0), Timestamp(0));
         assert_eq!(of(i64::MAX, 0), Timestamp(u64::MAX));
         assert_eq!(of(1, 999_999_999), Timestamp(1999));
+        let not_before = |seconds, nanos| not_before(&prost_types::Timestamp { seconds, nanos });
+        assert_eq!(not_before(1, 999_999_999), Timestamp(2000));
+        assert_eq!(not_before(1, 999_000_000), Timestamp(1999));
+        assert_eq!(not_before(i64::MAX, 1), Timestamp(u64::MAX));
+        assert_eq!(not_before(-5, 1), Timestamp(0));
         assert_eq!(wire_timestamp(Timestamp(1999)), prost_types::Timestamp { seconds: 1, nanos: 999_000_000 });
     }
 }

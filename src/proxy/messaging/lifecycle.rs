@@ -38,6 +38,7 @@ pub async fn terminate(call: &Call) -> v2::NotifyClientTerminationResponse {
     let status = match call.caller.require_client() {
         Ok(client) => {
             call.shared.sessions.forget(client);
+            call.shared.producers.forget(client);
             call.shared.broker.client_terminated(client).await;
             ok()
         }

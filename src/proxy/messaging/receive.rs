@@ -12,7 +12,7 @@ use crate::broker::api::{LeaseWish, Receive};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::proxy::call::{Answer, Call};
 use crate::proxy::convert::delivery::DeliveryEncoder;
-use crate::proxy::convert::{filter, names, time};
+use crate::proxy::convert::{names, time};
 use crate::proxy::options::ProxyOptions;
 use crate::proxy::status::{Refusal, ok};
 use crate::runtime::clock::Clock;
@@ -58,14 +58,14 @@ fn wish(call: &Call, request: &v2::ReceiveMessageRequest) -> Result<Receive, Ref
     call.about_topic(&topic);
     call.about_group(&group);
     let lease = lease(request, &call.shared.options)?;
-    let filter = filter::tags(request.filter_expression.as_ref())?;
+    let filter = call.shared.filters.filter(request.filter_expression.as_ref())?;
     Ok(Receive {
         group,
         topic,
         filter,
         batch: usize::try_from(request.batch_size).unwrap_or(0).clamp(1, RECEIVE_BATCH_MAX),
         lease,
-        wait: poll_time(call, request),
+        wait: poll_time(call, request.long_polling_timeout.as_ref()),
         client: client.clone(),
         attempt_id: request.attempt_id.clone().filter(|id| !id.is_empty()),
     })
@@ -94,9 +94,10 @@ pub fn invisible(wanted: Option<Duration>, shortest: Duration, longest: Duration
     }
 }
 
-fn poll_time(call: &Call, request: &v2::ReceiveMessageRequest) -> Duration {
+/// How long an empty answer is held back, with the wish that came with the request.
+pub fn poll_time(call: &Call, wanted: Option<&prost_types::Duration>) -> Duration {
     let options = &call.shared.options;
-    let wanted = request.long_polling_timeout.as_ref().and_then(time::duration);
+    let wanted = wanted.and_then(time::duration);
     let request_timeout =
         || call.caller.client().map_or(Duration::ZERO, |client| call.shared.sessions.request_timeout(client));
     poll_time_of(wanted, call.caller.time_limit, request_timeout, options.long_poll_min, options.long_poll_max)

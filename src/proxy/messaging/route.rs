@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::group::Group;
-use crate::model::topic::{Topic, TopicType};
+use crate::model::topic::Topic;
 use crate::proxy::call::Call;
 use crate::proxy::convert::names;
 use crate::proxy::convert::route::{Address, RouteBuilder};
@@ -68,11 +67,6 @@ fn find_assigned(call: &Call, request: &v2::QueryAssignmentRequest) -> Result<(A
     let group = call.shared.broker.group_or_default(&group_name).ok_or_else(|| {
         Refusal::new(Code::ConsumerGroupNotFound, format!("consumer group {group_name} does not exist"))
     })?;
-    let ordered = is_ordered(&group, topic.topic_type);
+    let ordered = group.is_ordered(topic.topic_type);
     Ok((topic, ordered))
-}
-
-/// Whether a group consumes a topic in order (rule C13).
-pub fn is_ordered(group: &Group, topic: TopicType) -> bool {
-    group.ordered.unwrap_or(topic == TopicType::Fifo)
 }

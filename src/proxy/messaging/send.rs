@@ -1,6 +1,7 @@
 //! SendMessage.
 
 use crate::broker::api::{Publish, Published};
+use crate::model::message::{MessageType, NewMessage};
 use crate::proxy::call::Call;
 use crate::proxy::convert::message::{self, SendRules};
 use crate::proxy::status::{Refusal, ok};
@@ -13,13 +14,22 @@ pub async fn send(call: &Call, request: v2::SendMessageRequest) -> v2::SendMessa
     let prepared = prepare(call, &request);
     let ids = take_ids(request);
     let outcome = match prepared {
-        Ok((publish, _share)) => call.shared.broker.publish(publish).await.map_err(Refusal::from),
+        Ok((publish, _share)) => {
+            if let (Some(client), true) = (call.caller.client(), publish.messages.iter().any(is_half)) {
+                call.shared.producers.sent_half(client, &publish.topic);
+            }
+            call.shared.broker.publish(publish).await.map_err(Refusal::from)
+        }
         Err(refusal) => Err(refusal),
     };
     match outcome {
         Ok(published) => stored(ids, &published),
         Err(refusal) => refused(call, ids, &refusal),
     }
+}
+
+fn is_half(message: &NewMessage) -> bool {
+    message.message_type == MessageType::Transaction
 }
 
 /// Checks and encodes; the share is held until the answer.

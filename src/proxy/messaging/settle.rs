@@ -105,7 +105,11 @@ async fn try_change(call: &Call, request: &v2::ChangeInvisibleDurationRequest) -
         Some(wire) => time::duration(wire),
     };
     let duration = receive::invisible(wanted, Duration::ZERO, call.shared.options.invisible_max)?;
-    Ok(call.shared.broker.change_invisible(&group, &topic, &request.receipt_handle, duration).await?)
+    let broker = &call.shared.broker;
+    if request.suspend() {
+        return Ok(broker.suspend(&group, &topic, &request.receipt_handle, duration).await?);
+    }
+    Ok(broker.change_invisible(&group, &topic, &request.receipt_handle, duration).await?)
 }
 
 /// Moves a message to its group's dead-letter topic.

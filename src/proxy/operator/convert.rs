@@ -105,12 +105,14 @@ pub(super) fn topic_spec(wire: &admin::Topic) -> Result<TopicSpec, Status> {
         (0, _) => QUEUES_DEFAULT,
         (queues, _) => queues,
     };
+    let lite_ttl = wire.lite_ttl.as_ref().map(|wire| duration_in("lite_ttl", wire)).transpose()?;
     Ok(TopicSpec {
         topic_type: Some(topic_type),
         queues: Some(queues),
         permission: Some(permission_in(wire.permission)?.unwrap_or_default()),
         promise: Some(promise_in(wire.promise)?.unwrap_or_default()),
         retention: Some(retention),
+        lite_ttl: Some(lite_ttl),
     })
 }
 
@@ -122,12 +124,19 @@ pub(super) fn topic_change(wire: &admin::UpdateTopicRequest) -> Result<TopicSpec
         (None, true) => Some(None),
         (None, false) => None,
     };
+    let lite_ttl = match (&wire.lite_ttl, wire.clear_lite_ttl) {
+        (Some(_), true) => return Err(invalid("clear_lite_ttl", "cannot stand beside lite_ttl")),
+        (Some(wire), false) => Some(Some(duration_in("lite_ttl", wire)?)),
+        (None, true) => Some(None),
+        (None, false) => None,
+    };
     Ok(TopicSpec {
         topic_type: wire.r#type.map(topic_type_in).transpose()?.flatten(),
         queues: wire.queues,
         permission: wire.permission.map(permission_in).transpose()?.flatten(),
         promise: wire.promise.map(promise_in).transpose()?.flatten(),
         retention,
+        lite_ttl,
     })
 }
 
@@ -144,20 +153,21 @@ pub(super) fn topic_out(topic: &Topic) -> admin::Topic {
         }
         .into(),
         retention: topic.retention.map(duration_out),
+        lite_ttl: topic.lite_ttl.map(duration_out),
     }
+}
+
+pub(super) fn instant_in(field: &str, wire: &prost_types::Timestamp) -> Result<Timestamp, Status> {
+    let millis =
+        wire.seconds.checked_mul(1000).and_then(|millis| millis.checked_add(i64::from(wire.nanos / 1_000_000)));
+    let millis = millis.and_then(|millis| u64::try_from(millis).ok());
+    millis.map(Timestamp).ok_or_else(|| invalid(field, "lies before 1970 or too far ahead"))
 }
 
 fn start_in(wire: &admin::StartPosition) -> Result<Option<StartPosition>, Status> {
     use admin::start_position::Kind;
     match (Kind::try_from(wire.kind), &wire.timestamp) {
-        (Ok(Kind::Timestamp), Some(at)) => {
-            let millis =
-                at.seconds.checked_mul(1000).and_then(|millis| millis.checked_add(i64::from(at.nanos / 1_000_000)));
-            let millis = millis.and_then(|millis| u64::try_from(millis).ok());
-            let millis =
-                millis.ok_or_else(|| invalid("start_position.timestamp", "lies before 1970 or too far ahead"))?;
-            Ok(Some(StartPosition::At(Timestamp(millis))))
-        }
+        (Ok(Kind::Timestamp), Some(at)) => Ok(Some(StartPosition::At(instant_in("start_position.timestamp", at)?))),
         (Ok(Kind::Timestamp), None) => Err(invalid("start_position.timestamp", "is missing")),
         (Ok(_), Some(_)) => Err(invalid("start_position.timestamp", "stands beside another kind than TIMESTAMP")),
         (Ok(Kind::Unspecified), None) => Ok(None),
@@ -218,6 +228,7 @@ pub(super) fn group_spec(wire: &admin::Group) -> Result<GroupSpec, Status> {
         backoff: Some(backoff.unwrap_or_default()),
         consume_timeout: Some(consume_timeout.unwrap_or(CONSUME_TIMEOUT_DEFAULT)),
         enabled: Some(wire.enabled.unwrap_or(true)),
+        lite_exclusive: Some(wire.lite_exclusive),
     })
 }
 
@@ -242,6 +253,7 @@ pub(super) fn group_change(wire: &admin::UpdateGroupRequest) -> Result<GroupSpec
         backoff,
         consume_timeout: wire.consume_timeout.as_ref().map(|wire| duration_in("consume_timeout", wire)).transpose()?,
         enabled: wire.enabled,
+        lite_exclusive: wire.lite_exclusive,
     })
 }
 
@@ -265,6 +277,7 @@ pub(super) fn group_out(group: &Group) -> admin::Group {
         retry_policy: Some(admin::RetryPolicy { max_attempts: group.max_attempts, backoff: Some(backoff) }),
         consume_timeout: Some(duration_out(group.consume_timeout)),
         enabled: Some(group.enabled),
+        lite_exclusive: group.lite_exclusive,
     }
 }
 
@@ -297,6 +310,7 @@ mod tests {
             permission: Permission { readable: true, writable: false },
             promise: Promise::Written,
             retention: Some(Duration::from_secs(90)),
+            lite_ttl: Some(Duration::from_secs(120)),
         };
         let spec = topic_spec(&topic_out(&topic)).unwrap();
         assert_eq!(spec.topic_type, Some(TopicType::Fifo));
@@ -304,6 +318,7 @@ mod tests {
         assert_eq!(spec.permission, Some(topic.permission));
         assert_eq!(spec.promise, Some(Promise::Written));
         assert_eq!(spec.retention, Some(topic.retention));
+        assert_eq!(spec.lite_ttl, Some(topic.lite_ttl));
     }
 
     #[test]

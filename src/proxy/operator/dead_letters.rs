@@ -121,6 +121,7 @@ fn outcome_out(outcome: LetterOutcome) -> wire::DeadLetterOutcome {
             "a client sent it to the dead-letter topic itself: it came from nowhere else".to_owned()
         }
         LetterFate::OriginGone(topic) => format!("its topic {topic} does not exist"),
+        LetterFate::LiteGone(topic) => format!("its lite topic below {topic} does not exist any more"),
         LetterFate::OtherKind(topic) => format!("its topic {topic} takes messages of another kind now"),
     };
     wire::DeadLetterOutcome {

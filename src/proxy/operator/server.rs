@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::{clock, dead_letters, group, status, topic};
+use super::{clock, dead_letters, group, reset, status, topic, transaction};
 use crate::broker::Broker;
 use crate::broker::api::Remedy;
 use crate::runtime::clock::{Clock, Mark};
@@ -105,6 +105,13 @@ impl Admin for OperatorService {
         topic::delete(&self.broker, request.into_inner()).await.map(Response::new)
     }
 
+    async fn list_lite_topics(
+        &self,
+        request: Request<wire::ListLiteTopicsRequest>,
+    ) -> Answer<wire::ListLiteTopicsResponse> {
+        topic::list_lite(&self.broker, request.into_inner()).map(Response::new)
+    }
+
     async fn create_group(&self, request: Request<wire::CreateGroupRequest>) -> Answer<wire::CreateGroupResponse> {
         group::create(&self.broker, request.into_inner()).await.map(Response::new)
     }
@@ -157,6 +164,9 @@ impl Admin for OperatorService {
         dead_letters::settle(&self.broker, request.get_ref(), Remedy::Purge).await.map(Response::new)
     }
 
+    async fn reset_group(&self, request: Request<wire::ResetGroupRequest>) -> Answer<wire::ResetGroupResponse> {
+        reset::reset(&self.broker, &request.into_inner(), self.facts.clock.now()).await.map(Response::new)
+    }
     async fn status(&self, _: Request<wire::StatusRequest>) -> Answer<wire::StatusResponse> {
         Ok(Response::new(status::status(&self.broker, &self.facts)))
     }
@@ -167,5 +177,19 @@ impl Admin for OperatorService {
 
     async fn advance_clock(&self, request: Request<wire::AdvanceClockRequest>) -> Answer<wire::AdvanceClockResponse> {
         clock::advance(&self.broker, &self.facts.clock, request.get_ref()).map(Response::new)
+    }
+
+    async fn list_transactions(
+        &self,
+        request: Request<wire::ListTransactionsRequest>,
+    ) -> Answer<wire::ListTransactionsResponse> {
+        transaction::list(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn end_transaction(
+        &self,
+        request: Request<wire::EndTransactionRequest>,
+    ) -> Answer<wire::EndTransactionResponse> {
+        transaction::end(&self.broker, request.into_inner()).await.map(Response::new)
     }
 }

@@ -4,9 +4,12 @@ use tonic::Status;
 
 use super::convert::{refused, topic_change, topic_out, topic_spec};
 use crate::broker::Broker;
-use crate::broker::api::CatalogError;
+use crate::broker::api::{CatalogError, LiteListing};
 use crate::model::name::TopicName;
 use crate::wire::admin as wire;
+
+/// Lite topics of a page unless said otherwise.
+const LITE_PAGE_DEFAULT: u32 = 100;
 
 /// Names of topics, as the operator writes them. A dead-letter topic has a name of its own kind but is named like any other.
 fn named(namespace: &str, name: &str) -> Result<TopicName, Status> {
@@ -55,7 +58,35 @@ pub(super) fn show(broker: &Broker, request: &wire::ShowTopicRequest) -> Result<
         max_offset: signed(span.next.get()),
         messages: span.next.get().saturating_sub(span.first.get()),
     });
-    Ok(wire::ShowTopicResponse { topic: Some(topic_out(&topic)), queues: queues.collect() })
+    Ok(wire::ShowTopicResponse {
+        topic: Some(topic_out(&topic)),
+        queues: queues.collect(),
+        lite_topics: broker.lite_topic_count(&name) as u64,
+    })
+}
+
+pub(super) fn list_lite(
+    broker: &Broker,
+    request: wire::ListLiteTopicsRequest,
+) -> Result<wire::ListLiteTopicsResponse, Status> {
+    let limit = if request.limit == 0 { LITE_PAGE_DEFAULT } else { request.limit };
+    let listing = LiteListing {
+        topic: named(&request.namespace, &request.topic)?,
+        prefix: request.prefix,
+        after: request.after,
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let (page, more) = broker.list_lite(&listing).map_err(refused)?;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let lite_topics = page.iter().map(|lite| wire::LiteTopic {
+        name: lite.name.to_string(),
+        min_offset: signed(lite.first.get()),
+        max_offset: signed(lite.next.get()),
+        messages: lite.next.get().saturating_sub(lite.first.get()),
+        groups: count(lite.groups),
+        subscribers: count(lite.subscribers),
+    });
+    Ok(wire::ListLiteTopicsResponse { lite_topics: lite_topics.collect(), more })
 }
 
 pub(super) async fn delete(

@@ -23,6 +23,8 @@ pub type CommandSender = mpsc::Sender<Result<v2::TelemetryCommand, Status>>;
 #[derive(Debug)]
 struct Session {
     request_timeout: Duration,
+    /// Whether its settings said that it consumes lite topics; another would not survive a command about them.
+    lite: bool,
     seen: Timestamp,
     /// Number and sender of the newest stream; a client may have several.
     stream: Option<(u64, CommandSender)>,
@@ -41,6 +43,8 @@ pub struct Sessions {
 pub struct Seen {
     /// As the client says.
     pub request_timeout: Option<Duration>,
+    /// Whether it consumes lite topics.
+    pub lite: bool,
     /// Number and sender of the stream that they came over.
     pub stream: (u64, CommandSender),
     /// To be sent again with the next heartbeat.
@@ -72,6 +76,7 @@ impl Sessions {
         });
         let session = Session {
             request_timeout: seen.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT),
+            lite: seen.lite,
             seen: seen.now,
             stream: Some(seen.stream),
             at_next_heartbeat: seen.at_next_heartbeat.or(pending),
@@ -99,6 +104,13 @@ impl Sessions {
         }
     }
 
+    /// Sends a command about a lite topic to a client that consumes such and has a stream. False when it cannot be told now.
+    pub fn tell_lite(&self, client: &ClientId, command: v2::TelemetryCommand) -> bool {
+        let sessions = self.sessions.lock();
+        let stream = sessions.get(client).filter(|session| session.lite).and_then(|session| session.stream.as_ref());
+        stream.is_some_and(|(_, sender)| sender.try_send(Ok(command)).is_ok())
+    }
+
     /// The timeout of ordinary calls that a client works with.
     pub fn request_timeout(&self, client: &ClientId) -> Duration {
         self.sessions.lock().get(client).map_or(REQUEST_TIMEOUT_DEFAULT, |session| session.request_timeout)
@@ -122,6 +134,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel(4);
         let seen = Seen {
             request_timeout: Some(Duration::from_secs(7)),
+            lite: number.is_multiple_of(2),
             stream: (number, sender),
             at_next_heartbeat: Some(v2::TelemetryCommand::default()),
             now: Timestamp(now),
@@ -151,6 +164,25 @@ mod tests {
         sessions.settings_came(&client("a"), again);
         sessions.heartbeat(&client("a"), Timestamp(6));
         assert!(commands.try_recv().is_ok());
+    }
+
+    #[test]
+    fn only_a_client_of_lite_topics_with_a_stream_hears_of_them_and_a_full_stream_blocks_nobody() {
+        let sessions = Sessions::new(10);
+        let tell = |id: &str| sessions.tell_lite(&client(id), v2::TelemetryCommand::default());
+        let (plain, mut plain_commands) = seen(1, 0);
+        let (lite, mut lite_commands) = seen(2, 0);
+        sessions.settings_came(&client("plain"), plain);
+        sessions.settings_came(&client("lite"), lite);
+        assert!(!tell("plain") && plain_commands.try_recv().is_err());
+        assert!(!tell("unknown"));
+        assert!(tell("lite") && lite_commands.try_recv().is_ok());
+        for _ in 0..4 {
+            assert!(tell("lite"));
+        }
+        assert!(!tell("lite"), "its stream is full");
+        sessions.stream_closed(&client("lite"), 2);
+        assert!(!tell("lite"));
     }
 
     #[test]

@@ -18,8 +18,8 @@ const PRODUCER_ATTEMPTS: i32 = 3;
 const PRODUCER_BACKOFF_FIRST: Duration = Duration::from_millis(10);
 const PRODUCER_BACKOFF_MAX: Duration = Duration::from_secs(1);
 const BACKOFF_MULTIPLIER: f32 = 2.0;
-/// Lite topics one client may subscribe to; 0 would forbid them all.
-const LITE_SUBSCRIPTIONS_MAX: i32 = 2000;
+/// Lite topics one client may subscribe to, unless the broker says otherwise.
+const LITE_QUOTA_DEFAULT: i32 = 2_000;
 /// Longest table sent to a client that understands nothing but tables.
 const BACKOFF_TABLE_MAX: u32 = 64;
 
@@ -32,11 +32,18 @@ pub struct GroupFacts {
     pub max_attempts: u32,
     /// Delay between them.
     pub backoff: Backoff,
+    /// Lite topics one client may subscribe to; 0 would forbid them all.
+    pub lite_quota: i32,
 }
 
 impl Default for GroupFacts {
     fn default() -> Self {
-        Self { fifo: false, max_attempts: MAX_ATTEMPTS_DEFAULT, backoff: Backoff::default() }
+        Self {
+            fifo: false,
+            max_attempts: MAX_ATTEMPTS_DEFAULT,
+            backoff: Backoff::default(),
+            lite_quota: LITE_QUOTA_DEFAULT,
+        }
     }
 }
 
@@ -58,8 +65,8 @@ pub fn merge(mut settings: v2::Settings, group: &GroupFacts, language: Language,
                 subscription.long_polling_timeout =
                     Some(wire_duration(Duration::from_secs(long_poll.as_secs().max(1))));
             }
-            if matches!(client_type, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer) {
-                subscription.lite_subscription_quota = Some(LITE_SUBSCRIPTIONS_MAX);
+            if is_lite_type(client_type) {
+                subscription.lite_subscription_quota = Some(group.lite_quota);
                 subscription.max_lite_topic_size = i32::try_from(LITE_TOPIC_CHARS_MAX).ok();
             }
             settings.backoff_policy = Some(consumer_policy(group, language));
@@ -70,6 +77,15 @@ pub fn merge(mut settings: v2::Settings, group: &GroupFacts, language: Language,
     // Without endpoints: one client begins to export at the sight of any.
     settings.metric = Some(v2::Metric { on: false, endpoints: None });
     settings
+}
+
+fn is_lite_type(client_type: ClientType) -> bool {
+    matches!(client_type, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer)
+}
+
+/// Whether a client consumes lite topics.
+pub fn is_lite(settings: &v2::Settings) -> bool {
+    is_lite_type(settings.client_type())
 }
 
 fn exponential(initial: Duration, max: Duration, multiplier: f32) -> Strategy {
@@ -191,7 +207,7 @@ mod tests {
     #[test]
     fn each_language_gets_the_strategy_it_understands() {
         let strategy = |backoff: Backoff, language| {
-            let group = GroupFacts { backoff, max_attempts: 3, fifo: true };
+            let group = GroupFacts { backoff, max_attempts: 3, fifo: true, ..GroupFacts::default() };
             let answer = merge(consumer(ClientType::PushConsumer), &group, language, POLL);
             assert_eq!(subscription(&answer).fifo, Some(true));
             answer.backoff_policy.unwrap().strategy.unwrap()

@@ -19,7 +19,6 @@ use crate::model::topic::TopicType;
 use crate::proxy::call::Call;
 use crate::proxy::caller::{Caller, Language};
 use crate::proxy::convert::{names, time};
-use crate::proxy::messaging::route::is_ordered;
 use crate::proxy::session::registry::{CommandSender, Seen};
 use crate::proxy::session::settings::{self, GroupFacts};
 use crate::proxy::shared::Shared;
@@ -32,7 +31,7 @@ use crate::wire::rocketmq::settings::PubSub;
 use crate::wire::rocketmq::telemetry_command::Command;
 
 /// Commands that wait for a client that reads slowly; more are dropped.
-const COMMANDS_MAX: usize = 16;
+pub const COMMANDS_MAX: usize = 64;
 /// When a Node client is sent its first settings answer again: it waits for one only after it has asked for all routes, and would
 /// wait for ever if the answer was faster. No other client gets this; one of them adds up what it receives.
 const NODE_RESEND_AFTER: [Duration; 4] =
@@ -76,6 +75,7 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.sessions.stream_closed(&self.client, self.number);
+        self.shared.producers.closed(&self.client, self.number);
     }
 }
 
@@ -127,6 +127,11 @@ impl Session {
     fn answer(&mut self, settings: v2::Settings) {
         let language = Language::from_user_agent(settings.user_agent.as_ref(), self.caller.language);
         let request_timeout = settings.request_timeout.as_ref().and_then(time::duration);
+        let lite = settings::is_lite(&settings);
+        if let Some(PubSub::Publishing(publishing)) = &settings.pub_sub {
+            let topics = publishing.topics.iter().filter_map(|topic| names::topic(&self.caller, Some(topic)).ok());
+            self.shared.producers.settings_came(&self.client, self.number, &self.sender, topics);
+        }
         let facts = facts(&self.shared.broker, &self.caller, &settings);
         let merged = settings::merge(settings, &facts, language, self.shared.options.long_poll_max);
         let answer = v2::TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(merged)) };
@@ -140,8 +145,8 @@ impl Session {
             self.last_answer = Some(answer.clone());
         }
         self.send(answer);
-        let seen =
-            Seen { request_timeout, stream: (self.number, self.sender.clone()), at_next_heartbeat: first_of_node, now };
+        let stream = (self.number, self.sender.clone());
+        let seen = Seen { request_timeout, lite, stream, at_next_heartbeat: first_of_node, now };
         self.shared.sessions.settings_came(&self.client, seen);
     }
 
@@ -170,8 +175,11 @@ fn facts(broker: &Broker, caller: &Caller, settings: &v2::Settings) -> GroupFact
         broker.topic(&topic).map(|topic| topic.topic_type)
     };
     let fifo = match group.ordered {
+        // A lite topic is one lane: its messages come in order, and are to be consumed so.
+        _ if settings::is_lite(settings) => true,
         Some(ordered) => ordered,
-        None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| is_ordered(&group, kind)),
+        None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| group.is_ordered(kind)),
     };
-    GroupFacts { fifo, max_attempts: group.max_attempts, backoff: group.backoff.clone() }
+    let lite_quota = i32::try_from(broker.lite_subscriptions_per_client_max()).unwrap_or(i32::MAX);
+    GroupFacts { fifo, max_attempts: group.max_attempts, backoff: group.backoff.clone(), lite_quota }
 }

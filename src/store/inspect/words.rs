@@ -15,6 +15,9 @@ pub fn describe_lease(state: &LeaseState, time: fn(Timestamp) -> String) -> Stri
                 deadline = time(*deadline)
             )
         }
+        LeaseState::Acked { lease_end, .. } => {
+            format!("acknowledged behind one that is not, lease until {}", time(*lease_end))
+        }
         LeaseState::Waiting { visible_at } => format!("waiting, deliverable from {}", time(*visible_at)),
     }
 }
@@ -60,5 +63,39 @@ pub fn describe(record: &Record) -> String {
         Record::GroupDeleted(id) => format!("group {id} deleted"),
         Record::Trimmed { topic, queue, first } => format!("trimmed: topic {topic}, queue {queue}, first {first}"),
         Record::LogTrimmed { start } => format!("log begins at {start}"),
+        Record::LiteTopicPut { topic, queue, name } => format!("lite topic {name}: topic {topic}, queue {queue}"),
+        Record::LiteTopicDeleted { topic, queue } => format!("lite topic deleted: topic {topic}, queue {queue}"),
+        Record::Half(half) => format!(
+            "half message: topic {}, id {}, {} bytes, first check after {} s",
+            half.message.topic,
+            half.message.message.message_id,
+            half.message.body_bytes,
+            half.first_check_after.as_secs()
+        ),
+        Record::HalfChecked { topic, id, checks, next_check } => {
+            format!("half message: topic {topic}, id {id}, checked {checks} times, next at {next_check}")
+        }
+        Record::HalfEnded { topic, id, outcome, at, .. } => {
+            format!("half message: topic {topic}, id {id}, {outcome:?} at {at}")
+        }
+        Record::Delayed { key, message } => format!(
+            "delayed: hold {:x} until {}, topic {}, id {}, {} bytes",
+            key.hold.get(),
+            key.due,
+            message.topic,
+            message.message.message_id,
+            message.body_bytes
+        ),
+        Record::DelayEnded { key, topic, outcome } => {
+            format!("delay ended: hold {:x} of {}, topic {topic}, {outcome:?}", key.hold.get(), key.due)
+        }
+        Record::Reset { group, topic, queue, next } => {
+            format!("reset: group {group}, topic {topic}, queue {queue}, begins anew at {next}")
+        }
+        Record::QueuesAdded { topic, growth } => format!("topic {topic}: queues added to {}", growth.before()),
+        Record::LaneParked { group, topic, queue, order_key, from } => {
+            let from = from.map_or_else(|| "caught up".to_owned(), |from| format!("passed over from {from}"));
+            format!("lane: group {group}, topic {topic}, queue {queue}, message group {order_key:016x}, {from}")
+        }
     }
 }

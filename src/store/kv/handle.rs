@@ -393,6 +393,12 @@ impl Kv {
         self.sum(&["rocksdb.total-sst-files-size"])
     }
 
+    /// About how many rows a family has; exact counts would cost a scan.
+    #[must_use]
+    pub fn rows_about(&self, family: Family) -> u64 {
+        self.db.property_int_value_cf(self.family(family), "rocksdb.estimate-num-keys").ok().flatten().unwrap_or(0)
+    }
+
     fn sum(&self, properties: &[&str]) -> u64 {
         let value = |family, property: &str| {
             self.db.property_int_value_cf(self.family(family), property).ok().flatten().unwrap_or(0)

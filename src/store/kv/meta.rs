@@ -15,7 +15,7 @@ use crate::store::kv::handle::Kv;
 use crate::store::kv::{Family, Rows};
 
 /// Layout of the families as this program writes them.
-pub const FOLD_FORMAT: u32 = 1;
+pub const FOLD_FORMAT: u32 = 2;
 
 const FORMAT: &[u8] = b"format";
 const POSITION: &[u8] = b"position";

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! topic u32 | queue u32 | offset u64 → position u64 | length u32 | tag_hash u32 | stored_at u64 | body_bytes u32
+//!                                      | order_key u64
 //! ```
 //! Positions grow with offsets inside a queue, because the broker numbers messages in the order in which it appends them.
 
@@ -13,9 +14,10 @@ use crate::store::kv::error::FoldError;
 use crate::store::kv::handle::Kv;
 use crate::store::kv::key::{self, KeyReader};
 use crate::store::kv::{Family, Rows};
+use crate::store::record::MessageHead;
 
 const KEY_BYTES: usize = 16;
-const VALUE_BYTES: usize = 28;
+const VALUE_BYTES: usize = 36;
 
 /// A message as its queue sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,30 +32,43 @@ pub struct QueueEntry {
     pub stored_at: Timestamp,
     /// Bytes of its body.
     pub body_bytes: u32,
+    /// Number of its message group; 0: none.
+    pub order_key: u64,
+}
+
+impl QueueEntry {
+    /// Of a message whose record lies at `at`.
+    #[must_use]
+    pub fn of(head: &MessageHead, at: RecordAt) -> Self {
+        let MessageHead { offset, tag_hash, stored_at, body_bytes, order_key, .. } = *head;
+        Self { offset, at, tag_hash, stored_at, body_bytes, order_key }
+    }
 }
 
 fn key_of(topic: TopicId, queue: QueueId, offset: QueueOffset) -> [u8; KEY_BYTES] {
     key::with_offset(&key::queue(topic, queue), offset)
 }
 
-fn encode(entry: &QueueEntry) -> [u8; VALUE_BYTES] {
+pub(super) fn encode(entry: &QueueEntry) -> [u8; VALUE_BYTES] {
     let mut value = [0; VALUE_BYTES];
     value[..8].copy_from_slice(&entry.at.position.get().to_le_bytes());
     value[8..12].copy_from_slice(&entry.at.length.to_le_bytes());
     value[12..16].copy_from_slice(&entry.tag_hash.to_le_bytes());
     value[16..24].copy_from_slice(&entry.stored_at.millis().to_le_bytes());
-    value[24..].copy_from_slice(&entry.body_bytes.to_le_bytes());
+    value[24..28].copy_from_slice(&entry.body_bytes.to_le_bytes());
+    value[28..].copy_from_slice(&entry.order_key.to_le_bytes());
     value
 }
 
-fn decode(offset: QueueOffset, value: &[u8]) -> Result<QueueEntry, RecordError> {
+pub(super) fn decode(offset: QueueOffset, value: &[u8]) -> Result<QueueEntry, RecordError> {
     let mut reader = Reader::new(value, 0);
     let at = RecordAt { position: LogPosition(reader.u64()?), length: reader.u32()? };
     let tag_hash = reader.u32()?;
     let stored_at = Timestamp(reader.u64()?);
     let body_bytes = reader.u32()?;
+    let order_key = reader.u64()?;
     reader.end()?;
-    Ok(QueueEntry { offset, at, tag_hash, stored_at, body_bytes })
+    Ok(QueueEntry { offset, at, tag_hash, stored_at, body_bytes, order_key })
 }
 
 fn decode_offset(key: &[u8]) -> Result<QueueOffset, RecordError> {
@@ -71,6 +86,17 @@ pub fn put(rows: &mut impl Rows, topic: TopicId, queue: QueueId, entry: &QueueEn
 pub fn delete_before(rows: &mut impl Rows, topic: TopicId, queue: QueueId, first: QueueOffset) {
     let from = key_of(topic, queue, QueueOffset(0));
     rows.delete_range(Family::QueueEntry, &from, &key_of(topic, queue, first));
+}
+
+/// Removes every message of a queue.
+pub fn delete_queue(rows: &mut impl Rows, topic: TopicId, queue: QueueId) {
+    let prefix = key::queue(topic, queue);
+    rows.delete_range(Family::QueueEntry, &prefix, &key::after(&prefix));
+}
+
+/// Removes one message.
+pub fn delete(rows: &mut impl Rows, topic: TopicId, queue: QueueId, offset: QueueOffset) {
+    rows.delete(Family::QueueEntry, &key_of(topic, queue, offset));
 }
 
 /// Removes every message of a topic.
@@ -117,14 +143,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_read_back_and_sort_by_offset(numbers in any::<(u64, u64, u32, u32, u64, u32)>(), place in any::<(u32, u32)>()) {
-            let (offset, position, length, tag_hash, stored_at, body_bytes) = numbers;
+        fn rows_read_back_and_sort_by_offset(numbers in any::<(u64, u64, u32, u32, u64, u32, u64)>(), place in any::<(u32, u32)>()) {
+            let (offset, position, length, tag_hash, stored_at, body_bytes, order_key) = numbers;
             let entry = QueueEntry {
                 offset: QueueOffset(offset),
                 at: RecordAt { position: LogPosition(position), length },
                 tag_hash,
                 stored_at: Timestamp(stored_at),
                 body_bytes,
+                order_key,
             };
             let (topic, queue) = (TopicId(place.0), QueueId(place.1));
             let key = key_of(topic, queue, entry.offset);

@@ -46,6 +46,11 @@ pub fn put(rows: &mut impl Rows, topic: TopicId, queue: QueueId, bounds: QueueBo
     rows.put(Family::QueueTail, &key::queue(topic, queue), &encode(bounds));
 }
 
+/// Forgets a queue.
+pub fn delete(rows: &mut impl Rows, topic: TopicId, queue: QueueId) {
+    rows.delete(Family::QueueTail, &key::queue(topic, queue));
+}
+
 /// Forgets every queue of a topic.
 pub fn delete_topic(rows: &mut impl Rows, topic: TopicId) {
     let prefix = topic.get().to_be_bytes();

@@ -254,6 +254,14 @@ impl Log {
         self.read_cached(at).map_or_else(|| self.shared.read_stored(at), Ok)
     }
 
+    /// The first `bytes` bytes of a record from its segment, or more; blocks on the disk, though not for what lies behind them.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read_start_blocking(&self, at: RecordAt, bytes: usize) -> Result<Bytes, ReadError> {
+        self.read_cached(at).map_or_else(|| self.shared.read_start(at, bytes), Ok)
+    }
+
     /// The segments in use, oldest first.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {

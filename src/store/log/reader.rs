@@ -17,6 +17,11 @@ use crate::store::record::RECORD_HEADER_BYTES;
 impl Shared {
     /// A record from the segments. May block on the disk.
     pub(super) fn read_stored(&self, at: RecordAt) -> Result<Bytes, ReadError> {
+        self.read_start(at, at.length as usize)
+    }
+
+    /// The first `bytes` bytes of a record from the segments. May block on the disk, but not for what lies behind them.
+    pub(super) fn read_start(&self, at: RecordAt, bytes: usize) -> Result<Bytes, ReadError> {
         let position = at.position;
         let start = self.start();
         if position < start {
@@ -32,20 +37,20 @@ impl Shared {
         };
         let bytes = self
             .segments
-            .read(self.files.as_ref(), &segment, position.since(segment.base), at.length as usize)
+            .read(self.files.as_ref(), &segment, position.since(segment.base), bytes.min(at.length as usize))
             .map_err(|error| ReadError::Io { position, text: error.to_string() })?;
-        check_length(position, &bytes)?;
+        check_length(at, &bytes)?;
         Ok(bytes)
     }
 }
 
 /// A record begins with its own length; a place that was not a record's does not.
-fn check_length(position: LogPosition, bytes: &Bytes) -> Result<(), ReadError> {
-    let says = bytes.first_chunk::<4>().map(|length| u32::from_le_bytes(*length) as usize);
-    if bytes.len() >= RECORD_HEADER_BYTES && says == Some(bytes.len()) {
+fn check_length(at: RecordAt, bytes: &Bytes) -> Result<(), ReadError> {
+    let says = bytes.first_chunk::<4>().map(|length| u32::from_le_bytes(*length));
+    if bytes.len() >= RECORD_HEADER_BYTES && says == Some(at.length) {
         return Ok(());
     }
-    Err(ReadError::Damaged { position, reason: "no record of this length lies here".to_owned() })
+    Err(ReadError::Damaged { position: at.position, reason: "no record of this length lies here".to_owned() })
 }
 
 /// The frames from one place to where the log ended when the walk began.

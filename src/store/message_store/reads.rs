@@ -3,13 +3,19 @@
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
-use crate::model::topic::Topic;
+use crate::model::topic::{Growth, Topic};
+use crate::store::kv::delay::{self, Held};
+use crate::store::kv::half::{HeldHalf, OldEnd, Trace};
+use crate::store::kv::lane::LaneKey;
 use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
-use crate::store::kv::{FoldError, Kv, cursor, group, lease, queue_entry, queue_tail, topic};
+use crate::store::kv::{
+    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, queue_entry,
+    queue_tail, recalled, topic,
+};
 use crate::store::message_store::Store;
-use crate::store::record::LeaseState;
+use crate::store::record::{HoldKey, LeaseState};
 
 /// An outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +69,7 @@ impl Store {
         (meta.next_topic, meta.next_group)
     }
 
-    /// The queues of a topic in order: those it was created with, also while they are empty.
+    /// The queues of a topic in order: those it was created with, also while they are empty, then those of its lite topics.
     ///
     /// # Errors
     /// The fold cannot be read.
@@ -77,6 +83,14 @@ impl Store {
             }
         }
         Ok(queues)
+    }
+
+    /// Every lite topic with its parent and its queue there, in order.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lite_topics(&self) -> Result<Vec<(TopicId, QueueId, String)>, FoldError> {
+        lite_topic::all(self.kv())
     }
 
     /// First and next offset of a queue.
@@ -99,6 +113,45 @@ impl Store {
         max: usize,
     ) -> Result<Vec<QueueEntry>, FoldError> {
         queue_entry::from(self.kv(), topic, queue, from, max)
+    }
+
+    /// At most `max` messages of one message group of a queue from `from` on, in order, and the offset up to which these are all.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lane_entries(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        order_key: u64,
+        from: QueueOffset,
+        max: usize,
+    ) -> Result<(Vec<QueueEntry>, QueueOffset), FoldError> {
+        // Read first: what is folded while the rows are read may be missed, and must not count as seen.
+        let bounds = self.queue(topic, queue)?;
+        let (from, folded) = (from.max(bounds.first), bounds.next);
+        let entries = lane_entry::from(self.kv(), (topic, queue, order_key), from, folded, max)?;
+        let complete = match entries.last() {
+            Some(last) if entries.len() >= max => last.offset.next(),
+            _ => folded,
+        };
+        Ok((entries, complete))
+    }
+
+    /// What the queues of a topic held whenever others were added, the oldest time first.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn growths(&self, topic: TopicId) -> Result<Vec<Growth>, FoldError> {
+        growth::of_topic(self.kv(), topic)
+    }
+
+    /// Every message group with messages that a group has passed over, and the first of those.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lanes(&self) -> Result<Vec<(LaneKey, QueueOffset)>, FoldError> {
+        lane::all(self.kv())
     }
 
     /// One message of a queue.
@@ -161,6 +214,66 @@ impl Store {
         Ok(cursors.into_iter().map(|cursor| (cursor.group, cursor.topic, cursor.queue, cursor.next)).collect())
     }
 
+    /// At most `max` held-back messages from `from` on, by their time.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn delays_from(&self, from: HoldKey, max: usize) -> Result<Vec<(HoldKey, Held)>, FoldError> {
+        delay::from(self.kv(), from, max)
+    }
+
+    /// One message, while it is held back.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn delayed(&self, key: HoldKey) -> Result<Option<Held>, FoldError> {
+        delay::get(self.kv(), key)
+    }
+
+    /// Held-back messages whose bodies lie at or behind `from` and before `end`: looks at `max` places, and says where to go on.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn delays_between(
+        &self,
+        from: LogPosition,
+        end: LogPosition,
+        max: usize,
+    ) -> Result<(Vec<(HoldKey, Held)>, Option<LogPosition>), FoldError> {
+        let places = delay_place::between(self.kv(), from, end, max)?;
+        let next = places.last().filter(|_| places.len() == max).map(|(position, _)| position.plus(1));
+        let mut found = Vec::new();
+        for (position, key) in places {
+            // A place is only a hint: the message may have ended, or lie elsewhere by now.
+            if let Some(held) = self.delayed(key)?.filter(|held| held.at.position == position) {
+                found.push((key, held));
+            }
+        }
+        Ok((found, next))
+    }
+
+    /// Topic of a message that was recalled, as long as that is remembered.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn recalled(&self, key: HoldKey) -> Result<Option<TopicId>, FoldError> {
+        recalled::get(self.kv(), key)
+    }
+
+    /// When the first recalled message that is remembered would have been due.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn first_recalled(&self) -> Result<Option<Timestamp>, FoldError> {
+        recalled::first_due(self.kv())
+    }
+
+    /// About how many messages are held back.
+    #[must_use]
+    pub fn delays_about(&self) -> u64 {
+        self.kv().rows_about(Family::Delay)
+    }
+
     /// Every outstanding message of every group.
     ///
     /// # Errors
@@ -172,5 +285,43 @@ impl Store {
             rows.push(LeaseRow { group, topic, queue, offset, attempt: value.attempt, lease: value.lease, entry });
         }
         Ok(rows)
+    }
+
+    /// A half message that can still be committed or rolled back.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn half(&self, topic: TopicId, id: &str) -> Result<Option<HeldHalf>, FoldError> {
+        half::held(self.kv(), topic, id)
+    }
+
+    /// How a half message ended, as long as that is remembered.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn half_trace(&self, topic: TopicId, id: &str) -> Result<Option<Trace>, FoldError> {
+        half::trace(self.kv(), topic, id)
+    }
+
+    /// At most `max` held half messages behind `after`, by topic and id.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn halves_after(&self, after: Option<(TopicId, &str)>, max: usize) -> Result<Vec<HeldHalf>, FoldError> {
+        half::held_after(self.kv(), after, max)
+    }
+
+    /// At most `max` ends of half messages in a span of time, oldest first. `discarded`: of those that were given up, instead of
+    /// those that were committed or rolled back.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn old_half_ends(
+        &self,
+        discarded: bool,
+        span: (Timestamp, Timestamp),
+        max: usize,
+    ) -> Result<Vec<OldEnd>, FoldError> {
+        half::old_ends(self.kv(), discarded, span, max)
     }
 }

@@ -1,19 +1,25 @@
 //! From bytes to records. Bytes come from disk: every read is checked, nothing panics.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::model::message::{MessageType, StoredMessage};
+use crate::model::order::order_key;
 use crate::model::position::{
-    GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, Term, TopicId,
+    GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, Term, TopicId,
 };
 use crate::model::time::Timestamp;
-use crate::model::topic::Promise;
+use crate::model::topic::{Growth, Promise};
 use crate::store::catalog_codec::{decode_group, decode_topic};
 use crate::store::codec::{Reader, RecordError, length_u32};
 use crate::store::record::types::{
-    DeadLetterOrigin, FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED,
-    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
-    LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    DeadLetterOrigin, DelayNews, DelayOutcome, FLAG_ORIGIN, HalfMark, HalfOutcome, HalfRecord, HoldKey, KIND_ADVANCED,
+    KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED,
+    KIND_HALF_ENDED, KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED,
+    KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record,
+    SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -64,7 +70,48 @@ pub fn message_head(record: &[u8]) -> Result<Option<MessageHead>, RecordError> {
     if kind != KIND_MESSAGE {
         return Ok(None);
     }
-    Ok(Some(message_fixed(&mut body)?.head))
+    let fixed = message_fixed(&mut body)?;
+    body.take(fixed.id + fixed.tag)?;
+    let order_key = order_key(body.text(fixed.group)?);
+    Ok(Some(MessageHead { order_key, ..fixed.head }))
+}
+
+/// Reads which half message a record stores or ends; `None` for every other kind.
+///
+/// # Errors
+/// The bytes are not a record, or one of a newer program.
+pub fn half_mark(record: &[u8]) -> Result<Option<HalfMark<'_>>, RecordError> {
+    let (kind, mut body) = open(record)?;
+    match kind {
+        KIND_HALF => {
+            let fixed = message_fixed(&mut body)?;
+            Ok(Some(HalfMark::Stored(fixed.head.topic, body.text(fixed.id)?)))
+        }
+        KIND_HALF_ENDED => {
+            let topic = TopicId(body.u32()?);
+            Ok(Some(HalfMark::Ended(topic, body.sized_text()?)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Reads the facts of a record about held-back messages; `None` for every other kind.
+///
+/// # Errors
+/// The bytes are not a record, or one of a newer program.
+pub fn delay_news(record: &[u8]) -> Result<Option<DelayNews>, RecordError> {
+    let (kind, mut body) = open(record)?;
+    match kind {
+        KIND_DELAYED => {
+            let key = hold_key(&mut body)?;
+            Ok(Some(DelayNews::Held { key, topic: message_fixed(&mut body)?.head.topic }))
+        }
+        KIND_DELAY_ENDED => {
+            let (key, _, outcome) = delay_ended(&mut body)?;
+            Ok(Some(DelayNews::Ended { key, outcome }))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Reads a whole record. Slices of a message share the memory of `record`.
@@ -100,6 +147,50 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             first: QueueOffset(body.u64()?),
         },
         KIND_LOG_TRIMMED => Record::LogTrimmed { start: LogPosition(body.u64()?) },
+        KIND_LITE_TOPIC_PUT => Record::LiteTopicPut {
+            topic: TopicId(body.u32()?),
+            queue: QueueId(body.u32()?),
+            name: body.sized_text()?.to_owned(),
+        },
+        KIND_LITE_TOPIC_DELETED => {
+            Record::LiteTopicDeleted { topic: TopicId(body.u32()?), queue: QueueId(body.u32()?) }
+        }
+        KIND_HALF => Record::Half(half(record, &mut body)?),
+        KIND_HALF_CHECKED => Record::HalfChecked {
+            topic: TopicId(body.u32()?),
+            id: body.sized_text()?.to_owned(),
+            checks: body.u32()?,
+            next_check: Timestamp(body.u64()?),
+        },
+        KIND_HALF_ENDED => half_ended(&mut body)?,
+        KIND_DELAYED => {
+            let key = hold_key(&mut body)?;
+            Record::Delayed { key, message: message(record, &mut body)? }
+        }
+        KIND_DELAY_ENDED => {
+            let (key, topic, outcome) = delay_ended(&mut body)?;
+            Record::DelayEnded { key, topic, outcome }
+        }
+        KIND_RESET => {
+            let (group, topic, queue) = place(&mut body)?;
+            Record::Reset { group, topic, queue, next: QueueOffset(body.u64()?) }
+        }
+        KIND_LANE_PARKED => {
+            let (group, topic, queue) = place(&mut body)?;
+            let order_key = body.u64()?;
+            let is_parked = body.flag("parked")?;
+            let from = QueueOffset(body.u64()?);
+            Record::LaneParked { group, topic, queue, order_key, from: is_parked.then_some(from) }
+        }
+        KIND_QUEUES_ADDED => {
+            let topic = TopicId(body.u32()?);
+            let count = body.count(8)?;
+            let mut fences = Vec::with_capacity(count);
+            for _ in 0..count {
+                fences.push(QueueOffset(body.u64()?));
+            }
+            Record::QueuesAdded { topic, growth: Growth { fences } }
+        }
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
     };
     body.end()?;
@@ -146,6 +237,7 @@ fn lease(body: &mut Reader<'_>) -> Result<LeaseState, RecordError> {
     match kind {
         1 => Ok(LeaseState::Leased { deadline: at, grant, holder, auto_renew, attempt_key }),
         2 => Ok(LeaseState::Waiting { visible_at: at }),
+        3 => Ok(LeaseState::Acked { grant, lease_end: at }),
         _ => Err(RecordError::Field("lease state")),
     }
 }
@@ -179,17 +271,34 @@ fn settled(body: &mut Reader<'_>) -> Result<Record, RecordError> {
     Ok(Record::Settled { group, topic, queue, reason, offsets })
 }
 
-struct Fixed {
-    head: MessageHead,
-    message_type: MessageType,
-    id: usize,
-    tag: usize,
-    group: usize,
-    system: usize,
-    rest: usize,
+fn hold_key(body: &mut Reader<'_>) -> Result<HoldKey, RecordError> {
+    let hold = HoldId(body.u64()?);
+    Ok(HoldKey { due: Timestamp(body.u64()?), hold })
 }
 
-fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
+fn delay_ended(body: &mut Reader<'_>) -> Result<(HoldKey, TopicId, DelayOutcome), RecordError> {
+    let (key, topic) = (hold_key(body)?, TopicId(body.u32()?));
+    let outcome = match body.u8()? {
+        1 => DelayOutcome::Fired,
+        2 => DelayOutcome::Recalled,
+        3 => DelayOutcome::Dropped,
+        4 => DelayOutcome::Forgotten,
+        _ => return Err(RecordError::Field("delay outcome")),
+    };
+    Ok((key, topic, outcome))
+}
+
+pub(super) struct Fixed {
+    pub(super) head: MessageHead,
+    pub(super) message_type: MessageType,
+    pub(super) id: usize,
+    pub(super) tag: usize,
+    pub(super) group: usize,
+    pub(super) system: usize,
+    pub(super) rest: usize,
+}
+
+pub(super) fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
     let (topic, queue) = (TopicId(body.u32()?), QueueId(body.u32()?));
     let offset = QueueOffset(body.u64()?);
     let stored_at = Timestamp(body.u64()?);
@@ -205,7 +314,7 @@ fn message_fixed(body: &mut Reader<'_>) -> Result<Fixed, RecordError> {
     };
     let promise = if body.flag("promise")? { Promise::Durable } else { Promise::Written };
     Ok(Fixed {
-        head: MessageHead { topic, queue, offset, stored_at, tag_hash, body_bytes, promise },
+        head: MessageHead { topic, queue, offset, stored_at, tag_hash, body_bytes, promise, order_key: 0 },
         message_type,
         id: usize::from(body.u16()?),
         tag: usize::from(body.u16()?),
@@ -236,6 +345,28 @@ fn message(record: &Bytes, body: &mut Reader<'_>) -> Result<MessageRecord, Recor
         message: StoredMessage { stored_at: fixed.head.stored_at, message_id, tag, rest, system_static },
         origin,
     })
+}
+
+fn half(record: &Bytes, body: &mut Reader<'_>) -> Result<HalfRecord, RecordError> {
+    let message = message(record, body)?;
+    let first_check_after = Duration::from_millis(body.u64()?);
+    let due = Some(body.u64()?).filter(|&due| due != 0).map(Timestamp);
+    Ok(HalfRecord { message, first_check_after, due, producer: body.sized_text()?.to_owned() })
+}
+
+fn half_ended(body: &mut Reader<'_>) -> Result<Record, RecordError> {
+    let topic = TopicId(body.u32()?);
+    let id = body.sized_text()?.to_owned();
+    let outcome = match body.u8()? {
+        1 => HalfOutcome::Committed,
+        2 => HalfOutcome::RolledBack,
+        3 => HalfOutcome::Discarded,
+        4 => HalfOutcome::Forgotten,
+        5 => HalfOutcome::Expired,
+        _ => return Err(RecordError::Field("outcome of a half message")),
+    };
+    let at = Timestamp(body.u64()?);
+    Ok(Record::HalfEnded { topic, id, outcome, at, was_checked: body.flag("was checked")? })
 }
 
 /// The next `bytes` bytes, sharing the memory of the record.

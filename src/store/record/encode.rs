@@ -1,5 +1,7 @@
 //! From records to bytes.
 
+use std::time::Duration;
+
 use bytes::{BufMut, BytesMut};
 
 use crate::model::message::MessageType;
@@ -9,9 +11,11 @@ use crate::model::topic::Promise;
 use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
-    FLAG_ORIGIN, KIND_ADVANCED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_LEASE_CHANGED, KIND_LOG_TRIMMED,
-    KIND_MESSAGE, KIND_OPENED, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
-    MESSAGE_FIXED_BYTES, MessageRecord, RECORD_HEADER_BYTES, Record, SettleReason,
+    DelayOutcome, FLAG_ORIGIN, HalfOutcome, HoldKey, KIND_ADVANCED, KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED,
+    KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LANE_PARKED,
+    KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED,
+    KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
+    MESSAGE_FIXED_BYTES, MessageRecord, PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, Record, SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
@@ -74,6 +78,16 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::GroupDeleted(_) => KIND_GROUP_DELETED,
         Record::Trimmed { .. } => KIND_TRIMMED,
         Record::LogTrimmed { .. } => KIND_LOG_TRIMMED,
+        Record::LiteTopicPut { .. } => KIND_LITE_TOPIC_PUT,
+        Record::LiteTopicDeleted { .. } => KIND_LITE_TOPIC_DELETED,
+        Record::Half(_) => KIND_HALF,
+        Record::HalfChecked { .. } => KIND_HALF_CHECKED,
+        Record::HalfEnded { .. } => KIND_HALF_ENDED,
+        Record::Delayed { .. } => KIND_DELAYED,
+        Record::DelayEnded { .. } => KIND_DELAY_ENDED,
+        Record::Reset { .. } => KIND_RESET,
+        Record::LaneParked { .. } => KIND_LANE_PARKED,
+        Record::QueuesAdded { .. } => KIND_QUEUES_ADDED,
     }
 }
 
@@ -101,6 +115,7 @@ pub fn encode_lease_state(lease: &LeaseState, out: &mut impl BufMut) {
             (1, deadline, grant.get(), holder.get(), auto_renew, attempt_key)
         }
         LeaseState::Waiting { visible_at } => (2, visible_at, 0, 0, false, 0),
+        LeaseState::Acked { grant, lease_end } => (3, lease_end, grant.get(), 0, false, 0),
     };
     out.put_u8(kind);
     out.put_u8(u8::from(auto_renew));
@@ -117,7 +132,7 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
             out.put_u64_le(term.get());
             out.put_u64_le(at.millis());
         }
-        Record::Message(record) => encode_message_record(record, out),
+        Record::Message(record) => encode_message_record(record, out.len() - RECORD_HEADER_BYTES, out),
         Record::Granted { group, topic, queue, next, lease, items } => {
             put_place(out, *group, *topic, *queue);
             out.put_u64_le(next.get());
@@ -147,7 +162,7 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
                 out.put_u64_le(offset.get());
             }
         }
-        Record::Advanced { group, topic, queue, next } => {
+        Record::Advanced { group, topic, queue, next } | Record::Reset { group, topic, queue, next } => {
             put_place(out, *group, *topic, *queue);
             out.put_u64_le(next.get());
         }
@@ -161,11 +176,84 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
             out.put_u64_le(first.get());
         }
         Record::LogTrimmed { start } => out.put_u64_le(start.get()),
+        Record::LiteTopicPut { topic, queue, name } => {
+            out.put_u32_le(topic.get());
+            out.put_u32_le(queue.get());
+            put_text(out, name);
+        }
+        Record::LiteTopicDeleted { topic, queue } => {
+            out.put_u32_le(topic.get());
+            out.put_u32_le(queue.get());
+        }
+        Record::Half(half) => {
+            let header = out.len() - RECORD_HEADER_BYTES;
+            encode_message_record(&half.message, header, out);
+            encode_half(half.first_check_after, half.due, &half.producer, out);
+        }
+        Record::HalfChecked { topic, id, checks, next_check } => {
+            out.put_u32_le(topic.get());
+            put_text(out, id);
+            out.put_u32_le(*checks);
+            out.put_u64_le(next_check.millis());
+        }
+        Record::HalfEnded { topic, id, outcome, at, was_checked } => {
+            out.put_u32_le(topic.get());
+            put_text(out, id);
+            out.put_u8(match outcome {
+                HalfOutcome::Committed => 1,
+                HalfOutcome::RolledBack => 2,
+                HalfOutcome::Discarded => 3,
+                HalfOutcome::Forgotten => 4,
+                HalfOutcome::Expired => 5,
+            });
+            out.put_u64_le(at.millis());
+            out.put_u8(u8::from(*was_checked));
+        }
+        Record::Delayed { key, message } => {
+            let header = out.len() - RECORD_HEADER_BYTES;
+            put_hold_key(out, *key);
+            encode_message_record(message, header, out);
+        }
+        Record::DelayEnded { key, topic, outcome } => {
+            put_hold_key(out, *key);
+            out.put_u32_le(topic.get());
+            out.put_u8(match outcome {
+                DelayOutcome::Fired => 1,
+                DelayOutcome::Recalled => 2,
+                DelayOutcome::Dropped => 3,
+                DelayOutcome::Forgotten => 4,
+            });
+        }
+        Record::LaneParked { group, topic, queue, order_key, from } => {
+            put_place(out, *group, *topic, *queue);
+            out.put_u64_le(*order_key);
+            out.put_u8(u8::from(from.is_some()));
+            out.put_u64_le(from.unwrap_or_default().get());
+        }
+        Record::QueuesAdded { topic, growth } => {
+            out.put_u32_le(topic.get());
+            out.put_u32_le(length_u32(growth.fences.len()));
+            for fence in &growth.fences {
+                out.put_u64_le(fence.get());
+            }
+        }
     }
 }
 
-fn encode_message_record(record: &MessageRecord, out: &mut BytesMut) {
-    let header = out.len() - RECORD_HEADER_BYTES;
+/// What a half message says behind its message.
+pub(super) fn encode_half(first_check_after: Duration, due: Option<Timestamp>, producer: &str, out: &mut BytesMut) {
+    out.put_u64_le(u64::try_from(first_check_after.as_millis()).unwrap_or(u64::MAX));
+    out.put_u64_le(due.map_or(0, Timestamp::millis));
+    put_text(out, bounded(producer, PRODUCER_BYTES_MAX));
+}
+
+pub(super) fn put_hold_key(out: &mut BytesMut, key: HoldKey) {
+    out.put_u64_le(key.hold.get());
+    out.put_u64_le(key.due.millis());
+}
+
+/// `header`: where the header of the record begins whose body the message ends.
+fn encode_message_record(record: &MessageRecord, header: usize, out: &mut BytesMut) {
     let parts = MessageParts {
         topic: record.topic,
         queue: record.queue,

@@ -9,9 +9,11 @@ use super::*;
 use crate::model::group::{Backoff, Group, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
+use crate::model::position::{
+    GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId,
+};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Permission, Promise, Topic, TopicType};
+use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::catalog_codec::{decode_group, decode_topic, encode_group, encode_topic};
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -30,6 +32,8 @@ fn lease() -> impl Strategy<Value = LeaseState> {
             }
         ),
         any::<u64>().prop_map(|at| LeaseState::Waiting { visible_at: Timestamp(at) }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(grant, end)| LeaseState::Acked { grant: GrantId(grant), lease_end: Timestamp(end) }),
     ]
 }
 
@@ -45,9 +49,10 @@ fn topic() -> impl Strategy<Value = Topic> {
     ]);
     let promise = prop::sample::select(vec![Promise::Durable, Promise::Written]);
     let names = ("[a-z]{0,9}", "[a-zA-Z0-9_%|-]{1,127}");
-    let retention = prop::option::of(0..u64::MAX - 1);
-    (any::<u32>(), names, topic_type, any::<u32>(), any::<(bool, bool)>(), promise, retention).prop_map(
-        |(id, (namespace, name), topic_type, queues, (readable, writable), promise, retention)| Topic {
+    let span = || prop::option::of(0..u64::MAX - 1);
+    let spans = (span(), span());
+    (any::<u32>(), names, topic_type, any::<u32>(), any::<(bool, bool)>(), promise, spans).prop_map(
+        |(id, (namespace, name), topic_type, queues, (readable, writable), promise, (retention, lite_ttl))| Topic {
             id: TopicId(id),
             name: TopicName::trusted(&namespace, &name),
             topic_type,
@@ -55,6 +60,7 @@ fn topic() -> impl Strategy<Value = Topic> {
             permission: Permission { readable, writable },
             promise,
             retention: retention.map(Duration::from_millis),
+            lite_ttl: lite_ttl.map(Duration::from_millis),
         },
     )
 }
@@ -77,18 +83,22 @@ fn group() -> impl Strategy<Value = Group> {
         }),
     ];
     let names = ("[a-z]{0,9}", "[a-zA-Z0-9_%|-]{1,120}");
-    (any::<u32>(), names, any::<Option<bool>>(), start, any::<u32>(), backoff, 0..u64::MAX - 1, any::<bool>()).prop_map(
-        |(id, (namespace, name), ordered, start, max_attempts, backoff, timeout, enabled)| Group {
-            id: GroupId(id),
-            name: GroupName::trusted(&namespace, &name),
-            ordered,
-            start,
-            max_attempts,
-            backoff,
-            consume_timeout: Duration::from_millis(timeout),
-            enabled,
-        },
-    )
+    (any::<u32>(), names, any::<Option<bool>>(), start, any::<u32>(), backoff, 0..u64::MAX - 1, any::<(bool, bool)>())
+        .prop_map(
+            |(id, (namespace, name), ordered, start, max_attempts, backoff, timeout, (enabled, lite_exclusive))| {
+                Group {
+                    id: GroupId(id),
+                    name: GroupName::trusted(&namespace, &name),
+                    ordered,
+                    start,
+                    max_attempts,
+                    backoff,
+                    consume_timeout: Duration::from_millis(timeout),
+                    enabled,
+                    lite_exclusive,
+                }
+            },
+        )
 }
 
 fn message() -> impl Strategy<Value = MessageRecord> {
@@ -129,6 +139,10 @@ fn message() -> impl Strategy<Value = MessageRecord> {
     )
 }
 
+fn hold_key() -> impl Strategy<Value = HoldKey> {
+    any::<(u64, u64)>().prop_map(|(due, hold)| HoldKey { due: Timestamp(due), hold: HoldId(hold) })
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let place = || any::<(u32, u32, u32)>().prop_map(|(g, t, q)| (GroupId(g), TopicId(t), QueueId(q)));
     let offsets = || prop::collection::vec(any::<u64>().prop_map(QueueOffset), 0..40);
@@ -138,7 +152,40 @@ fn record() -> impl Strategy<Value = Record> {
         SettleReason::DeadLettered,
         SettleReason::Expired,
     ]);
+    let outcome = prop::sample::select(vec![
+        HalfOutcome::Committed,
+        HalfOutcome::RolledBack,
+        HalfOutcome::Discarded,
+        HalfOutcome::Forgotten,
+        HalfOutcome::Expired,
+    ]);
+    let delay_outcome = prop::sample::select(vec![
+        DelayOutcome::Fired,
+        DelayOutcome::Recalled,
+        DelayOutcome::Dropped,
+        DelayOutcome::Forgotten,
+    ]);
     prop_oneof![
+        (message(), any::<u64>(), prop::option::of(1..=u64::MAX), "\\PC{0,60}").prop_map(
+            |(message, first_check_ms, due, producer)| Record::Half(HalfRecord {
+                message,
+                first_check_after: Duration::from_millis(first_check_ms),
+                due: due.map(Timestamp),
+                producer,
+            })
+        ),
+        (any::<u32>(), "\\PC{0,40}", any::<u32>(), any::<u64>()).prop_map(|(topic, id, checks, next)| {
+            Record::HalfChecked { topic: TopicId(topic), id, checks, next_check: Timestamp(next) }
+        }),
+        (any::<u32>(), "\\PC{0,40}", outcome, any::<u64>(), any::<bool>()).prop_map(
+            |(topic, id, outcome, at, was_checked)| Record::HalfEnded {
+                topic: TopicId(topic),
+                id,
+                outcome,
+                at: Timestamp(at),
+                was_checked,
+            }
+        ),
         any::<(u32, u64, u64)>().prop_map(|(shard, term, at)| Record::Opened {
             shard: ShardId(shard),
             term: Term(term),
@@ -171,6 +218,12 @@ fn record() -> impl Strategy<Value = Record> {
             queue,
             next: QueueOffset(next)
         }),
+        (place(), any::<u64>()).prop_map(|((group, topic, queue), next)| Record::Reset {
+            group,
+            topic,
+            queue,
+            next: QueueOffset(next)
+        }),
         topic().prop_map(Record::TopicPut),
         any::<u32>().prop_map(|id| Record::TopicDeleted(TopicId(id))),
         group().prop_map(Record::GroupPut),
@@ -181,6 +234,25 @@ fn record() -> impl Strategy<Value = Record> {
             first: QueueOffset(first)
         }),
         any::<u64>().prop_map(|start| Record::LogTrimmed { start: LogPosition(start) }),
+        (any::<(u32, u32)>(), "[a-zA-Z0-9_-]{1,64}").prop_map(|((topic, queue), name)| Record::LiteTopicPut {
+            topic: TopicId(topic),
+            queue: QueueId(queue),
+            name
+        }),
+        any::<(u32, u32)>()
+            .prop_map(|(topic, queue)| Record::LiteTopicDeleted { topic: TopicId(topic), queue: QueueId(queue) }),
+        (hold_key(), message()).prop_map(|(key, message)| Record::Delayed { key, message }),
+        (hold_key(), any::<u32>(), delay_outcome).prop_map(|(key, topic, outcome)| Record::DelayEnded {
+            key,
+            topic: TopicId(topic),
+            outcome
+        }),
+        (any::<(u32, u32, u32, u64)>(), any::<Option<u64>>()).prop_map(|((group, topic, queue, order_key), from)| {
+            let (group, topic, queue) = (GroupId(group), TopicId(topic), QueueId(queue));
+            Record::LaneParked { group, topic, queue, order_key, from: from.map(QueueOffset) }
+        }),
+        (any::<u32>(), offsets())
+            .prop_map(|(topic, fences)| Record::QueuesAdded { topic: TopicId(topic), growth: Growth { fences } }),
     ]
 }
 
@@ -197,6 +269,9 @@ fn payload_of(records: &[Record]) -> Bytes {
 fn read_every_way(bytes: &Bytes) {
     let _ = decode(bytes);
     let _ = message_head(bytes);
+    let _ = half_mark(bytes);
+    let _ = delay_news(bytes);
+    let _ = properties(bytes).map(|properties| properties.pairs(|_| true).count());
     let _ = decode_lease_state(bytes);
     let _ = decode_topic(bytes);
     let _ = decode_group(bytes);
@@ -225,13 +300,35 @@ proptest! {
                 prop_assert_eq!((head.topic, head.queue, head.offset), (message.topic, message.queue, message.offset));
                 prop_assert_eq!((head.tag_hash, head.body_bytes), (message.tag_hash, message.body_bytes));
                 prop_assert_eq!((head.stored_at, head.promise), (message.message.stored_at, message.promise));
+                prop_assert_eq!(head.order_key, crate::model::order::order_key(&message.message_group));
             } else {
                 prop_assert!(head.is_none());
             }
+            let news = match &record {
+                Record::Delayed { key, message } => Some(DelayNews::Held { key: *key, topic: message.topic }),
+                Record::DelayEnded { key, outcome, .. } => Some(DelayNews::Ended { key: *key, outcome: *outcome }),
+                _ => None,
+            };
+            prop_assert_eq!(delay_news(&bytes).unwrap(), news);
             read.push(record);
         }
         prop_assert_eq!(end, 1_000 + payload.len() as u64);
         prop_assert_eq!(read, records);
+    }
+
+    #[test]
+    fn the_start_of_a_message_has_all_its_properties_and_little_of_its_body(message in message(), body in any::<prop::sample::Index>()) {
+        let body_bytes = u32::try_from(body.index(message.message.rest.len() + 1)).unwrap();
+        let extra = message.origin.is_some();
+        let rest = message.message.rest.clone();
+        let system = message.message.system_static.clone();
+        let whole = payload_of(&[Record::Message(MessageRecord { body_bytes, ..message })]);
+        let start = &whole[..properties_bytes(u32::try_from(whole.len()).unwrap(), body_bytes)];
+        let found = properties(start).unwrap();
+        prop_assert_eq!(found.system, &system[..]);
+        prop_assert!(rest.starts_with(found.rest) && found.rest.len() >= rest.len() - body_bytes as usize);
+        prop_assert!(extra || found.rest.len() == rest.len() - body_bytes as usize);
+        prop_assert_eq!(properties(&whole).unwrap().rest, &rest[..]);
     }
 
     #[test]
@@ -276,6 +373,18 @@ proptest! {
     }
 
     #[test]
+    fn what_version_1_wrote_still_reads_without_what_came_later(topic in topic(), group in group()) {
+        let mut bytes = BytesMut::new();
+        encode_topic(&topic, &mut bytes);
+        bytes[0] = 1;
+        prop_assert_eq!(decode_topic(&bytes[..bytes.len() - 8]).unwrap(), Topic { lite_ttl: None, ..topic });
+        bytes.clear();
+        encode_group(&group, &mut bytes);
+        bytes[0] = 1;
+        prop_assert_eq!(decode_group(&bytes[..bytes.len() - 1]).unwrap(), Group { lite_exclusive: false, ..group });
+    }
+
+    #[test]
     fn lease_states_have_their_fixed_length(lease in lease()) {
         let mut bytes = BytesMut::new();
         encode_lease_state(&lease, &mut bytes);
@@ -315,6 +424,19 @@ fn a_placed_message_reads_as_if_its_place_had_been_known_from_the_start() {
 }
 
 #[test]
+fn a_delayed_message_is_read_back_with_its_time_of_acceptance() {
+    let message = NewMessage { message_id: "id".into(), rest: Bytes::from_static(b"rest"), ..NewMessage::default() };
+    let key = HoldKey { due: Timestamp(500), hold: HoldId(7) };
+    let mut unit = Unit::send(64);
+    let slot = unit.push_delayed(key, TopicId(1), Promise::Durable, 9, &message);
+    unit.place(slot, QueueId(0), QueueOffset(0), Timestamp(99));
+    let bytes = Bytes::copy_from_slice(unit.bytes());
+    let Record::Delayed { key: read, message: held } = decode(&bytes).unwrap() else { panic!("not a delayed message") };
+    assert_eq!((read, held.topic, held.tag_hash), (key, TopicId(1), 9));
+    assert_eq!((held.message.stored_at, held.message.rest), (Timestamp(99), Bytes::from_static(b"rest")));
+}
+
+#[test]
 fn a_record_of_a_newer_program_is_named_and_not_skipped() {
     let mut newer = BytesMut::from(&payload_of(&[Record::TopicDeleted(TopicId(1))])[..]);
     newer[5] = RECORD_VERSION + 1;
@@ -326,4 +448,35 @@ fn a_record_of_a_newer_program_is_named_and_not_skipped() {
     let unknown_kind = decode(&newer.freeze()).unwrap_err();
     assert_eq!(unknown_kind, RecordError::Unknown { kind: 200, version: RECORD_VERSION });
     assert!(unknown_kind.to_string().contains("newer"));
+}
+
+#[test]
+fn a_placed_half_message_reads_back_whole_and_its_mark_without_its_body() {
+    let message = NewMessage {
+        message_type: MessageType::Transaction,
+        message_id: "id".into(),
+        producer: "p".repeat(300).into(),
+        due: Some(Timestamp(77)),
+        rest: Bytes::from_static(b"rest"),
+        ..NewMessage::default()
+    };
+    let mut unit = Unit::send(64);
+    let slot = unit.push_half(TopicId(1), 9, &message, Duration::from_secs(6));
+    unit.place(slot, QueueId(0), QueueOffset(0), Timestamp(100));
+    unit.push(&Record::HalfEnded {
+        topic: TopicId(1),
+        id: "id".into(),
+        outcome: HalfOutcome::Committed,
+        at: Timestamp(5),
+        was_checked: false,
+    });
+    let records: Vec<Bytes> =
+        walk(Bytes::copy_from_slice(unit.bytes()), LogPosition(0)).map(|found| found.unwrap().1).collect();
+    let Record::Half(half) = decode(&records[0]).unwrap() else { panic!("{:?}", decode(&records[0])) };
+    assert_eq!((half.first_check_after, half.due), (Duration::from_secs(6), Some(Timestamp(77))));
+    assert_eq!((half.producer.len(), half.message.message.stored_at), (255, Timestamp(100)));
+    assert_eq!(half.message.message.rest, message.rest);
+    assert_eq!(message_head(&records[0]).unwrap(), None, "no queue may show it");
+    assert_eq!(half_mark(&records[0]).unwrap(), Some(HalfMark::Stored(TopicId(1), "id")));
+    assert_eq!(half_mark(&records[1]).unwrap(), Some(HalfMark::Ended(TopicId(1), "id")));
 }

@@ -1,10 +1,14 @@
 //! The records and the numbers that stand for them on disk.
 
+use std::time::Duration;
+
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
-use crate::model::position::{GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId};
+use crate::model::position::{
+    GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId,
+};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Promise, Topic};
+use crate::model::topic::{Growth, Promise, Topic};
 
 /// Bytes of a record header.
 pub const RECORD_HEADER_BYTES: usize = 8;
@@ -15,6 +19,8 @@ pub const LEASE_STATE_BYTES: usize = 34;
 
 pub(super) const MESSAGE_FIXED_BYTES: usize = 48;
 pub(super) const FLAG_ORIGIN: u16 = 1;
+/// Bytes kept of the id of the client that sent a half message: enough to find it again, and a bound.
+pub(super) const PRODUCER_BYTES_MAX: usize = 255;
 
 pub(super) const KIND_OPENED: u8 = 1;
 pub(super) const KIND_MESSAGE: u8 = 2;
@@ -28,6 +34,19 @@ pub(super) const KIND_GROUP_PUT: u8 = 9;
 pub(super) const KIND_GROUP_DELETED: u8 = 10;
 pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
+pub(super) const KIND_LITE_TOPIC_PUT: u8 = 20;
+pub(super) const KIND_LITE_TOPIC_DELETED: u8 = 21;
+pub(super) const KIND_HALF: u8 = 15;
+pub(super) const KIND_HALF_CHECKED: u8 = 16;
+pub(super) const KIND_HALF_ENDED: u8 = 17;
+pub(super) const KIND_DELAYED: u8 = 13;
+pub(super) const KIND_DELAY_ENDED: u8 = 14;
+
+/// Bytes before the message in the body of a `Delayed` record: hold and due.
+pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
+pub(super) const KIND_RESET: u8 = 19;
+pub(super) const KIND_LANE_PARKED: u8 = 18;
+pub(super) const KIND_QUEUES_ADDED: u8 = 24;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +69,13 @@ pub enum LeaseState {
         /// Earliest redelivery.
         visible_at: Timestamp,
     },
+    /// Acknowledged while an earlier message of its message group was not: comes back only together with that one.
+    Acked {
+        /// The granting that acknowledged it.
+        grant: GrantId,
+        /// When that lease would have ended.
+        lease_end: Timestamp,
+    },
 }
 
 /// Why an outstanding message is done.
@@ -63,6 +89,47 @@ pub enum SettleReason {
     DeadLettered,
     /// Out of retention.
     Expired,
+}
+
+/// What became of a message that was held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayOutcome {
+    /// Its time came: the copy in its queue is in the same unit.
+    Fired,
+    /// Recalled by a client. Remembered, so that a repeated recall hears the same.
+    Recalled,
+    /// Its topic or its body is gone; nobody gets it.
+    Dropped,
+    /// Not one message: recalls of every message that was due up to this one are remembered no longer.
+    Forgotten,
+}
+
+/// Which message that is held back: sorts by its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldKey {
+    /// When it may be delivered.
+    pub due: Timestamp,
+    /// Tells it from others of the same instant.
+    pub hold: HoldId,
+}
+
+/// The few facts of a record about held-back messages that the timers need, read without touching the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayNews {
+    /// A message is held back, or its body was stored again.
+    Held {
+        /// Which.
+        key: HoldKey,
+        /// Its topic.
+        topic: TopicId,
+    },
+    /// It is held back no longer.
+    Ended {
+        /// Which.
+        key: HoldKey,
+        /// Why.
+        outcome: DelayOutcome,
+    },
 }
 
 /// Where a dead letter came from.
@@ -105,6 +172,43 @@ pub struct MessageRecord {
     pub message: StoredMessage,
     /// Set on dead letters.
     pub origin: Option<DeadLetterOrigin>,
+}
+
+/// A message of a transaction, stored and invisible until the transaction ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HalfRecord {
+    /// The message; queue and offset mean nothing yet.
+    pub message: MessageRecord,
+    /// How long after it was stored its producer is left alone.
+    pub first_check_after: Duration,
+    /// When it may be delivered at the earliest, once committed.
+    pub due: Option<Timestamp>,
+    /// Id of the client that sent it, cut to 255 bytes.
+    pub producer: String,
+}
+
+/// What became of a half message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfOutcome {
+    /// Its copy in a queue is in the same unit.
+    Committed,
+    /// It will never be seen.
+    RolledBack,
+    /// Its producer was asked often enough; it is kept for a while, to be settled by hand.
+    Discarded,
+    /// That it was committed or rolled back is not known any more.
+    Forgotten,
+    /// It had been discarded, and its time to be settled by hand is over.
+    Expired,
+}
+
+/// What the log says of a half message, read without touching its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfMark<'a> {
+    /// It is stored here.
+    Stored(TopicId, &'a str),
+    /// Something became of it.
+    Ended(TopicId, &'a str),
 }
 
 /// One durable change.
@@ -197,6 +301,97 @@ pub enum Record {
         /// First position that stays.
         start: LogPosition,
     },
+    /// A lite topic came into being, with its first message.
+    LiteTopicPut {
+        /// Parent.
+        topic: TopicId,
+        /// Its queue there.
+        queue: QueueId,
+        /// Its name, unique below the parent.
+        name: String,
+    },
+    /// A lite topic, its messages and every group's state on it are gone.
+    LiteTopicDeleted {
+        /// Parent.
+        topic: TopicId,
+        /// Its queue there.
+        queue: QueueId,
+    },
+    /// A half message was stored; also when it was stored once more, because retention takes the place where it was.
+    Half(HalfRecord),
+    /// A producer was asked about a half message.
+    HalfChecked {
+        /// Topic.
+        topic: TopicId,
+        /// Message id.
+        id: String,
+        /// How often by now.
+        checks: u32,
+        /// When it is asked again, or given up.
+        next_check: Timestamp,
+    },
+    /// A half message ended, or a trace of one did.
+    HalfEnded {
+        /// Topic.
+        topic: TopicId,
+        /// Message id.
+        id: String,
+        /// How.
+        outcome: HalfOutcome,
+        /// When; of a trace, when its message ended.
+        at: Timestamp,
+        /// Whether its producer was ever asked.
+        was_checked: bool,
+    },
+    /// A message is held back until its time. A second record of the same hold replaces the first: its body moved, so that the
+    /// segment of the first may leave.
+    Delayed {
+        /// Which, and when it is due.
+        key: HoldKey,
+        /// The message; queue and offset are 0, they are given when it fires.
+        message: MessageRecord,
+    },
+    /// A message is held back no longer.
+    DelayEnded {
+        /// Which, and when it was due.
+        key: HoldKey,
+        /// Its topic.
+        topic: TopicId,
+        /// Why.
+        outcome: DelayOutcome,
+    },
+    /// The group begins anew at `next` in a queue: whatever it had outstanding there is forgotten, below and above.
+    Reset {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// First offset that is delivered from now on, also when it was done before.
+        next: QueueOffset,
+    },
+    /// Messages of a message group were passed over, or taken up again: those at or above `from` and below the group's position
+    /// in the queue are not considered yet.
+    LaneParked {
+        /// Group.
+        group: GroupId,
+        /// Topic.
+        topic: TopicId,
+        /// Queue.
+        queue: QueueId,
+        /// Number of the message group.
+        order_key: u64,
+        /// First message that was passed over; `None`: none is left.
+        from: Option<QueueOffset>,
+    },
+    /// A topic got more queues, in the same unit as the record of its new number.
+    QueuesAdded {
+        /// Topic.
+        topic: TopicId,
+        /// What its queues held.
+        growth: Growth,
+    },
 }
 
 /// The few facts of a message record that visibility needs, read without touching the body.
@@ -216,4 +411,6 @@ pub struct MessageHead {
     pub body_bytes: u32,
     /// Rung that makes it visible.
     pub promise: Promise,
+    /// Number of its message group; 0: none.
+    pub order_key: u64,
 }

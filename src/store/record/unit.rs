@@ -1,5 +1,7 @@
 //! Records on their way into one frame, already encoded.
 
+use std::time::Duration;
+
 use bytes::{BufMut, BytesMut};
 
 use crate::model::message::NewMessage;
@@ -7,8 +9,10 @@ use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::Promise;
 use crate::store::codec::length_u32;
-use crate::store::record::encode::{MessageParts, encode_body, encode_message, kind_of};
-use crate::store::record::types::{KIND_MESSAGE, RECORD_HEADER_BYTES, RECORD_VERSION, Record};
+use crate::store::record::encode::{MessageParts, encode_body, encode_half, encode_message, kind_of, put_hold_key};
+use crate::store::record::types::{
+    DELAYED_PREFIX_BYTES, HoldKey, KIND_DELAYED, KIND_HALF, KIND_MESSAGE, RECORD_HEADER_BYTES, RECORD_VERSION, Record,
+};
 
 /// Records that are written together or not at all: they share one frame.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +22,8 @@ pub struct Unit {
     is_send: bool,
 }
 
-/// Place of a message record inside a unit, so that queue and offset can be filled in at the last moment.
+/// Place of a message inside a unit, so that queue and offset can be filled in at the last moment. Counts from where the header
+/// of a plain message record would begin.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageSlot(usize);
 
@@ -75,6 +80,44 @@ impl Unit {
         message: &NewMessage,
     ) -> MessageSlot {
         let start = self.begin(KIND_MESSAGE, 0);
+        self.put_message(topic, promise, tag_hash, message);
+        self.finish(start);
+        MessageSlot(start)
+    }
+
+    /// Adds a half message whose time is not known yet; see [`Unit::place`].
+    pub fn push_half(
+        &mut self,
+        topic: TopicId,
+        tag_hash: u32,
+        message: &NewMessage,
+        first_check_after: Duration,
+    ) -> MessageSlot {
+        let start = self.begin(KIND_HALF, 0);
+        // Nobody reads it before it is durable, whatever the topic promises its senders.
+        self.put_message(topic, Promise::Durable, tag_hash, message);
+        encode_half(first_check_after, message.due, &message.producer, &mut self.buffer);
+        self.finish(start);
+        MessageSlot(start)
+    }
+
+    /// Adds a message that is held back; its time is filled in by [`Unit::place`], with queue and offset 0.
+    pub fn push_delayed(
+        &mut self,
+        key: HoldKey,
+        topic: TopicId,
+        promise: Promise,
+        tag_hash: u32,
+        message: &NewMessage,
+    ) -> MessageSlot {
+        let start = self.begin(KIND_DELAYED, 0);
+        put_hold_key(&mut self.buffer, key);
+        self.put_message(topic, promise, tag_hash, message);
+        self.finish(start);
+        MessageSlot(start + DELAYED_PREFIX_BYTES)
+    }
+
+    fn put_message(&mut self, topic: TopicId, promise: Promise, tag_hash: u32, message: &NewMessage) {
         let parts = MessageParts {
             topic,
             queue: QueueId(0),
@@ -91,8 +134,6 @@ impl Unit {
             rest: &message.rest,
         };
         encode_message(&parts, &mut self.buffer);
-        self.finish(start);
-        MessageSlot(start)
     }
 
     /// Fills in what the broker decides when it accepts the unit.
