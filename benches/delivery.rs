@@ -10,6 +10,7 @@ use std::time::Instant;
 use bolide::broker::delivery::core::Core;
 use bolide::broker::delivery::lease::LeaseTerms;
 use bolide::broker::delivery::subscription::{QueueState, Subscription, Wish};
+use bolide::model::filter::Filter;
 use bolide::model::group::Group;
 use bolide::model::message::NewMessage;
 use bolide::model::name::{GroupName, TopicName};
@@ -17,7 +18,6 @@ use bolide::model::position::{
     GrantId, GroupId, HolderId, LogPosition, QueueId, QueueOffset, RecordAt, ShardId, TopicId,
 };
 use bolide::model::receipt::Receipt;
-use bolide::model::tag::TagFilter;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::{Permission, Promise, Topic, TopicType};
 use bolide::store::record::{MessageHead, Unit};
@@ -106,7 +106,7 @@ fn show_grant_ack() -> f64 {
         let wish = Wish {
             topic,
             group,
-            filter: &TagFilter::All,
+            filter: &Filter::ALL,
             max: BATCH,
             outstanding_max: 20_000,
             terms,

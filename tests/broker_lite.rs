@@ -8,7 +8,7 @@ use std::time::Duration;
 use bolide::broker::Broker;
 use bolide::broker::api::{
     AckOutcome, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LiteAction, LiteError, LiteListing,
-    LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, TopicSpec,
+    LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, SeekTarget, TopicSpec,
 };
 use bolide::broker::options::BrokerOptions;
 use bolide::model::message::{MessageType, NewMessage};
@@ -400,6 +400,23 @@ fn what_is_only_on_disk_comes_in_order_and_many_lite_topics_at_once() {
             ack(&broker, one).await;
         }
         assert_eq!(ids(&receive(&broker, "a").await), ["2"]);
+    });
+}
+
+#[test]
+fn a_reset_elsewhere_does_not_take_a_lite_delivery_from_its_client() {
+    World::new().life(async |broker| {
+        create(&broker, TopicSpec::default()).await;
+        subscribe(&broker, "a", &["x"]).await;
+        send(&broker, "x", &["x0"]).await;
+        let mut delivery = broker.receive(receive_wish("a")).await.unwrap();
+        // Deliveries that are still under way are looked at again after any reset.
+        let plain = TopicName::new("", "plain").unwrap();
+        broker.create_topic(plain.clone(), TopicSpec::default()).await.unwrap();
+        let note = NewMessage { message_type: MessageType::Normal, lite_topic: String::new(), ..message("", "note") };
+        broker.publish(Publish { topic: plain.clone(), messages: vec![note] }).await.unwrap();
+        broker.reset_group(&group(), &plain, None, SeekTarget::Latest, false).await.unwrap();
+        assert_eq!(delivery.next().unwrap().message.message_id, "x0");
     });
 }
 

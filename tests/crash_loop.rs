@@ -19,10 +19,12 @@ mod common;
 mod history;
 
 use common::{Server, ServerOptions, say};
+use history::cast::{Cast, topics};
 use history::check::check;
 use history::mutants::MUTANTS;
-use history::workload::{Dial, Membership, Pace, Stage, consumer, drain, producer};
-use history::{Event, GroupTerms, History, Recorder, Terms};
+use history::mutants_kinds::MUTANTS_OF_KINDS;
+use history::workload::{Dial, Kind, Pace, Stage, drain};
+use history::{Event, History, Recorder, Terms};
 
 /// Kills between two checks; each check needs a drain.
 const ROUNDS_PER_EPISODE: u64 = 5;
@@ -32,10 +34,8 @@ const BACKOFF_MAX: Duration = Duration::from_millis(200);
 /// Longest wait for clients to end after they were told to.
 const CLIENTS_END_LIMIT: Duration = Duration::from_secs(30);
 
-/// Group, topic, tags, consumers.
-const GROUPS: [(&str, &str, &[&str], usize); 4] =
-    [("all", "one", &[], 3), ("some", "one", &["A"], 2), ("more", "one", &["A", "B"], 1), ("two", "two", &[], 2)];
-const PRODUCERS: usize = 4;
+/// Time from a half message to the first check of it, by the broker's default.
+const FIRST_CHECK_US: u64 = 6_000_000;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -84,7 +84,7 @@ fn repeat_with(seed: u64) -> String {
 /// The checker must see lies about this very history, or its silence above means nothing.
 fn lies_are_seen(history: &History) -> Result<()> {
     let mut told = 0;
-    for mutant in &MUTANTS {
+    for mutant in MUTANTS.iter().chain(&MUTANTS_OF_KINDS) {
         let mut lie = history.clone();
         if (mutant.apply)(&mut lie) {
             told += 1;
@@ -96,8 +96,9 @@ fn lies_are_seen(history: &History) -> Result<()> {
 }
 
 async fn run_episode(server: &mut Server, run: &str, kills: u64, entropy: &Entropy) -> Result<History> {
-    let recorder = Recorder::new(terms(run));
-    create_catalogue(server, run).await?;
+    let cast = Cast::new(&format!("{run}-"), false);
+    let recorder = Recorder::new(terms(&cast)?);
+    create_catalogue(server, &cast).await?;
     let address = format!("http://{}", server.addresses().grpc);
     let endpoint = Endpoint::from_shared(address)?.connect_timeout(Duration::from_millis(500));
     let dial: Dial = Arc::new(move || endpoint.connect_lazy());
@@ -108,10 +109,11 @@ async fn run_episode(server: &mut Server, run: &str, kills: u64, entropy: &Entro
         limit: Duration::from_secs(2),
         auto_renew: false,
         body_bytes: 1_500,
+        delay: Duration::from_millis(2_500),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let stage = Stage { dial, recorder: recorder.clone(), pace, run: run.to_owned(), stop: stop.clone() };
-    let clients = start_clients(&stage, run, entropy);
+    let clients = cast.start(&stage, entropy);
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(20 + entropy.below(1_200))).await;
         end_and_restart(server, &recorder, entropy)?;
@@ -124,32 +126,44 @@ async fn run_episode(server: &mut Server, run: &str, kills: u64, entropy: &Entro
             .context("a client does not end")?
             .context("a client panicked")?;
     }
-    let groups: Vec<(String, String)> =
-        GROUPS.iter().map(|(group, topic, ..)| (format!("{run}-{group}"), format!("{run}-{topic}"))).collect();
-    drain(&stage, &groups, LEASE_MAX + BACKOFF_MAX + Duration::from_millis(300)).await.map_err(anyhow::Error::msg)?;
+    drain(&stage, &cast.members(), LEASE_MAX + BACKOFF_MAX + Duration::from_millis(300))
+        .await
+        .map_err(anyhow::Error::msg)?;
     Ok(recorder.snapshot())
 }
 
-fn terms(run: &str) -> Terms {
-    let groups = GROUPS.iter().map(|(group, topic, tags, _)| {
-        let terms = GroupTerms {
-            topic: format!("{run}-{topic}"),
-            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
-            max_attempts: MAX_ATTEMPTS,
-        };
-        (format!("{run}-{group}"), terms)
-    });
-    Terms { groups: groups.collect(), session_us: 10_000_000, drained: false, forgets: false }
+fn terms(cast: &Cast) -> Result<Terms> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(Terms {
+        groups: cast.terms(MAX_ATTEMPTS),
+        session_us: 10_000_000,
+        wall_begin_ms: u64::try_from(since_1970.as_millis())?,
+        first_check_us: FIRST_CHECK_US,
+        ..Terms::default()
+    })
 }
 
-async fn create_catalogue(server: &Server, run: &str) -> Result<()> {
+fn topic_type(kind: Kind) -> admin::TopicType {
+    match kind {
+        Kind::Normal => admin::TopicType::Normal,
+        Kind::Ordered => admin::TopicType::Fifo,
+        Kind::Delayed => admin::TopicType::Delay,
+        Kind::Transactional => admin::TopicType::Transaction,
+        Kind::Priority => admin::TopicType::Priority,
+        Kind::Lite => admin::TopicType::Lite,
+        Kind::Mixed => admin::TopicType::Mixed,
+    }
+}
+
+async fn create_catalogue(server: &Server, cast: &Cast) -> Result<()> {
     let address = format!("http://{}", server.addresses().internal);
     let mut client = AdminClient::connect(address).await.context("the admin service")?;
-    for topic in ["one", "two"] {
-        let topic = admin::Topic { name: format!("{run}-{topic}"), queues: 3, ..Default::default() };
+    for (topic, kind) in topics() {
+        let r#type = topic_type(kind) as i32;
+        let topic = admin::Topic { name: cast.name(topic), r#type, queues: 3, ..Default::default() };
         client.create_topic(admin::CreateTopicRequest { topic: Some(topic) }).await?;
     }
-    for (group, ..) in GROUPS {
+    for role in cast.roles() {
         let backoff = admin::ExponentialBackoff {
             initial: Some(history::client::duration(Duration::from_millis(20))),
             max: Some(history::client::duration(BACKOFF_MAX)),
@@ -159,31 +173,15 @@ async fn create_catalogue(server: &Server, run: &str) -> Result<()> {
             max_attempts: MAX_ATTEMPTS,
             backoff: Some(admin::retry_policy::Backoff::Exponential(backoff)),
         };
-        let group = admin::Group { name: format!("{run}-{group}"), retry_policy: Some(policy), ..Default::default() };
+        let group = admin::Group {
+            name: cast.name(role.group),
+            ordered: role.ordered,
+            retry_policy: Some(policy),
+            ..Default::default()
+        };
         client.create_group(admin::CreateGroupRequest { group: Some(group) }).await?;
     }
     Ok(())
-}
-
-fn start_clients(stage: &Stage, run: &str, entropy: &Entropy) -> Vec<tokio::task::JoinHandle<()>> {
-    let own = || Entropy::seeded(entropy.next_u64());
-    let topics = vec![format!("{run}-one"), format!("{run}-two")];
-    let mut clients: Vec<_> = (0..PRODUCERS)
-        .map(|number| tokio::spawn(producer(stage.clone(), format!("p{number}"), topics.clone(), own())))
-        .collect();
-    for (place, (group, topic, tags, consumers)) in GROUPS.iter().enumerate() {
-        let stranger = GROUPS[(place + 1) % GROUPS.len()].0;
-        for number in 0..*consumers {
-            let member = Membership {
-                group: format!("{run}-{group}"),
-                topic: format!("{run}-{topic}"),
-                expression: if tags.is_empty() { "*".to_owned() } else { tags.join(" || ") },
-                stranger: format!("{run}-{stranger}"),
-            };
-            clients.push(tokio::spawn(consumer(stage.clone(), format!("c-{run}-{group}-{number}"), member, own())));
-        }
-    }
-    clients
 }
 
 /// Mostly SIGKILL, sometimes SIGTERM; now and then the next process is killed while it recovers. Blocks the thread of the

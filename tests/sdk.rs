@@ -179,7 +179,11 @@ impl Suite {
 
     fn expected_cases(&self) -> Result<BTreeSet<String>> {
         let path = self.folder.join("cases.txt");
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let more = self.folder.join(format!("cases-{}.txt", self.variant));
+        if more.exists() {
+            text += &std::fs::read_to_string(&more).with_context(|| more.display().to_string())?;
+        }
         let cases: BTreeSet<String> = text
             .lines()
             .map(str::trim)
@@ -262,6 +266,8 @@ fn carry_out(request: &str, server: &mut Server) -> Result<()> {
             let arguments = [&["group", "create", name], options].concat();
             server.admin(&arguments)?
         }
+        ["admin", arguments @ ..] => server.admin(arguments)?,
+        ["advance", duration] => server.admin(&["clock", "advance", duration])?,
         ["restart", "kill"] => server.restart(Stop::Kill).map(|_| String::new())?,
         ["restart", "term"] => server.restart(Stop::Term).map(|_| String::new())?,
         _ => bail!("unknown request"),

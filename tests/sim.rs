@@ -22,8 +22,10 @@ mod process;
 #[path = "sim/world.rs"]
 mod world;
 
+use history::Coverage;
 use history::check::check;
 use history::mutants::MUTANTS;
+use history::mutants_kinds::MUTANTS_OF_KINDS;
 use world::{Outcome, run};
 
 /// Seeds whose run is repeated, to see that it repeats.
@@ -103,6 +105,7 @@ struct Totals {
     deliveries: AtomicU64,
     ends: AtomicU64,
     trimmed: AtomicU64,
+    coverage: Mutex<Coverage>,
 }
 
 impl Totals {
@@ -116,18 +119,22 @@ impl Totals {
         self.ends.fetch_add(ends as u64, Ordering::Relaxed);
         let trimmed = history.events.iter().any(|(_, event)| *event == history::Event::Note(world::TRIMMED.to_owned()));
         self.trimmed.fetch_add(u64::from(trimmed), Ordering::Relaxed);
+        if let Ok(mut coverage) = self.coverage.lock() {
+            coverage.add(&history.coverage());
+        }
     }
 
     fn line(&self, seeds: u64, begin: Instant) -> String {
         let of = |total: &AtomicU64| total.load(Ordering::Relaxed);
         format!(
-            "sim: {}/{seeds} seeds, {:.0} s, {} calls, {} deliveries, {} ends of the process, {} trimmed logs",
+            "sim: {}/{seeds} seeds, {:.0} s, {} calls, {} deliveries, {} ends of the process, {} trimmed logs; {}",
             of(&self.seeds),
             begin.elapsed().as_secs_f64(),
             of(&self.calls),
             of(&self.deliveries),
             of(&self.ends),
-            of(&self.trimmed)
+            of(&self.trimmed),
+            self.coverage.lock().map_or_else(|_| String::new(), |coverage| coverage.to_string())
         )
     }
 }
@@ -208,7 +215,7 @@ fn lies_about_real_histories_are_seen() {
         if outcome.problem.is_some() || outcome.history.terms.forgets {
             continue;
         }
-        for mutant in &MUTANTS {
+        for mutant in MUTANTS.iter().chain(&MUTANTS_OF_KINDS) {
             let mut lie = outcome.history.clone();
             if (mutant.apply)(&mut lie) {
                 assert!(check(&lie).is_err(), "seed {seed}: the checker does not see: {}", mutant.name);

@@ -1,10 +1,10 @@
 //! Filters by expression are asked here, outside the core's lock: about the properties of each message, once, on behalf of all
 //! expressions that the members of a group use.
 
-use crate::broker::delivery::verdicts::{Judges, Verdict};
+use crate::broker::delivery::verdicts::{Judges, Ruling, Verdict};
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
-use crate::model::position::{QueueId, QueueOffset};
+use crate::model::position::QueueId;
 use crate::model::topic::Topic;
 use crate::store::{QueueEntry, ReadError, Store, StoredProperties};
 
@@ -19,9 +19,6 @@ pub struct Case {
     /// The messages, with their queues.
     pub entries: Vec<(QueueId, QueueEntry)>,
 }
-
-/// What the judges said about a message.
-pub type Ruling = (QueueId, QueueOffset, Verdict);
 
 /// Judges messages of one queue. May block on the disk.
 pub fn judge(store: &Store, judges: &Judges, queue: QueueId, entries: &[QueueEntry]) -> Vec<Ruling> {

@@ -1,7 +1,7 @@
 //! Receive: look, read ahead, wait. What is granted is held by a guard from the first moment, so that a receive which is
 //! cancelled anywhere gives back what its client never saw.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::model::group::Group;
 use crate::model::name::TopicName;
 use crate::model::position::{GroupId, QueueId, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
-use crate::model::topic::Topic;
+use crate::model::topic::{Topic, TopicType};
 use crate::runtime::watermark::ShardFailed;
 use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
 use crate::store::{AppendError, ReadError};
@@ -110,6 +110,16 @@ pub(super) fn origin_of(origin: Option<DeadLetterOrigin>) -> Option<Origin> {
         attempts: origin.attempts,
         reason: origin.reason,
     })
+}
+
+impl Delivery {
+    /// What the order of a message is kept with, if it is.
+    fn lane(&self, queue: QueueId, grant: &Grant) -> Option<(QueueId, u64)> {
+        let is_ordered = self.group.is_ordered(self.topic.topic_type);
+        let is_whole = self.topic.topic_type == TopicType::Lite;
+        let key = if is_whole { 0 } else { grant.entry.order_key };
+        (is_whole || is_ordered && key != 0).then_some((queue, key))
+    }
 }
 
 impl Drop for Delivery {
@@ -378,10 +388,14 @@ impl Broker {
         let records = self.inner.store.read_messages(&places).await;
         let mut index = 0;
         let mut unreadable = None;
+        let mut stuck = BTreeSet::new();
         for record in records {
             let Some((queue, grant, _)) = delivery.held.get(index) else { break };
+            let lane = delivery.lane(*queue, grant);
             let (queue, offset, grant) = (*queue, grant.entry.offset, grant.terms.grant);
             match record {
+                // The one before it stays here: this one must not be seen first.
+                _ if lane.is_some_and(|lane| stuck.contains(&lane)) => drop(delivery.held.remove(index)),
                 Ok(record) if filter.confirms(&record.message.tag) => {
                     delivery.held[index].2 = Some(Box::new(record));
                     index += 1;
@@ -399,6 +413,7 @@ impl Broker {
                     tracing::error!(%error, topic = %delivery.topic.name, %queue, %offset, "a message cannot be read");
                     delivery.held.remove(index);
                     unreadable = Some(error);
+                    stuck.extend(lane);
                 }
             }
         }

@@ -17,13 +17,15 @@ pub mod lane_entry;
 pub mod lease;
 pub mod lite_topic;
 pub mod meta;
+mod options;
 pub mod queue_entry;
 pub mod queue_tail;
 pub mod recalled;
 pub mod topic;
 
 pub use error::{FoldError, OpenFoldError};
-pub use handle::{Batch, FoldEnv, Kv, KvOptions};
+pub use handle::{Batch, FoldEnv, Kv};
+pub use options::KvOptions;
 
 /// A key family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,7 +7,10 @@ use bolide::wire::rocketmq::messaging_service_client::MessagingServiceClient;
 use bolide::wire_receive::Content;
 use tonic::transport::Channel;
 
-use super::{Answer, Begun, Call, Delivery, Lease, OK, ReceiveRequest, Recorder, Request, Sent, hash_bytes};
+use super::{
+    Answer, Ask, Begun, Call, DEAD_LETTER_PREFIX, Delivery, Lease, OK, Receipt, ReceiveRequest, Recorder, Request,
+    Sent, hash_bytes,
+};
 
 /// Largest message a client accepts: bodies of 4 MiB with their properties.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -37,15 +40,29 @@ pub fn with_headers<T>(client_id: &str, body: T) -> tonic::Request<T> {
 }
 
 /// A message as a producer makes it.
+#[derive(Default)]
 pub struct Draft {
     pub id: String,
     pub tag: String,
     pub body: Vec<u8>,
+    pub ask: Ask,
+}
+
+/// The type that a client declares, found as official clients find it.
+fn message_type(ask: &Ask) -> v2::MessageType {
+    match ask {
+        Ask { half: true, .. } => v2::MessageType::Transaction,
+        Ask { due_ms: Some(_), .. } => v2::MessageType::Delay,
+        Ask { message_group: Some(_), .. } => v2::MessageType::Fifo,
+        Ask { priority: Some(_), .. } => v2::MessageType::Priority,
+        Ask { lite_topic: Some(_), .. } => v2::MessageType::Lite,
+        _ => v2::MessageType::Normal,
+    }
 }
 
 impl Draft {
     fn sent(&self) -> Sent {
-        Sent { id: self.id.clone(), tag: self.tag.clone(), body_hash: hash_bytes(&self.body) }
+        Sent { id: self.id.clone(), tag: self.tag.clone(), body_hash: hash_bytes(&self.body), ask: self.ask.clone() }
     }
 
     fn message(&self, topic: &str) -> v2::Message {
@@ -54,9 +71,17 @@ impl Draft {
             keys: vec![format!("key-{}", self.id)],
             message_id: self.id.clone(),
             body_encoding: v2::Encoding::Identity as i32,
-            message_type: v2::MessageType::Normal as i32,
+            message_type: message_type(&self.ask) as i32,
             born_timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             born_host: "test".to_owned(),
+            delivery_timestamp: self.ask.due_ms.map(timestamp),
+            message_group: self.ask.message_group.clone(),
+            orphaned_transaction_recovery_duration: self
+                .ask
+                .orphan_us
+                .map(|orphan_us| duration(Duration::from_micros(orphan_us))),
+            lite_topic: self.ask.lite_topic.clone(),
+            priority: self.ask.priority,
             ..Default::default()
         };
         v2::Message {
@@ -93,7 +118,7 @@ pub enum Received {
 
 pub struct Client {
     pub name: String,
-    stub: Stub,
+    pub(super) stub: Stub,
     pub recorder: Recorder,
     /// Longest wait for a unary answer.
     limit: Duration,
@@ -105,7 +130,10 @@ impl Client {
     }
 
     /// The answer of a unary call; `None` is unknown.
-    async fn answered<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Option<T> {
+    pub(super) async fn answered<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Option<T> {
         match tokio::time::timeout(self.limit, call).await {
             Ok(Ok(response)) => Some(response.into_inner()),
             Ok(Err(_)) | Err(_) => None,
@@ -194,26 +222,45 @@ impl Client {
 
     fn delivery(&self, message: &v2::Message) -> Delivery {
         let system = message.system_properties.clone().unwrap_or_default();
+        let is_dead = message.topic.as_ref().is_some_and(|topic| topic.name.starts_with(DEAD_LETTER_PREFIX));
+        // Offsets of a lite topic are its own; clients are not told of its queue.
+        let lite_queue = system.lite_topic.as_ref().filter(|_| !is_dead).map(|lite_topic| {
+            i32::try_from(hash_bytes(lite_topic.as_bytes()) >> 34).unwrap_or(0).saturating_add(1 << 30)
+        });
         Delivery {
             at_us: self.recorder.now_us(),
             id: system.message_id,
             handle: system.receipt_handle.unwrap_or_default(),
             attempt: u32::try_from(system.delivery_attempt.unwrap_or(0)).unwrap_or(0),
-            queue: system.queue_id,
+            queue: lite_queue.unwrap_or(system.queue_id),
             offset: system.queue_offset.unwrap_or(-1),
             tag: system.tag.unwrap_or_default(),
             body_hash: hash_bytes(&message.body),
+            message_group: system.message_group,
+            lite_topic: system.lite_topic,
+            due_ms: system.delivery_timestamp.map(millis),
         }
     }
 
     pub async fn ack(&self, group: &str, topic: &str, handles: &[String]) -> Answer {
-        let request = Request::Ack { group: group.to_owned(), topic: topic.to_owned(), handles: handles.to_vec() };
+        let texts: Vec<(String, Option<String>)> = handles.iter().map(|handle| (handle.clone(), None)).collect();
+        self.ack_lite(group, topic, &texts).await
+    }
+
+    /// Acks handles, each with the lite topic it belongs to, if any.
+    pub async fn ack_lite(&self, group: &str, topic: &str, texts: &[(String, Option<String>)]) -> Answer {
+        let handles: Vec<String> = texts.iter().map(|(handle, _)| handle.clone()).collect();
+        let request = Request::Ack { group: group.to_owned(), topic: topic.to_owned(), handles: handles.clone() };
         let begun = self.recorder.begin(&self.name, request);
-        let entry = |handle: &String| v2::AckMessageEntry { receipt_handle: handle.clone(), ..Default::default() };
+        let entry = |(handle, lite_topic): &(String, Option<String>)| v2::AckMessageEntry {
+            receipt_handle: handle.clone(),
+            lite_topic: lite_topic.clone(),
+            ..Default::default()
+        };
         let body = v2::AckMessageRequest {
             group: Some(resource(group)),
             topic: Some(resource(topic)),
-            entries: handles.iter().map(entry).collect(),
+            entries: texts.iter().map(entry).collect(),
         };
         let mut stub = self.stub.clone();
         let answer = match self.answered(stub.ack_message(with_headers(&self.name, body))).await {
@@ -227,7 +274,8 @@ impl Client {
         self.finish(begun, answer)
     }
 
-    pub async fn change(&self, group: &str, topic: &str, handle: &str, invisible: Duration) -> Answer {
+    pub async fn change(&self, group: &str, topic: &str, delivery: &Delivery, invisible: Duration) -> Answer {
+        let handle = delivery.handle.as_str();
         let invisible_us = u64::try_from(invisible.as_micros()).unwrap_or(u64::MAX);
         let request = Request::Change {
             group: group.to_owned(),
@@ -241,6 +289,7 @@ impl Client {
             topic: Some(resource(topic)),
             receipt_handle: handle.to_owned(),
             invisible_duration: Some(duration(invisible)),
+            lite_topic: delivery.lite_topic.clone(),
             ..Default::default()
         };
         let mut stub = self.stub.clone();
@@ -263,6 +312,7 @@ impl Client {
             topic: Some(resource(topic)),
             receipt_handle: delivery.handle.clone(),
             message_id: delivery.id.clone(),
+            lite_topic: delivery.lite_topic.clone(),
             ..Default::default()
         };
         let mut stub = self.stub.clone();
@@ -293,7 +343,7 @@ impl Client {
         let _ = self.answered(stub.heartbeat(with_headers(&self.name, body))).await;
     }
 
-    fn finish(&self, begun: Begun, answer: Answer) -> Answer {
+    pub(super) fn finish(&self, begun: Begun, answer: Answer) -> Answer {
         self.recorder.end(begun, answer.clone());
         answer
     }
@@ -304,13 +354,13 @@ fn send_answer(response: &v2::SendMessageResponse, drafts: &[Draft]) -> Answer {
         return refused(response.status.as_ref());
     }
     let result = |entry: &v2::SendResultEntry| match entry.status.as_ref().map_or(0, |status| status.code) {
-        OK => Ok(entry.offset),
+        OK => Ok(Receipt { offset: entry.offset, recall_handle: entry.recall_handle.clone() }),
         code => Err(code),
     };
     Answer::Sent(response.entries.iter().map(result).collect())
 }
 
-fn refused(status: Option<&v2::Status>) -> Answer {
+pub(super) fn refused(status: Option<&v2::Status>) -> Answer {
     match status.map(|status| status.code) {
         Some(code) if Call::is_definite_refusal(code) => Answer::Refused(code),
         _ => Answer::Unknown,
@@ -342,4 +392,16 @@ pub fn duration(from: Duration) -> prost_types::Duration {
         seconds: i64::try_from(from.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(from.subsec_nanos()).unwrap_or(0),
     }
+}
+
+pub fn timestamp(millis: u64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
+    }
+}
+
+fn millis(from: prost_types::Timestamp) -> u64 {
+    let seconds = u64::try_from(from.seconds).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(u64::try_from(from.nanos).unwrap_or(0) / 1_000_000)
 }

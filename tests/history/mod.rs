@@ -16,13 +16,21 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
+pub mod cast;
 pub mod check;
 pub mod client;
+pub mod client_kinds;
 pub mod mutants;
+pub mod mutants_kinds;
 pub mod workload;
+pub mod workload_kinds;
 
 pub const OK: i32 = 20_000;
 pub const INVALID_RECEIPT_HANDLE: i32 = 40_013;
+pub const INVALID_TRANSACTION_ID: i32 = 40_008;
+pub const NOT_FOUND: i32 = 40_400;
+/// What came too late: a recall of what was delivered, the other resolution of a transaction.
+pub const PRECONDITION_FAILED: i32 = 42_800;
 /// Prefix of the topic that holds the dead letters of a group.
 pub const DEAD_LETTER_PREFIX: &str = "%DLQ%";
 
@@ -37,6 +45,10 @@ pub struct Terms {
     pub drained: bool,
     /// Whether messages may leave by retention before they were consumed.
     pub forgets: bool,
+    /// Wall time of the server at the observer's zero, before any move of its clock, in milliseconds since 1970.
+    pub wall_begin_ms: u64,
+    /// Least time from a half message to the first check of it where the message names none, in microseconds.
+    pub first_check_us: u64,
 }
 
 /// A group and the one topic it reads.
@@ -47,6 +59,8 @@ pub struct GroupTerms {
     pub tags: Vec<String>,
     /// The lowest number of attempts that was in force at any time.
     pub max_attempts: u32,
+    /// Whether messages of one lane (see [`Ask::lane`]) reach it in order.
+    pub ordered: bool,
 }
 
 impl GroupTerms {
@@ -61,6 +75,8 @@ pub struct History {
     /// In order of their begin.
     pub calls: Vec<Call>,
     pub events: Vec<(u64, Event)>,
+    /// Questions after pending transactions, in order of arrival.
+    pub checks: Vec<Check>,
 }
 
 /// What happened to the server from outside.
@@ -78,6 +94,16 @@ pub enum Event {
     Note(String),
 }
 
+impl Event {
+    /// Milliseconds by which it moved the server's clock.
+    pub fn moved_ms(&self) -> i64 {
+        match self {
+            Self::ClockMoved(by) => *by,
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Call {
     pub client: String,
@@ -90,19 +116,85 @@ pub struct Call {
 
 #[derive(Clone, Debug)]
 pub enum Request {
-    Send { topic: String, messages: Vec<Sent> },
+    Send {
+        topic: String,
+        messages: Vec<Sent>,
+    },
     Receive(ReceiveRequest),
-    Ack { group: String, topic: String, handles: Vec<String> },
-    Change { group: String, topic: String, handle: String, invisible_us: u64 },
-    Forward { group: String, topic: String, handle: String },
-    Terminate { group: String },
+    Ack {
+        group: String,
+        topic: String,
+        handles: Vec<String>,
+    },
+    Change {
+        group: String,
+        topic: String,
+        handle: String,
+        invisible_us: u64,
+    },
+    Forward {
+        group: String,
+        topic: String,
+        handle: String,
+    },
+    Terminate {
+        group: String,
+    },
+    /// Calls a delayed message back. `genuine`: the handle is the one of an acknowledged send to this topic.
+    Recall {
+        topic: String,
+        id: String,
+        handle: String,
+        genuine: bool,
+    },
+    /// Ends a transaction. `genuine`: the topic is the one the message was sent to.
+    Resolve {
+        topic: String,
+        id: String,
+        commit: bool,
+        genuine: bool,
+    },
+    /// Names the lite topics that a client reads.
+    Subscribe {
+        group: String,
+        topic: String,
+        lite_topics: Vec<String>,
+        whole: bool,
+    },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sent {
     pub id: String,
     pub tag: String,
     pub body_hash: u64,
+    pub ask: Ask,
+}
+
+/// What a message asks for beside its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    pub message_group: Option<String>,
+    /// Delivery time, in milliseconds since 1970 on the server's clock.
+    pub due_ms: Option<u64>,
+    /// A half message of a transaction.
+    pub half: bool,
+    /// Time to the first check of a half message, in microseconds.
+    pub orphan_us: Option<u64>,
+    pub priority: Option<i32>,
+    pub lite_topic: Option<String>,
+}
+
+impl Ask {
+    /// What its order is kept with.
+    pub fn lane(&self) -> Option<&str> {
+        self.lite_topic.as_deref().or(self.message_group.as_deref())
+    }
+
+    /// Whether it is held back first: its answer tells no place in a queue.
+    pub fn is_held(&self) -> bool {
+        self.half || self.due_ms.is_some()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -125,8 +217,8 @@ pub enum Answer {
     Unknown,
     /// The whole call was refused with this code: nothing happened.
     Refused(i32),
-    /// One result per message: its offset, or the code of the refusal; `Err(0)` is unknown.
-    Sent(Vec<Result<i64, i32>>),
+    /// One result per message: where it is, or the code of the refusal; `Err(0)` is unknown.
+    Sent(Vec<Result<Receipt, i32>>),
     /// What arrived, also when the stream broke after it.
     Received {
         messages: Vec<Delivery>,
@@ -140,6 +232,40 @@ pub enum Answer {
     },
     Forwarded(i32),
     Terminated,
+    /// The code, and the message id that was called back.
+    Recalled {
+        code: i32,
+        id: String,
+    },
+    Resolved(i32),
+    Subscribed(i32),
+}
+
+/// What the answer to a send says of one message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    pub offset: i64,
+    /// Empty unless the message is delayed.
+    pub recall_handle: String,
+}
+
+impl Receipt {
+    pub fn at(offset: i64) -> Self {
+        Self { offset, ..Self::default() }
+    }
+}
+
+/// A producer was asked what became of a transaction.
+#[derive(Clone, Debug)]
+pub struct Check {
+    pub client: String,
+    pub at_us: u64,
+    pub topic: String,
+    pub id: String,
+    pub transaction_id: String,
+    pub tag: String,
+    pub body_hash: u64,
+    pub message_group: Option<String>,
 }
 
 /// One message as a client got it.
@@ -153,6 +279,10 @@ pub struct Delivery {
     pub offset: i64,
     pub tag: String,
     pub body_hash: u64,
+    pub message_group: Option<String>,
+    pub lite_topic: Option<String>,
+    /// The delivery time it was sent with, as the delivery tells it.
+    pub due_ms: Option<u64>,
 }
 
 impl Call {
@@ -188,6 +318,18 @@ impl Recorder {
 
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// What the server's clock shows now if it keeps time, in milliseconds since 1970.
+    pub fn server_ms(&self) -> u64 {
+        let now_ms = self.now_us() / 1000;
+        let history = self.lock();
+        let moved: i64 = history.events.iter().map(|(_, event)| event.moved_ms()).sum();
+        (history.terms.wall_begin_ms + now_ms).saturating_add_signed(moved)
+    }
+
+    pub fn check(&self, check: Check) {
+        self.lock().checks.push(check);
     }
 
     pub fn begin(&self, client: &str, request: Request) -> Begun {
@@ -261,7 +403,67 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// How often a history came to what makes it worth checking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage(pub BTreeMap<&'static str, u64>);
+
+impl Coverage {
+    pub fn add(&mut self, other: &Self) {
+        for (what, times) in &other.0 {
+            *self.0.entry(what).or_default() += times;
+        }
+    }
+
+    fn saw(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+}
+
+impl std::fmt::Display for Coverage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(what, times)| format!("{times} {what}")).collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
 impl History {
+    pub fn coverage(&self) -> Coverage {
+        let mut coverage = Coverage::default();
+        for call in &self.calls {
+            match (&call.request, &call.answer) {
+                (Request::Recall { genuine: true, .. }, Answer::Recalled { code, .. }) => match *code {
+                    OK => coverage.saw("recalls"),
+                    PRECONDITION_FAILED => coverage.saw("recalls too late"),
+                    _ => {}
+                },
+                (Request::Resolve { commit, .. }, Answer::Resolved(code)) => match *code {
+                    OK if *commit => coverage.saw("commits"),
+                    OK => coverage.saw("rollbacks"),
+                    PRECONDITION_FAILED => coverage.saw("opposite ends"),
+                    _ => {}
+                },
+                _ => {}
+            }
+            let Request::Receive(receive) = &call.request else { continue };
+            let is_ordered = self.terms.groups.get(&receive.group).is_some_and(|terms| terms.ordered);
+            for got in call.deliveries() {
+                if receive.topic.starts_with(DEAD_LETTER_PREFIX) {
+                    coverage.saw("dead letters");
+                } else if got.due_ms.is_some() {
+                    coverage.saw("delayed");
+                } else if got.lite_topic.is_some() {
+                    coverage.saw("lite");
+                } else if is_ordered && got.message_group.is_some() {
+                    coverage.saw("ordered");
+                }
+            }
+        }
+        for _ in &self.checks {
+            coverage.saw("questions");
+        }
+        coverage
+    }
+
     /// A hash of everything observed: two runs of one seed must agree on it.
     pub fn trace_hash(&self) -> u64 {
         let mut hash = 0;
@@ -270,6 +472,9 @@ impl History {
         }
         for event in &self.events {
             hash = hash_bytes(format!("{hash}{event:?}").as_bytes());
+        }
+        for check in &self.checks {
+            hash = hash_bytes(format!("{hash}{check:?}").as_bytes());
         }
         hash
     }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answer, Call, DEAD_LETTER_PREFIX, Delivery, History, INVALID_RECEIPT_HANDLE, OK, ReceiveRequest, Request};
+use super::{
+    Answer, Call, DEAD_LETTER_PREFIX, Delivery, History, INVALID_RECEIPT_HANDLE, OK, Receipt, ReceiveRequest, Request,
+};
 
 /// A lie: its name, the promise that must be named for it, and the change. `false`: this history gives no occasion.
 pub struct Mutant {
@@ -67,12 +69,12 @@ pub const MUTANTS: [Mutant; 12] = [
     Mutant { name: "a stranger's ack is taken", promise: "a foreign handle is refused", apply: accept_a_stranger },
 ];
 
-fn is_dead(topic: &str) -> bool {
+pub fn is_dead(topic: &str) -> bool {
     topic.starts_with(DEAD_LETTER_PREFIX)
 }
 
 /// Deliveries to checked groups, with the index of their call.
-fn deliveries(history: &History) -> Vec<(usize, ReceiveRequest, Delivery)> {
+pub fn deliveries(history: &History) -> Vec<(usize, ReceiveRequest, Delivery)> {
     let mut found = Vec::new();
     for (index, call) in history.calls.iter().enumerate() {
         let Request::Receive(receive) = &call.request else { continue };
@@ -83,7 +85,7 @@ fn deliveries(history: &History) -> Vec<(usize, ReceiveRequest, Delivery)> {
     found
 }
 
-fn messages_of(call: &mut Call) -> Option<&mut Vec<Delivery>> {
+pub fn messages_of(call: &mut Call) -> Option<&mut Vec<Delivery>> {
     match &mut call.answer {
         Answer::Received { messages, .. } => Some(messages),
         _ => None,
@@ -91,7 +93,7 @@ fn messages_of(call: &mut Call) -> Option<&mut Vec<Delivery>> {
 }
 
 /// Handles that some answer accepted for good, with the end of the call.
-fn acked(history: &History) -> Vec<(String, u64)> {
+pub fn acked(history: &History) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     for call in &history.calls {
         if let (Request::Ack { handles, .. }, Answer::Acked(codes)) = (&call.request, &call.answer) {
@@ -102,7 +104,7 @@ fn acked(history: &History) -> Vec<(String, u64)> {
     found
 }
 
-fn ids_sent_once(history: &History) -> BTreeSet<String> {
+pub fn ids_sent_once(history: &History) -> BTreeSet<String> {
     let mut once = BTreeSet::new();
     let mut more = BTreeSet::new();
     for call in &history.calls {
@@ -117,7 +119,7 @@ fn ids_sent_once(history: &History) -> BTreeSet<String> {
     &once - &more
 }
 
-fn append(history: &mut History, request: Request, answer: Answer, lasting_us: u64) {
+pub fn append(history: &mut History, request: Request, answer: Answer, lasting_us: u64) {
     let last = history.calls.iter().filter_map(|call| call.end_us).max().unwrap_or(0);
     let call =
         Call { client: "liar".to_owned(), begin_us: last + 1, end_us: Some(last + 1 + lasting_us), request, answer };
@@ -134,7 +136,10 @@ fn drop_a_send(history: &mut History) -> bool {
             .iter()
             .zip(results)
             .find(|(message, result)| {
-                result.is_ok() && once.contains(&message.id) && taken(history, topic, &message.tag)
+                result.is_ok()
+                    && !message.ask.is_held()
+                    && once.contains(&message.id)
+                    && taken(history, topic, &message.tag)
             })
             .map(|(message, _)| message.id.clone()),
         _ => None,
@@ -150,8 +155,9 @@ fn drop_a_send(history: &mut History) -> bool {
 
 fn redeliver_an_acked(history: &mut History) -> bool {
     let acked = acked(history);
-    let victim =
-        deliveries(history).into_iter().find(|(_, _, got)| acked.iter().any(|(handle, _)| *handle == got.handle));
+    let victim = deliveries(history).into_iter().find(|(_, receive, got)| {
+        !history.terms.groups[&receive.group].ordered && acked.iter().any(|(handle, _)| *handle == got.handle)
+    });
     let Some((_, receive, got)) = victim else { return false };
     let last = history.calls.iter().filter_map(|call| call.end_us).max().unwrap_or(0);
     let again = Delivery { at_us: last + 2, attempt: got.attempt + 1, handle: "again".to_owned(), ..got };
@@ -243,8 +249,9 @@ fn placed_sends(history: &History) -> Vec<(usize, String, i32, i64)> {
         let (Request::Send { topic, messages }, Answer::Sent(results)) = (&call.request, &call.answer) else {
             continue;
         };
-        let ([message], [Ok(offset)]) = (messages.as_slice(), results.as_slice()) else { continue };
-        if !once.contains(&message.id) {
+        let ([message], [Ok(receipt)]) = (messages.as_slice(), results.as_slice()) else { continue };
+        let offset = &receipt.offset;
+        if !once.contains(&message.id) || message.ask.is_held() {
             continue;
         }
         if let Some((_, _, got)) = all.iter().find(|(_, receive, got)| got.id == message.id && receive.topic == *topic)
@@ -259,7 +266,7 @@ fn placed_sends(history: &History) -> Vec<(usize, String, i32, i64)> {
 fn move_message(history: &mut History, index: usize, offset: i64) {
     let Request::Send { messages, .. } = &history.calls[index].request else { return };
     let id = messages[0].id.clone();
-    history.calls[index].answer = Answer::Sent(vec![Ok(offset)]);
+    history.calls[index].answer = Answer::Sent(vec![Ok(Receipt::at(offset))]);
     for call in &mut history.calls {
         if matches!(&call.request, Request::Receive(receive) if is_dead(&receive.topic)) {
             continue;
@@ -281,7 +288,7 @@ fn share_an_offset(history: &mut History) -> bool {
     let Some((one, other)) = pair else { return false };
     let Request::Send { messages, .. } = &history.calls[other.0].request else { return false };
     let id = messages[0].id.clone();
-    history.calls[other.0].answer = Answer::Sent(vec![Ok(one.3)]);
+    history.calls[other.0].answer = Answer::Sent(vec![Ok(Receipt::at(one.3))]);
     // One consumer each, so that no delivery shows two messages at one place: only the answers lie.
     let mut kept = false;
     for call in &mut history.calls {
@@ -416,6 +423,9 @@ fn bury(history: &mut History, group: &str, id: &str, offset: i64) {
         offset,
         tag: sent.tag,
         body_hash: sent.body_hash,
+        message_group: sent.ask.message_group,
+        lite_topic: sent.ask.lite_topic,
+        due_ms: sent.ask.due_ms,
     };
     append(
         history,
@@ -450,6 +460,7 @@ fn bury_early(history: &mut History) -> bool {
     let victim = all.iter().find(|(_, receive, got)| {
         let same = |other: &&(usize, ReceiveRequest, Delivery)| other.1.group == receive.group && other.2.id == got.id;
         once.contains(&got.id)
+            && !history.terms.groups[&receive.group].ordered
             && acked.iter().any(|(handle, _)| *handle == got.handle)
             && !all.iter().filter(same).any(|(_, _, other)| forwarded.contains(&other.handle))
     });
@@ -481,7 +492,9 @@ fn overlook_a_message(history: &mut History) -> bool {
     let once = ids_sent_once(history);
     let sent = history.calls.iter().find_map(|call| match (&call.request, &call.answer) {
         (Request::Send { topic, messages }, Answer::Sent(results)) => {
-            let first = messages.first().filter(|message| once.contains(&message.id) && results[0].is_ok())?;
+            let first = messages.first().filter(|message| {
+                once.contains(&message.id) && results[0].is_ok() && message.ask == super::Ask::default()
+            })?;
             let group =
                 history.terms.groups.iter().find(|(_, group)| group.topic == *topic && group.takes(&first.tag))?;
             Some((topic.clone(), group.0.clone(), call.end_us?))

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use bolide::broker::api::TopicSpec;
-use bolide::model::name::TopicName;
+use bolide::broker::api::{GroupSpec, TopicSpec};
+use bolide::model::name::{GroupName, TopicName};
+use bolide::model::topic::TopicType;
 use bolide::runtime::entropy::Entropy;
 use bolide::store::files::memory::{Call, Fault};
 
 use crate::history::client::{Client, Draft, Received, Wish};
-use crate::history::{Answer, Delivery, INVALID_RECEIPT_HANDLE, Lease, OK, Recorder, Terms};
+use crate::history::{Answer, Ask, Delivery, INVALID_RECEIPT_HANDLE, Lease, OK, Recorder, Terms};
 use crate::process::{End, Machine, Process};
 
 const GROUP: &str = "group";
@@ -31,7 +32,7 @@ async fn stage() -> Stage {
 
 impl Stage {
     async fn send(&self, id: &str) {
-        let draft = Draft { id: id.to_owned(), tag: String::new(), body: vec![1; 10] };
+        let draft = Draft { id: id.to_owned(), tag: String::new(), body: vec![1; 10], ..Draft::default() };
         let answer = self.client.send(TOPIC, &[draft]).await;
         assert!(matches!(&answer, Answer::Sent(results) if results[0].is_ok()), "{answer:?}");
     }
@@ -51,7 +52,7 @@ impl Stage {
 
     /// Gives the message back and receives it again.
     async fn redelivered(&self, delivery: &Delivery) -> Delivery {
-        let answer = self.client.change(GROUP, TOPIC, &delivery.handle, Duration::ZERO).await;
+        let answer = self.client.change(GROUP, TOPIC, delivery, Duration::ZERO).await;
         assert!(matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
         let again = self.receive().await.expect("it comes back");
         assert_eq!((again.offset, again.attempt), (delivery.offset, delivery.attempt + 1));
@@ -127,7 +128,7 @@ fn a_grant_that_a_failed_log_refused_is_not_handed_out_at_the_next_try() {
         stage.send("a").await;
         let first = stage.receive().await.expect("a message");
         stage.machine.files.plan(Fault::fail(Call::Write));
-        let answer = stage.client.change(GROUP, TOPIC, &first.handle, Duration::ZERO).await;
+        let answer = stage.client.change(GROUP, TOPIC, &first, Duration::ZERO).await;
         assert!(!matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
         for attempt_id in [Some("x"), Some("x"), None, Some("x")] {
             let delivered = got(stage.client.receive(&wish(attempt_id)).await);
@@ -155,7 +156,7 @@ fn a_message_that_was_put_back_is_not_delivered_before_the_log_holds_that() {
             let put_back = async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 stage.machine.files.plan(Fault::fail(call));
-                stage.client.change(GROUP, TOPIC, &first.handle, Duration::ZERO).await
+                stage.client.change(GROUP, TOPIC, &first, Duration::ZERO).await
             };
             let (received, answer) = tokio::join!(waiting, put_back);
             assert!(!matches!(answer, Answer::Changed { code: OK, .. }), "{answer:?}");
@@ -202,5 +203,38 @@ fn the_next_process_knows_what_the_killed_one_acknowledged() {
         let left = stage.receive().await.expect("the other message");
         assert_ne!(left.id, acked.id);
         assert!(stage.receive().await.is_none());
+    });
+}
+
+/// Seed 63 of ordered groups: the disk did not give the first message of a lane, and the second was delivered without it.
+#[test]
+fn a_message_is_not_delivered_without_the_unreadable_one_before_it() {
+    in_a_simulation(async {
+        let mut stage = stage().await;
+        let name = GroupName::trusted("", GROUP);
+        let ordered = GroupSpec { ordered: Some(Some(true)), ..GroupSpec::default() };
+        stage.process.broker.create_group(name, ordered).await.expect("a group");
+        let draft = |id: &str| Draft {
+            id: id.to_owned(),
+            body: vec![1; 10],
+            ask: Ask { message_group: Some("lane".to_owned()), ..Ask::default() },
+            ..Draft::default()
+        };
+        let fifo = TopicSpec { topic_type: Some(TopicType::Fifo), ..TopicSpec::default() };
+        stage.process.broker.create_topic(TopicName::trusted("", "fifo"), fifo).await.expect("a topic");
+        let sent = stage.client.send("fifo", &[draft("a"), draft("b")]).await;
+        assert!(matches!(&sent, Answer::Sent(results) if results.iter().all(Result::is_ok)), "{sent:?}");
+        // Nothing of it is in memory any more.
+        stage.machine.end(stage.process, End::Kill).await.expect("an end");
+        stage.process = stage.machine.start().await.expect("a start");
+        stage.machine.files.plan(Fault::fail(Call::Read));
+        let wish =
+            Wish { topic: "fifo".to_owned(), batch: 2, lease: Lease::Fixed { invisible_us: 2_000_000 }, ..wish(None) };
+        let first = got(stage.client.receive(&wish).await);
+        assert!(first.first().is_none_or(|got| got.id == "a"), "{first:?}");
+        stage.machine.files.clear_faults();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let ids: Vec<String> = got(stage.client.receive(&wish).await).into_iter().map(|got| got.id).collect();
+        assert_eq!(ids, ["a", "b"]);
     });
 }

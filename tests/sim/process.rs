@@ -29,7 +29,7 @@ use crate::net::{Incoming, Net};
 /// Absolute, because RocksDB in memory knows no working directory.
 const DATA: &str = "/data";
 /// Wall time at the beginning of every simulation.
-const BEGIN_MS: u64 = 1_750_000_000_000;
+pub const BEGIN_MS: u64 = 1_750_000_000_000;
 /// Longest wait until everything of an ended process has let go of its database.
 const LET_GO_LIMIT: Duration = Duration::from_secs(60);
 

@@ -9,15 +9,15 @@ use bolide::broker::api::{CatalogError, GroupSpec, Publish, TopicSpec};
 use bolide::model::group::Backoff;
 use bolide::model::message::NewMessage;
 use bolide::model::name::{GroupName, TopicName};
-use bolide::model::topic::Promise;
+use bolide::model::topic::{Promise, TopicType};
 use bolide::runtime::entropy::Entropy;
 use bolide::store::files::memory::{Call, Effect, Ending, Fault};
-use tokio::task::JoinHandle;
 
+use crate::history::cast::{Cast, Role, topics};
 use crate::history::check::check;
-use crate::history::workload::{Membership, Pace, Stage, consumer, drain, producer};
-use crate::history::{Event, GroupTerms, History, Recorder, Terms};
-use crate::process::{End, Flavour, Machine, Process};
+use crate::history::workload::{Kind, Pace, Stage, drain};
+use crate::history::{Event, History, Recorder, Terms};
+use crate::process::{BEGIN_MS, End, Flavour, Machine, Process};
 
 const LEASE_MAX: Duration = Duration::from_secs(6);
 const BACKOFF_MAX: Duration = Duration::from_millis(1_500);
@@ -29,12 +29,11 @@ const SESSION_CERTAIN_US: u64 = 14_000_000;
 const CLIENTS_END_LIMIT: Duration = Duration::from_secs(120);
 const MAX_ATTEMPTS_LEAST: u32 = 3;
 
-/// Group, topic, tags, consumers.
-const GROUPS: [(&str, &str, &[&str], usize); 3] =
-    [("all", "one", &[], 2), ("some", "one", &["A", "B"], 1), ("two", "two", &[], 2)];
-const TOPICS: [&str; 2] = ["one", "two"];
 const SHORT_LIVED: &str = "short-lived";
-const PRODUCERS: usize = 2;
+/// So long after a restart a lane waits for members that may want what those of now do not.
+const RETURN_TIME: Duration = Duration::from_secs(31);
+/// Time from a half message to the first check of it, by the broker's default.
+const FIRST_CHECK_US: u64 = 6_000_000;
 
 /// Note of a history whose log lost segments.
 pub const TRIMMED: &str = "segments have left the log";
@@ -64,11 +63,29 @@ pub fn run(seed: u64) -> Outcome {
 }
 
 fn terms() -> Terms {
-    let groups = GROUPS.iter().map(|(group, topic, tags, _)| {
-        let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
-        ((*group).to_owned(), GroupTerms { topic: (*topic).to_owned(), tags, max_attempts: MAX_ATTEMPTS_LEAST })
-    });
-    Terms { groups: groups.collect(), session_us: SESSION_CERTAIN_US, drained: false, forgets: false }
+    Terms {
+        groups: cast().terms(MAX_ATTEMPTS_LEAST),
+        session_us: SESSION_CERTAIN_US,
+        wall_begin_ms: BEGIN_MS,
+        first_check_us: FIRST_CHECK_US,
+        ..Terms::default()
+    }
+}
+
+fn cast() -> Cast {
+    Cast::new("", true)
+}
+
+fn topic_type(kind: Kind) -> TopicType {
+    match kind {
+        Kind::Normal => TopicType::Normal,
+        Kind::Ordered => TopicType::Fifo,
+        Kind::Delayed => TopicType::Delay,
+        Kind::Transactional => TopicType::Transaction,
+        Kind::Priority => TopicType::Priority,
+        Kind::Lite => TopicType::Lite,
+        Kind::Mixed => TopicType::Mixed,
+    }
 }
 
 async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), String> {
@@ -97,12 +114,13 @@ async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), S
             poll: Duration::from_millis(1_500),
             limit: Duration::from_secs(4),
             auto_renew: true,
+            delay: Duration::from_secs(8),
             body_bytes: if world.machine.flavour == Flavour::Forgetful { 1_000 } else { 300 },
         },
         run: format!("s{seed}"),
         stop: stop.clone(),
     };
-    let clients = start_clients(&stage, entropy);
+    let clients = cast().start(&stage, entropy);
     world.go_through_everything().await?;
     stop.store(true, Ordering::Relaxed);
     world.calm_down().await?;
@@ -112,31 +130,10 @@ async fn live(seed: u64, entropy: &Entropy, recorder: &Recorder) -> Result<(), S
             .map_err(|_| format!("a client did not end in {CLIENTS_END_LIMIT:?}"))?
             .map_err(|error| format!("a client panicked: {error}"))?;
     }
-    let groups: Vec<(String, String)> =
-        GROUPS.iter().map(|(group, topic, ..)| ((*group).to_owned(), (*topic).to_owned())).collect();
-    let lasting = LEASE_MAX + BACKOFF_MAX + SESSION + Duration::from_secs(2) + Duration::from_millis(world.lost_ms);
-    drain(&stage, &groups, lasting).await?;
+    let lasting = (LEASE_MAX + BACKOFF_MAX + SESSION + Duration::from_secs(2)).max(RETURN_TIME)
+        + Duration::from_millis(world.lost_ms);
+    drain(&stage, &cast().members(), lasting).await?;
     world.finish().await
-}
-
-fn start_clients(stage: &Stage, entropy: &Entropy) -> Vec<JoinHandle<()>> {
-    let own = || Entropy::seeded(entropy.next_u64());
-    let topics: Vec<String> = TOPICS.iter().map(|&topic| topic.to_owned()).collect();
-    let mut clients: Vec<_> = (0..PRODUCERS)
-        .map(|number| tokio::spawn(producer(stage.clone(), format!("p{number}"), topics.clone(), own())))
-        .collect();
-    for (place, (group, topic, tags, consumers)) in GROUPS.iter().enumerate() {
-        for number in 0..*consumers {
-            let member = Membership {
-                group: (*group).to_owned(),
-                topic: (*topic).to_owned(),
-                expression: if tags.is_empty() { "*".to_owned() } else { tags.join(" || ") },
-                stranger: GROUPS[(place + 1) % GROUPS.len()].0.to_owned(),
-            };
-            clients.push(tokio::spawn(consumer(stage.clone(), format!("c.{group}.{number}"), member, own())));
-        }
-    }
-    clients
 }
 
 struct World {
@@ -154,29 +151,31 @@ struct World {
 
 impl World {
     async fn create_catalogue(&mut self) -> Result<(), String> {
-        for topic in TOPICS {
-            self.create_topic(topic).await?;
+        for (topic, kind) in topics() {
+            self.create_topic(topic, kind).await?;
         }
-        for (group, ..) in GROUPS {
+        for role in cast().roles() {
             let broker = self.broker()?;
             let spec = GroupSpec {
                 max_attempts: Some(MAX_ATTEMPTS_LEAST + u32::try_from(self.entropy.below(3)).unwrap_or(0)),
                 backoff: Some(self.backoff()),
+                ordered: role.ordered.map(Some),
                 ..GroupSpec::default()
             };
-            let created = broker.create_group(GroupName::trusted("", group), spec).await;
-            created.map_err(|error| format!("group {group}: {error}"))?;
+            let created = broker.create_group(GroupName::trusted("", role.group), spec).await;
+            created.map_err(|error| format!("group {}: {error}", role.group))?;
         }
         Ok(())
     }
 
-    async fn create_topic(&mut self, name: &str) -> Result<(), String> {
+    async fn create_topic(&mut self, name: &str, kind: Kind) -> Result<(), String> {
         let broker = self.broker()?;
         let name = TopicName::trusted("", name);
         let queues = 1 + u32::try_from(self.entropy.below(4)).unwrap_or(0);
         let written = self.machine.flavour == Flavour::KillsOnly && self.entropy.below(2) == 0;
         let promise = written.then_some(Promise::Written);
-        let spec = TopicSpec { queues: Some(queues), promise, ..TopicSpec::default() };
+        let spec =
+            TopicSpec { topic_type: Some(topic_type(kind)), queues: Some(queues), promise, ..TopicSpec::default() };
         broker.create_topic(name.clone(), spec).await.map_err(|error| format!("topic {name}: {error}"))?;
         self.topics.push((name, queues));
         Ok(())
@@ -380,7 +379,7 @@ impl World {
                 created.map(drop)
             }
             1 => {
-                let place = usize::try_from(self.entropy.below(TOPICS.len() as u64)).unwrap_or(0);
+                let place = usize::try_from(self.entropy.below(topics().len() as u64)).unwrap_or(0);
                 let queues = self.topics[place].1 + 1;
                 let name = self.topics[place].0.clone();
                 let changed =
@@ -391,7 +390,8 @@ impl World {
                 changed.map(drop)
             }
             2 => {
-                let group = GROUPS[usize::try_from(self.entropy.below(GROUPS.len() as u64)).unwrap_or(0)].0;
+                let roles = cast().roles();
+                let group = roles[usize::try_from(self.entropy.below(roles.len() as u64)).unwrap_or(0)].group;
                 let spec = GroupSpec {
                     max_attempts: Some(MAX_ATTEMPTS_LEAST + u32::try_from(self.entropy.below(3)).unwrap_or(0)),
                     backoff: Some(self.backoff()),
@@ -441,7 +441,7 @@ impl World {
     async fn finish(&mut self) -> Result<(), String> {
         self.end_and_restart(End::Term).await?;
         // A group with a filter has not yet looked at the last messages that are none of its business.
-        for (group, ..) in GROUPS.iter().filter(|(_, _, tags, _)| tags.is_empty()) {
+        for Role { group, .. } in cast().roles().iter().filter(|role| role.tags.is_empty()) {
             let lags = self.broker()?.lag(&GroupName::trusted("", group)).await;
             let lags = lags.map_err(|error| format!("lag of {group}: {error}"))?;
             let left: u64 = lags.iter().map(bolide::broker::api::QueueLag::lag).sum();

@@ -1,4 +1,4 @@
-//! One queue of a subscription: what comes next in it, and considering that.
+//! One queue of a subscription: what comes next in it, considering that, and dropping what was considered for others in vain.
 
 use std::collections::VecDeque;
 
@@ -125,5 +125,21 @@ impl QueueState {
         let first_recent = self.read_ahead.back().map_or(next, |entry| entry.offset.next().max(next));
         let recent = (first_recent.get()..tail.visible().get()).map_while(|offset| tail.recent(QueueOffset(offset)));
         ahead.chain(recent).take(JUDGED_AHEAD).filter(|entry| want(entry) == Want::Unjudged).collect()
+    }
+}
+
+impl QueueLeases {
+    /// Ends messages that were set aside, never delivered, and are wanted by nobody any more.
+    pub fn drop_unwanted(&mut self, wanted: impl Fn(&QueueEntry) -> bool) -> Vec<QueueOffset> {
+        let unwanted: Vec<QueueOffset> = self
+            .ready
+            .iter()
+            .filter(|offset| self.slots.get(offset).is_some_and(|slot| slot.attempt == 0 && !wanted(&slot.entry)))
+            .copied()
+            .collect();
+        for offset in &unwanted {
+            self.take(*offset);
+        }
+        unwanted
     }
 }

@@ -15,7 +15,7 @@ use crate::broker::delivery::subscription::{Missing, QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
-use crate::broker::delivery::verdicts::{Judges, Verdict};
+use crate::broker::delivery::verdicts::{Judges, Ruling};
 use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
@@ -312,13 +312,7 @@ impl Core {
     }
 
     /// Takes what expressions said about messages of a subscription.
-    pub fn judged(
-        &mut self,
-        topic: TopicId,
-        group: GroupId,
-        judges: &Judges,
-        rulings: &[(QueueId, QueueOffset, Verdict)],
-    ) {
+    pub fn judged(&mut self, topic: TopicId, group: GroupId, judges: &Judges, rulings: &[Ruling]) {
         if let Some(subscription) = self.subscription_mut(topic, group) {
             subscription.judged(judges, rulings);
         }
@@ -333,8 +327,7 @@ impl Core {
     /// Number of receives of a group that wait on a topic.
     #[must_use]
     pub fn waiting(&self, topic: TopicId, group: GroupId) -> usize {
-        let lite = |subscription: &Subscription| subscription.lite.as_ref().map_or(0, |lite| lite.waiting());
-        self.subscription(topic, group).map_or(0, |subscription| subscription.waiters.len() + lite(subscription))
+        self.subscription(topic, group).map_or(0, Subscription::waiting)
     }
 
     /// Enters a receive into the wait list, or marks it as waiting again.
@@ -351,11 +344,7 @@ impl Core {
     pub fn leave(&mut self, topic: TopicId, group: GroupId, id: WaiterId) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
         let Some(subscription) = state.subscriptions.get_mut(&group) else { return };
-        // Perhaps in both: on a mixed topic its client may have subscribed to lite topics meanwhile.
-        if let Some(lite) = &mut subscription.lite {
-            lite.leave(id);
-        }
-        let was_woken = subscription.waiters.leave(id);
+        let was_woken = subscription.leave(id);
         if !subscription.waiters.is_empty() && (was_woken || subscription.has_deliverable(&state.tails)) {
             subscription.waiters.wake_one_per_filter();
         }

@@ -326,20 +326,6 @@ impl QueueLeases {
         grants
     }
 
-    /// Ends messages that were set aside, never delivered, and are wanted by nobody any more.
-    pub fn drop_unwanted(&mut self, wanted: impl Fn(&QueueEntry) -> bool) -> Vec<QueueOffset> {
-        let unwanted: Vec<QueueOffset> = self
-            .ready
-            .iter()
-            .filter(|offset| self.slots.get(offset).is_some_and(|slot| slot.attempt == 0 && !wanted(&slot.entry)))
-            .copied()
-            .collect();
-        for offset in &unwanted {
-            self.take(*offset);
-        }
-        unwanted
-    }
-
     /// What a handle names.
     #[must_use]
     pub fn standing(&self, offset: QueueOffset, grant: GrantId, now: Timestamp) -> Standing {

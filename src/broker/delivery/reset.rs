@@ -39,8 +39,8 @@ impl Core {
     #[must_use]
     pub fn position(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Option<QueueOffset> {
         let state = self.topics.get(&topic)?;
-        let tail = state.tails.get(queue.get() as usize)?;
-        let own = state.subscriptions.get(&group)?.queues.get(queue.get() as usize)?;
+        let tail = state.tail(queue)?;
+        let own = state.subscriptions.get(&group)?.queue(queue)?;
         // A queue that was trimmed before the group saw it has no position of its own yet.
         Some(own.leases.lowest_outstanding().unwrap_or(own.leases.next()).max(tail.first()))
     }
@@ -49,8 +49,8 @@ impl Core {
     #[must_use]
     pub fn seek(&self, topic: TopicId, group: GroupId, queue: QueueId, to: QueueOffset) -> Option<Seek> {
         let from = self.position(topic, group, queue)?;
-        let first = self.topics.get(&topic)?.tails.get(queue.get() as usize)?.first();
-        let own = self.subscription(topic, group)?.queues.get(queue.get() as usize)?;
+        let first = self.topics.get(&topic)?.tail(queue)?.first();
+        let own = self.subscription(topic, group)?.queue(queue)?;
         let next = own.leases.next().max(first);
         let (below, all) = (own.leases.outstanding_below(to), own.leases.outstanding_below(QueueOffset(u64::MAX)));
         Some(Seek {
@@ -71,8 +71,9 @@ impl Core {
         if let Some(at) = scheduled {
             self.timer.remove(&(at, topic, group, queue));
         }
+        self.lite_changed(topic, group, queue);
         if let Some(subscription) = self.subscription_mut(topic, group) {
-            subscription.waiters.wake_all();
+            subscription.wake_all();
         }
     }
 
@@ -80,7 +81,7 @@ impl Core {
     #[must_use]
     pub fn holds(&self, topic: TopicId, group: GroupId, queue: QueueId, grant: &Grant) -> bool {
         self.subscription(topic, group)
-            .and_then(|subscription| subscription.queues.get(queue.get() as usize))
+            .and_then(|subscription| subscription.queue(queue))
             .is_some_and(|own| own.leases.repeat(grant.entry.offset, grant.terms.grant, Timestamp(0)).is_some())
     }
 

@@ -11,8 +11,8 @@ use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
 use crate::broker::delivery::lite::LiteGroup;
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::tail::QueueTail;
-use crate::broker::delivery::verdicts::{FilterIndex, Judges, Verdict, Verdicts};
-use crate::broker::delivery::wait_list::WaitList;
+use crate::broker::delivery::verdicts::{FilterIndex, Judges, Ruling, Verdicts};
+use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::order::queue_of;
@@ -175,6 +175,21 @@ impl Subscription {
         (0..u32::try_from(self.queues.len()).unwrap_or(u32::MAX)).map(QueueId).chain(lite)
     }
 
+    /// Receives that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiters.len() + self.lite.as_ref().map_or(0, |lite| lite.waiting())
+    }
+
+    /// Takes a receive out of the wait list. True if it had been woken as one of the ordinary.
+    pub fn leave(&mut self, id: WaiterId) -> bool {
+        // Perhaps in both: on a mixed topic its client may have subscribed to lite topics meanwhile.
+        if let Some(lite) = &mut self.lite {
+            lite.leave(id);
+        }
+        self.waiters.leave(id)
+    }
+
     /// Wakes every waiting receive.
     pub fn wake_all(&mut self) {
         self.waiters.wake_all();
@@ -233,7 +248,7 @@ impl Subscription {
     }
 
     /// Takes what expressions said about messages.
-    pub fn judged(&mut self, judges: &Judges, rulings: &[(QueueId, QueueOffset, Verdict)]) {
+    pub fn judged(&mut self, judges: &Judges, rulings: &[Ruling]) {
         let valid = self.filters.still_valid(judges);
         for state in &mut self.queues {
             let leases = &state.leases;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::position::QueueOffset;
+use crate::model::position::{QueueId, QueueOffset};
 use crate::model::properties::Properties;
 use crate::model::sql::Sql;
 
@@ -22,6 +22,9 @@ pub struct Verdict {
     /// Filters among them that want it.
     pub wanted: u64,
 }
+
+/// What was said about the message in this place.
+pub type Ruling = (QueueId, QueueOffset, Verdict);
 
 /// Expressions to be asked, by their bits.
 #[derive(Clone, Debug, Default)]

@@ -15,8 +15,9 @@ use crate::model::order::order_key;
 use crate::model::position::{GrantId, HoldId, HolderId, ShardId, Term};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
+use crate::store::kv::KvOptions;
 use crate::store::kv::half::{HeldHalf, Trace};
-use crate::store::kv::handle::{FlushWait, FoldEnv, KvOptions};
+use crate::store::kv::handle::{FlushWait, FoldEnv};
 use crate::store::kv::{Family, growth, lane, lane_entry, queue_entry};
 use crate::store::record::{HalfOutcome, HoldKey, MessageRecord, SettleReason, Unit};
 

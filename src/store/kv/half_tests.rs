@@ -8,7 +8,8 @@ use super::*;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{QueueId, QueueOffset};
 use crate::model::topic::Promise;
-use crate::store::kv::handle::{FoldEnv, KvOptions};
+use crate::store::kv::KvOptions;
+use crate::store::kv::handle::FoldEnv;
 use crate::store::record::MessageRecord;
 
 const TOPIC: TopicId = TopicId(3);

@@ -18,6 +18,7 @@ use rocksdb::{
 
 use crate::store::codec::RecordError;
 use crate::store::kv::error::{FoldError, OpenFoldError};
+use crate::store::kv::options::KvOptions;
 use crate::store::kv::{Family, Rows, meta};
 
 /// Bytes of a block of a table file, before compression.
@@ -28,21 +29,6 @@ const OPEN_FILES_MAX: i32 = 256;
 const DIAGNOSTIC_LOG_BYTES_MAX: usize = 1024 * 1024;
 /// Copies that a database in memory keeps of itself, for simulated power cuts.
 const COPIES_MAX: usize = 3;
-
-/// Memory of the database.
-#[derive(Clone, Debug)]
-pub struct KvOptions {
-    /// Blocks, indexes and filters kept in memory. Default 32 MiB.
-    pub block_cache_bytes: usize,
-    /// Memtables of all families together; when full they are flushed. Default 32 MiB.
-    pub write_buffer_bytes: usize,
-}
-
-impl Default for KvOptions {
-    fn default() -> Self {
-        Self { block_cache_bytes: 32 * 1024 * 1024, write_buffer_bytes: 32 * 1024 * 1024 }
-    }
-}
 
 /// Where the database's files are.
 #[derive(Clone, Debug)]
@@ -69,7 +55,7 @@ struct Copies {
 
 impl fmt::Debug for MemoryEnv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryEnv").field("copies", &self.copies).finish_non_exhaustive()
+        write!(f, "MemoryEnv({:?})", self.copies)
     }
 }
 
@@ -162,6 +148,11 @@ impl FoldEnv {
         database
     }
 
+    fn families(&self, options: &KvOptions) -> [ColumnFamilyDescriptor; Family::ALL.len()] {
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), self.family_options(options, &cache)))
+    }
+
     fn family_options(&self, options: &KvOptions, cache: &Cache) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(cache);
@@ -200,7 +191,7 @@ pub struct Kv {
 
 impl fmt::Debug for Kv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kv").field("path", &self.path).field("env", &self.env).finish_non_exhaustive()
+        write!(f, "Kv({})", self.path.display())
     }
 }
 
@@ -210,18 +201,16 @@ impl Kv {
     /// # Errors
     /// It is damaged, of an unknown format, or out of reach.
     pub fn open(env: &FoldEnv, path: &Path, options: &KvOptions) -> Result<Self, OpenFoldError> {
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families =
-            Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), env.family_options(options, &cache)));
+        let families = env.families(options);
         let db = DB::open_cf_descriptors(&env.database_options(options), path, families)
             .map_err(|error| opening_failed(path, &error))?;
         let kv = Self { db, env: env.clone(), path: path.to_owned() };
         if !kv.knows_format()? {
+            let unreachable =
+                |error: FoldError| OpenFoldError::Unreachable { path: path.to_owned(), cause: error.to_string() };
             let mut batch = kv.batch();
             meta::put_format(&mut batch);
-            batch
-                .write()
-                .map_err(|error| OpenFoldError::Unreachable { path: path.to_owned(), cause: error.to_string() })?;
+            batch.write().map_err(unreachable)?;
         }
         Ok(kv)
     }
@@ -232,9 +221,7 @@ impl Kv {
     /// It is not there, damaged, of an unknown format, or out of reach.
     pub fn open_read_only(env: &FoldEnv, path: &Path) -> Result<Self, OpenFoldError> {
         let options = KvOptions::default();
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families =
-            Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), env.family_options(&options, &cache)));
+        let families = env.families(&options);
         let mut database = env.database_options(&options);
         database.create_if_missing(false);
         let db = DB::open_cf_descriptors_read_only(&database, path, families, false)
@@ -242,6 +229,15 @@ impl Kv {
         let kv = Self { db, env: env.clone(), path: path.to_owned() };
         kv.knows_format()?;
         Ok(kv)
+    }
+
+    /// Names of the table files that hold rows now.
+    ///
+    /// # Errors
+    /// The database does not say.
+    pub fn table_files(&self) -> Result<Vec<String>, FoldError> {
+        let files = self.db.live_files().map_err(failed("listing table files"))?;
+        Ok(files.into_iter().map(|file| file.name.trim_start_matches('/').to_owned()).collect())
     }
 
     /// Refuses a database of an unknown format; `false` for a new one.

@@ -68,7 +68,24 @@ impl Parts<'_> {
             flush_log_bytes: self.options.fold_flush_log_bytes,
             queue_bytes_max: self.options.fold_queue_bytes_max,
         };
-        Fold::open(self.env, &self.dir.fold(), &self.options.kv, bounds)
+        let fold = Fold::open(self.env, &self.dir.fold(), &self.options.kv, bounds)?;
+        self.check_tables(&fold)?;
+        Ok(fold)
+    }
+
+    /// The database opens only a few of its table files at once; that another is missing it would tell whoever reads it first,
+    /// long after it could be repaired here.
+    fn check_tables(&self, fold: &Fold) -> Result<(), OpenFoldError> {
+        let path = self.dir.fold();
+        let damaged = |cause| OpenFoldError::Damaged { path: path.clone(), cause };
+        if matches!(self.env, FoldEnv::Memory(_)) {
+            return Ok(());
+        }
+        let tables = fold.kv().table_files().map_err(|error| damaged(error.to_string()))?;
+        match tables.into_iter().find(|name| !self.files.exists(&path.join(name))) {
+            Some(missing) => Err(damaged(format!("table file {missing} is missing"))),
+            None => Ok(()),
+        }
     }
 
     /// The fold as it is, or when it is missing or damaged the newest checkpoint, or an empty one.

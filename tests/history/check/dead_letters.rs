@@ -70,10 +70,12 @@ pub fn dead_letters_come_after_the_last_attempt_or_a_forward(view: &View<'_>) ->
                     let earlier = |settle: &&Settle<'_>| settle.call.begin_us < at_us && settle.maybe();
                     delivered.settles.iter().filter(earlier).any(|settle| matches!(settle.kind, Kind::Change { .. }))
                 };
-                acked |= delivered.settles.iter().any(|settle| {
-                    let begin_us = settle.call.begin_us;
-                    settle.kind == Kind::Ack && settle.ok() && !superseded(begin_us) && !given_back(begin_us)
-                });
+                // Where order is kept, an acked one may come again, and again.
+                acked |= view.lane(delivered).is_none()
+                    && delivered.settles.iter().any(|settle| {
+                        let begin_us = settle.call.begin_us;
+                        settle.kind == Kind::Ack && settle.ok() && !superseded(begin_us) && !given_back(begin_us)
+                    });
             }
             if forwarded {
                 continue;

@@ -1,6 +1,6 @@
 //! What a delivered message is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::super::{Answer, Call, Request};
 use super::Violation;
@@ -29,6 +29,12 @@ pub fn every_delivered_message_was_sent_and_has_its_bytes(view: &View<'_>) -> Re
             );
             return Err(Violation::new(PROMISE, finding, &[id]));
         }
+        let (ask, got) = (&sent.message.ask, delivered.got);
+        let asked = (&ask.message_group, &ask.lite_topic, ask.due_ms);
+        if source == topic && asked != (&got.message_group, &got.lite_topic, got.due_ms) {
+            let finding = format!("{id} was delivered as another kind: sent {ask:?}, got {got:?}");
+            return Err(Violation::new(PROMISE, finding, &[id]));
+        }
         let place = (topic, delivered.got.queue, delivered.got.offset);
         let holder = *places.entry(place).or_insert(id);
         if holder != id {
@@ -55,20 +61,19 @@ pub fn a_refused_send_stored_nothing(view: &View<'_>) -> Result<(), Violation> {
 /// Each try of a send stores at most one copy, and an acknowledged one exactly where it said.
 pub fn one_send_stores_one_copy(view: &View<'_>) -> Result<(), Violation> {
     const PROMISE: &str = "one send stores one copy";
-    let mut copies: BTreeMap<&str, BTreeSet<(i32, i64)>> = BTreeMap::new();
-    for delivered in &view.deliveries {
-        if View::dead_letter_group(&delivered.receive.topic).is_none() {
-            copies.entry(&delivered.got.id).or_default().insert((delivered.got.queue, delivered.got.offset));
-        }
-    }
-    for (id, places) in copies {
+    for (id, places) in view.copies_of() {
         let attempts = view.sends_by_id.get(id).map_or(&[][..], Vec::as_slice);
-        let possible = attempts.iter().filter(|&&index| view.sends[index].outcome != Outcome::Refused).count();
+        let mut possible = attempts.iter().filter(|&&index| view.sends[index].outcome != Outcome::Refused).count();
+        if view.sends_of(id).any(|send| send.message.ask.half) {
+            // A half message sent again while its transaction is known is the same one.
+            possible = possible.min(1);
+        }
         if places.len() > possible {
             let finding = format!("{id} was sent {possible} times at most and lies at {places:?}");
             return Err(Violation::new(PROMISE, finding, &[id]));
         }
-        let all_known = attempts.iter().all(|&index| view.sends[index].outcome != Outcome::Unknown);
+        let all_known =
+            attempts.iter().all(|&index| !matches!(view.sends[index].outcome, Outcome::Unknown | Outcome::Held));
         let said = |offset: i64| attempts.iter().any(|&index| view.sends[index].outcome == Outcome::Stored(offset));
         if let Some(other) = places.iter().find(|(_, offset)| all_known && !said(*offset)) {
             let finding = format!("{id} lies at offset {} of queue {}, which no answer said", other.1, other.0);
@@ -127,7 +132,9 @@ pub fn an_empty_receive_means_that_nothing_was_deliverable(view: &View<'_>) -> R
                     && terms.takes(&send.message.tag)
                     && known_us < call.begin_us
                     && taken_us > end_us
+                    && send.message.ask.lite_topic.is_none()
                     && !may_have_taken(from_us, end_us)
+                    && !(terms.ordered && super::order::may_wait_for_another(view, group, send, call.begin_us))
             });
             if let Some(send) = overlooked {
                 let id = send.message.id.as_str();

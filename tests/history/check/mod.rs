@@ -5,10 +5,14 @@ use std::fmt;
 use super::{Call, Event, History};
 
 mod dead_letters;
+mod delays;
 mod deliveries;
 mod leases;
+mod lite;
+mod order;
 mod sends;
 mod settles;
+mod transactions;
 pub mod view;
 
 use view::View;
@@ -79,13 +83,23 @@ fn slice_of(call: &Call, about: &[String]) -> Option<String> {
 type Promise = for<'a> fn(&View<'a>) -> Result<(), Violation>;
 
 /// Every promise, in the order in which they are checked: what explains other violations comes first.
-pub const PROMISES: [Promise; 15] = [
+pub const PROMISES: [Promise; 25] = [
     deliveries::every_delivered_message_was_sent_and_has_its_bytes,
     deliveries::a_refused_send_stored_nothing,
     deliveries::one_send_stores_one_copy,
     deliveries::a_group_gets_only_what_its_filter_takes,
+    delays::no_message_comes_before_its_time,
+    delays::a_recalled_message_is_delivered_to_nobody,
+    delays::a_recall_tells_the_truth,
+    transactions::nothing_is_visible_before_its_commit,
+    transactions::a_rolled_back_message_is_delivered_to_nobody,
+    transactions::a_transaction_has_one_end,
+    transactions::a_resolved_transaction_is_not_asked_about,
+    transactions::a_question_is_complete_and_in_time,
+    lite::a_lite_message_goes_to_subscribers_only,
     sends::offsets_of_acknowledged_sends_are_unique,
     sends::a_later_send_has_the_larger_offset,
+    order::no_message_overtakes_an_earlier_one_of_its_lane,
     settles::an_acked_message_does_not_come_back,
     settles::an_expired_or_superseded_handle_is_refused,
     settles::a_foreign_handle_is_refused,

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::super::{GroupTerms, OK};
 use super::Violation;
 use super::view::{Kind, Outcome, SendAttempt, View};
+
+const MISSING: &str = "no acknowledged send is missing";
 
 /// Every acknowledged send reached every group that takes it: it was settled, it became a dead letter,
 /// or the final drain got and acked it.
 pub fn no_acknowledged_send_is_missing(view: &View<'_>) -> Result<(), Violation> {
-    const PROMISE: &str = "no acknowledged send is missing";
+    const PROMISE: &str = MISSING;
     if !view.history.terms.drained || view.history.terms.forgets {
         return Ok(());
     }
@@ -16,7 +19,13 @@ pub fn no_acknowledged_send_is_missing(view: &View<'_>) -> Result<(), Violation>
         let settled = settled_copies(view, group);
         let letters = view.dead_letters(group);
         for send in &view.sends {
-            let Outcome::Stored(offset) = send.outcome else { continue };
+            let Outcome::Stored(offset) = send.outcome else {
+                let buried = letters.contains_key(send.message.id.as_str());
+                if send.outcome == Outcome::Held && !buried {
+                    a_held_message_came(view, send, group, terms, &settled)?;
+                }
+                continue;
+            };
             let id = send.message.id.as_str();
             if send.topic != terms.topic || !terms.takes(&send.message.tag) {
                 continue;
@@ -32,6 +41,38 @@ pub fn no_acknowledged_send_is_missing(view: &View<'_>) -> Result<(), Violation>
         }
     }
     Ok(())
+}
+
+/// A delayed message comes unless it may have been called back, and a transactional one if it was committed.
+fn a_held_message_came(
+    view: &View<'_>,
+    send: &SendAttempt<'_>,
+    group: &str,
+    terms: &GroupTerms,
+    settled: &BTreeMap<(&str, i64), bool>,
+) -> Result<(), Violation> {
+    let id = send.message.id.as_str();
+    if send.topic != terms.topic || !terms.takes(&send.message.tag) {
+        return Ok(());
+    }
+    let least = if send.message.ask.half {
+        let committed = view.resolutions.get(&(send.topic, id)).into_iter().flatten().any(|one| one.commit && one.ok());
+        usize::from(committed)
+    } else {
+        let stays = |send: &&SendAttempt<'_>| {
+            let recalls = send.recall_handle().and_then(|handle| view.recalls.get(handle));
+            let maybe = |(_, code): &(_, Option<i32>)| code.is_none_or(|code| code == OK);
+            send.acknowledged() && !recalls.is_some_and(|recalls| recalls.iter().any(maybe))
+        };
+        view.sends_of(id).filter(stays).count()
+    };
+    let came = settled.iter().filter(|((other, _), done)| *other == id && **done).count();
+    if came >= least {
+        return Ok(());
+    }
+    let finding =
+        format!("{id} was held back for {group} and should have come {least} times; it was settled {came} times");
+    Err(Violation::new(MISSING, finding, &[id]))
 }
 
 /// Copies of a group by id and offset: whether something may have settled them.
@@ -98,7 +139,7 @@ pub fn a_later_send_has_the_larger_offset(view: &View<'_>) -> Result<(), Violati
         for &(offset, send) in &sends {
             let end_us = send.call.end_us.unwrap_or(u64::MAX);
             let wrong = latest.filter(|(_, other)| end_us < other.call.begin_us).or_else(|| {
-                before.filter(|(_, other)| std::ptr::eq(other.call, send.call) && place(other) > place(send))
+                before.filter(|(_, other)| std::ptr::eq(other.call, send.call) && other.place() > send.place())
             });
             if let Some((smaller, other)) = wrong {
                 let (first, second) = (send.message.id.as_str(), other.message.id.as_str());
@@ -114,14 +155,4 @@ pub fn a_later_send_has_the_larger_offset(view: &View<'_>) -> Result<(), Violati
         }
     }
     Ok(())
-}
-
-/// Place of a message in its request.
-fn place(send: &SendAttempt<'_>) -> usize {
-    match &send.call.request {
-        super::super::Request::Send { messages, .. } => {
-            messages.iter().position(|message| std::ptr::eq(message, send.message)).unwrap_or(0)
-        }
-        _ => 0,
-    }
 }

@@ -6,7 +6,8 @@ use super::view::{Delivered, Kind, Settle, View};
 /// The server counts in whole milliseconds; a bound of ours may be off by one of them on either side.
 pub const ROUNDING_US: u64 = 2_000;
 
-/// After an OK to an ack or a forward the message is not delivered again to that group, whatever happens.
+/// After an OK to an ack or a forward the message is not delivered again to that group, whatever happens. Where order is
+/// kept, an acked one comes again after an earlier one of its lane has come again.
 pub fn an_acked_message_does_not_come_back(view: &View<'_>) -> Result<(), Violation> {
     const PROMISE: &str = "an acked message does not come back";
     for ((group, _), indexes) in &view.by_copy {
@@ -14,7 +15,14 @@ pub fn an_acked_message_does_not_come_back(view: &View<'_>) -> Result<(), Violat
         for done in &deliveries {
             for settle in done.settles.iter().filter(|settle| is_final_ok(settle, group)) {
                 let acked_us = settle.call.end_us.unwrap_or(u64::MAX);
-                let back = deliveries.iter().find(|again| again.call.begin_us > acked_us);
+                let back = deliveries.iter().find(|again| again.call.begin_us > acked_us).filter(|again| {
+                    let may_return = || super::order::may_have_returned(view, again, settle.call.begin_us);
+                    // A forward of what was acked before says the same again, and moves nothing.
+                    let acked_us = done.settles.iter().filter(|other| other.kind == Kind::Ack && other.maybe());
+                    let is_ack =
+                        acked_us.map(|ack| ack.call.begin_us).min().is_some_and(|us| us <= settle.call.begin_us);
+                    !is_ack || !may_return()
+                });
                 if let Some(again) = back {
                     let id = done.got.id.as_str();
                     let finding = format!(
@@ -62,6 +70,7 @@ pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(),
                         && !newer.is_repeat_of(held)
                         && newer.got.handle != held.got.handle
                 });
+                let Some(newer) = newer else { continue };
                 let done = deliveries.iter().any(|other| {
                     other.settles.iter().any(|by| {
                         let ends = !matches!(by.kind, Kind::Change { .. }) && by.maybe();
@@ -72,7 +81,7 @@ pub fn an_expired_or_superseded_handle_is_refused(view: &View<'_>) -> Result<(),
                 let buried = view.dead_letters(&held.receive.group).contains_key(id);
                 let excused =
                     !matches!(settle.kind, Kind::Change { .. }) && (done || buried || view.history.terms.forgets);
-                if let Some(newer) = newer.filter(|_| !excused) {
+                if !excused {
                     let finding = format!(
                         "{id}: {:?} at {} ms was OK for attempt {} although attempt {} had come at {} ms",
                         settle.kind,

@@ -20,6 +20,10 @@ pub struct View<'a> {
     pub sends: Vec<SendAttempt<'a>>,
     /// Indexes of `sends` by message id.
     pub sends_by_id: BTreeMap<&'a str, Vec<usize>>,
+    /// By topic and message id.
+    pub resolutions: BTreeMap<(&'a str, &'a str), Vec<Resolution<'a>>>,
+    /// Calls back by handle, genuine ones only: the call, and its code unless unknown.
+    pub recalls: BTreeMap<&'a str, Vec<(&'a Call, Option<i32>)>>,
     /// Instants at which the process was ending or ended.
     ends: Vec<u64>,
     moves: Vec<(u64, i64)>,
@@ -65,8 +69,51 @@ pub struct SendAttempt<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Stored(i64),
+    /// Acknowledged, and held back: delayed, or half of a transaction.
+    Held,
     Refused,
     Unknown,
+}
+
+impl SendAttempt<'_> {
+    pub fn acknowledged(&self) -> bool {
+        matches!(self.outcome, Outcome::Stored(_) | Outcome::Held)
+    }
+
+    /// The handle by which it can be called back, if it was told one.
+    pub fn recall_handle(&self) -> Option<&str> {
+        let Answer::Sent(results) = &self.call.answer else { return None };
+        let receipt = results.get(self.place())?.as_ref().ok()?;
+        Some(receipt.recall_handle.as_str()).filter(|handle| !handle.is_empty())
+    }
+
+    /// Place of the message in its request.
+    pub fn place(&self) -> usize {
+        match &self.call.request {
+            Request::Send { messages, .. } => {
+                messages.iter().position(|message| std::ptr::eq(message, self.message)).unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// A call that ends a transaction.
+pub struct Resolution<'a> {
+    pub call: &'a Call,
+    pub commit: bool,
+    /// Absent when unknown.
+    pub code: Option<i32>,
+}
+
+impl Resolution<'_> {
+    pub fn ok(&self) -> bool {
+        self.code == Some(OK)
+    }
+
+    pub fn maybe(&self) -> bool {
+        self.code.is_none_or(|code| code == OK)
+    }
 }
 
 impl Settle<'_> {
@@ -111,6 +158,8 @@ impl<'a> View<'a> {
             by_copy: BTreeMap::new(),
             sends: Vec::new(),
             sends_by_id: BTreeMap::new(),
+            resolutions: BTreeMap::new(),
+            recalls: BTreeMap::new(),
             ends: Vec::new(),
             moves: Vec::new(),
         };
@@ -124,6 +173,7 @@ impl<'a> View<'a> {
         view.collect_sends();
         view.collect_deliveries();
         view.collect_settles();
+        view.collect_held();
         view
     }
 
@@ -133,7 +183,8 @@ impl<'a> View<'a> {
             for (index, message) in messages.iter().enumerate() {
                 let outcome = match &call.answer {
                     Answer::Sent(results) => match results.get(index) {
-                        Some(Ok(offset)) => Outcome::Stored(*offset),
+                        Some(Ok(_)) if message.ask.is_held() => Outcome::Held,
+                        Some(Ok(receipt)) => Outcome::Stored(receipt.offset),
                         Some(Err(code)) if Call::is_definite_refusal(*code) => Outcome::Refused,
                         _ => Outcome::Unknown,
                     },
@@ -197,6 +248,70 @@ impl<'a> View<'a> {
                 }
             }
         }
+    }
+
+    fn collect_held(&mut self) {
+        for call in &self.history.calls {
+            match &call.request {
+                Request::Resolve { topic, id, commit, genuine: true } => {
+                    let code = match &call.answer {
+                        Answer::Resolved(code) | Answer::Refused(code) => known(*code),
+                        _ => None,
+                    };
+                    let resolution = Resolution { call, commit: *commit, code };
+                    self.resolutions.entry((topic, id)).or_default().push(resolution);
+                }
+                Request::Recall { handle, genuine: true, .. } => {
+                    let code = match &call.answer {
+                        Answer::Recalled { code, .. } | Answer::Refused(code) => known(*code),
+                        _ => None,
+                    };
+                    self.recalls.entry(handle).or_default().push((call, code));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The sends of a message id.
+    pub fn sends_of(&self, id: &str) -> impl Iterator<Item = &SendAttempt<'a>> {
+        self.sends_by_id.get(id).into_iter().flatten().map(|&index| &self.sends[index])
+    }
+
+    /// Whether a transaction may have been ended so before an instant.
+    pub fn maybe_resolved(&self, topic: &str, id: &str, commit: bool, before_us: u64) -> bool {
+        let resolutions = self.resolutions.get(&(topic, id)).into_iter().flatten();
+        resolutions.into_iter().any(|one| one.commit == commit && one.maybe() && one.call.begin_us < before_us)
+    }
+
+    /// Places at which a message was seen by consumers of its topic.
+    pub fn copies_of(&self) -> BTreeMap<&'a str, std::collections::BTreeSet<(i32, i64)>> {
+        let mut copies: BTreeMap<&str, std::collections::BTreeSet<(i32, i64)>> = BTreeMap::new();
+        for delivered in &self.deliveries {
+            if Self::dead_letter_group(&delivered.receive.topic).is_none() {
+                copies.entry(&delivered.got.id).or_default().insert((delivered.got.queue, delivered.got.offset));
+            }
+        }
+        copies
+    }
+
+    /// What the order of a delivered message is kept with, where its group keeps an order.
+    pub fn lane(&self, delivered: &Delivered<'a>) -> Option<&'a str> {
+        let terms = self.group(&delivered.receive.group)?;
+        let sent = self.sends_by_id.get(delivered.got.id.as_str()).and_then(|sends| sends.first())?;
+        if terms.ordered { self.sends[*sent].message.ask.lane() } else { None }
+    }
+
+    /// Latest reading that the server's clock can have shown until an instant, in microseconds since 1970.
+    pub fn server_clock_at_most_us(&self, at_us: u64) -> u64 {
+        let begin_us = self.history.terms.wall_begin_ms * 1000;
+        let mut moved: i64 = 0;
+        let mut most = 0;
+        for (move_us, by) in self.moves.iter().filter(|(move_us, _)| *move_us <= at_us) {
+            most = most.max((begin_us + move_us).saturating_add_signed(moved));
+            moved += by;
+        }
+        most.max((begin_us + at_us).saturating_add_signed(moved))
     }
 
     pub fn group(&self, name: &str) -> Option<&'a GroupTerms> {
@@ -307,6 +422,16 @@ fn settles_of(call: &Call) -> Vec<Settle<'_>> {
             };
             vec![Settle { call, group, handle, kind: Kind::Forward, code }]
         }
-        Request::Send { .. } | Request::Receive(_) | Request::Terminate { .. } => Vec::new(),
+        Request::Send { .. }
+        | Request::Receive(_)
+        | Request::Terminate { .. }
+        | Request::Recall { .. }
+        | Request::Resolve { .. }
+        | Request::Subscribe { .. } => Vec::new(),
     }
+}
+
+/// A code that leaves no doubt.
+fn known(code: i32) -> Option<i32> {
+    Some(code).filter(|&code| code == OK || Call::is_definite_refusal(code))
 }

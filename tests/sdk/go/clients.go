@@ -15,16 +15,31 @@ const pollTime = 5 * time.Second
 
 // clients are those of one case, opened with everything at the client's defaults and closed together.
 type clients struct {
-	open []stopper
+	open      []stopper
+	namespace string
+	within    *clients
+}
+
+// in gives clients of another namespace, closed with these.
+func (c *clients) in(namespace string) *clients {
+	return &clients{namespace: namespace, within: c}
+}
+
+func (c *clients) keep(client stopper) {
+	if c.within != nil {
+		c.within.keep(client)
+		return
+	}
+	c.open = append(c.open, client)
 }
 
 type stopper interface{ GracefulStop() error }
 
 func (c *clients) producer(topics ...string) rmq.Producer {
-	producer, err := rmq.NewProducer(config(""), rmq.WithTopics(topics...))
+	producer, err := rmq.NewProducer(c.config(""), rmq.WithTopics(topics...))
 	noError(err, "new producer")
 	noError(producer.Start(), "start of the producer")
-	c.open = append(c.open, producer)
+	c.keep(producer)
 	return producer
 }
 
@@ -34,29 +49,72 @@ func (c *clients) simple(group, topic, tags string) rmq.SimpleConsumer {
 	return consumer
 }
 
+func (c *clients) simpleFiltered(group, topic string, filter *rmq.FilterExpression) rmq.SimpleConsumer {
+	consumer, err := c.openSimple(group, topic, filter)
+	noError(err, "start of the simple consumer")
+	return consumer
+}
+
 func (c *clients) trySimple(group, topic, tags string) (rmq.SimpleConsumer, error) {
+	return c.openSimple(group, topic, rmq.NewFilterExpression(tags))
+}
+
+func (c *clients) openSimple(group, topic string, filter *rmq.FilterExpression) (rmq.SimpleConsumer, error) {
 	consumer, err := rmq.NewSimpleConsumer(
-		config(group),
+		c.config(group),
 		rmq.WithSimpleAwaitDuration(pollTime),
-		rmq.WithSimpleSubscriptionExpressions(subscription(topic, tags)),
+		rmq.WithSimpleSubscriptionExpressions(subscription(topic, filter)),
 	)
 	noError(err, "new simple consumer")
 	if err := consumer.Start(); err != nil {
 		return nil, err
 	}
-	c.open = append(c.open, consumer)
+	c.keep(consumer)
 	return consumer, nil
 }
 
+// transactional is a producer that can be asked about its transactions.
+func (c *clients) transactional(topic string, check func(*rmq.MessageView) rmq.TransactionResolution) rmq.Producer {
+	producer, err := rmq.NewProducer(
+		c.config(""),
+		rmq.WithTopics(topic),
+		rmq.WithTransactionChecker(&rmq.TransactionChecker{Check: check}),
+	)
+	noError(err, "new producer")
+	noError(producer.Start(), "start of the producer")
+	c.keep(producer)
+	return producer
+}
+
+func (c *clients) lite(group, topic string, listener func(*rmq.MessageView) rmq.ConsumerResult) rmq.LitePushConsumer {
+	consumer, err := rmq.NewLitePushConsumer(
+		c.config(group),
+		rmq.NewLitePushConsumerConfig(topic, longLease),
+		rmq.WithPushMessageListener(&rmq.FuncMessageListener{Consume: listener}),
+	)
+	noError(err, "new lite consumer")
+	noError(consumer.Start(), "start of the lite consumer")
+	c.keep(consumer)
+	return consumer
+}
+
 func (c *clients) push(group, topic string, listener func(*rmq.MessageView) rmq.ConsumerResult) {
+	c.pushFiltered(group, topic, rmq.NewFilterExpression("*"), listener)
+}
+
+func (c *clients) pushFiltered(
+	group, topic string,
+	filter *rmq.FilterExpression,
+	listener func(*rmq.MessageView) rmq.ConsumerResult,
+) {
 	consumer, err := rmq.NewPushConsumer(
-		config(group),
-		rmq.WithPushSubscriptionExpressions(subscription(topic, "*")),
+		c.config(group),
+		rmq.WithPushSubscriptionExpressions(subscription(topic, filter)),
 		rmq.WithPushMessageListener(&rmq.FuncMessageListener{Consume: listener}),
 	)
 	noError(err, "new push consumer")
 	noError(consumer.Start(), "start of the push consumer")
-	c.open = append(c.open, consumer)
+	c.keep(consumer)
 }
 
 // close waits for a push consumer's long poll, 20 s at most.
@@ -74,16 +132,17 @@ func (c *clients) close() error {
 	return errors.Join(errs...)
 }
 
-func config(group string) *rmq.Config {
+func (c *clients) config(group string) *rmq.Config {
 	return &rmq.Config{
 		Endpoint:      os.Getenv("BOLIDE_ENDPOINT"),
+		NameSpace:     c.namespace,
 		ConsumerGroup: group,
 		Credentials:   &credentials.SessionCredentials{},
 	}
 }
 
-func subscription(topic, tags string) map[string]*rmq.FilterExpression {
-	return map[string]*rmq.FilterExpression{topic: rmq.NewFilterExpression(tags)}
+func subscription(topic string, filter *rmq.FilterExpression) map[string]*rmq.FilterExpression {
+	return map[string]*rmq.FilterExpression{topic: filter}
 }
 
 // send returns the message id.

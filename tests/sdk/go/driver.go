@@ -23,8 +23,12 @@ func newDriver() *driver {
 
 // topic creates a topic, because the server never does by itself, and returns its full name.
 func (d *driver) topic(name string) string {
+	return d.typedTopic(name, "normal")
+}
+
+func (d *driver) typedTopic(name, kind string) string {
 	full := d.prefix + "-" + name
-	d.request("topic " + full)
+	d.request("topic " + full + " " + kind)
 	return full
 }
 
@@ -53,16 +57,24 @@ func (d *driver) failed(name, detail string) {
 	d.line("CASE " + name + " FAIL " + strings.Join(strings.Fields(detail), " "))
 }
 
-// request sends one request at a time: the answers carry no name.
+// request is one that must succeed.
 func (d *driver) request(text string) {
+	if err := d.try(text); err != nil {
+		fail("%v", err)
+	}
+}
+
+// try sends one request at a time: the answers carry no name.
+func (d *driver) try(text string) error {
 	d.pending.Lock()
 	defer d.pending.Unlock()
 	d.line("REQUEST " + text)
 	answer, err := d.answers.ReadString('\n')
 	answer = strings.TrimSpace(answer)
 	if err != nil || answer != "DONE" {
-		fail("driver answered %q (%v) to: %s", answer, err, text)
+		return fmt.Errorf("driver answered %q (%v) to: %s", answer, err, text)
 	}
+	return nil
 }
 
 func (d *driver) line(text string) {

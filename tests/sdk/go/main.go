@@ -34,6 +34,15 @@ var independent = []testCase{
 	{"nack_redelivers", nackRedelivers},
 	{"two_topics_one_producer", twoTopicsOneProducer},
 	{"empty_receive", emptyReceive},
+	{"transaction_commit_rollback", transactionCommitRollback},
+	{"fifo_order", fifoOrder},
+	{"sql_filter", sqlFilter},
+	{"namespace", namespace},
+	{"lite", lite},
+	{"recall", recall},
+	{"redrive", redrive},
+	{"delayed", delayed},
+	{"priority", priority},
 }
 
 func main() {

@@ -23,11 +23,13 @@ if [ ! -s "$build/classpath" ]; then
     mv "$build/classpath.new" "$build/classpath"
 fi
 
-sum="$(cat src/*.java | sha256sum | cut -d' ' -f1)"
+sources=(src/*.java)
+[ "$variant" = 5.0.3 ] || sources+=(newer/*.java)
+sum="$(cat "${sources[@]}" | sha256sum | cut -d' ' -f1)"
 if [ "$(cat "$build/compiled" 2>/dev/null)" != "$sum" ]; then
     echo "compiling against rocketmq-client-java $version"
     rm -rf "$build/classes" "$build/compiled"
     nice -n 5 javac --release 17 -Xlint:all,-processing -Werror -encoding UTF-8 \
-        -cp "$(cat "$build/classpath")" -d "$build/classes" src/*.java
+        -cp "$(cat "$build/classpath")" -d "$build/classes" "${sources[@]}"
     echo "$sum" >"$build/compiled"
 fi

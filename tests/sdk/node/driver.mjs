@@ -28,8 +28,11 @@ export function request(words) {
 }
 
 /** Creates a topic and returns its full name. */
-export async function topic(name) {
-  await request(`topic ${prefix}${name}`);
+export const topic = name => typedTopic(name, 'normal');
+
+/** Creates a topic of some type and returns its full name. */
+export async function typedTopic(name, type) {
+  await request(`topic ${prefix}${name} ${type}`);
   return `${prefix}${name}`;
 }
 

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { format } from 'node:util';
 import { endpoint, finish, group, request, retry, run, sleep, tls, topic, waitFor, within } from './driver.mjs';
+import { kinds } from './kinds.mjs';
 
 // The client is installed in the cache, out of reach of the ordinary module search.
 const require = createRequire(`${process.env.BOLIDE_CACHE}/`);
@@ -324,6 +325,7 @@ await Promise.all([
   push_consumes,
   push_failure_redelivers,
   dead_letter,
+  ...kinds,
 ].map(run));
 
 let fixture;

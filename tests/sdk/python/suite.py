@@ -6,6 +6,7 @@ import threading
 import time
 
 import driver
+import kinds
 from driver import group, retry, topic, wait_for
 
 # Importing the client creates ~/logs/rocketmq_python; the driver's HOME makes that a fresh directory.
@@ -353,6 +354,7 @@ def main():
             push_consumes,
             push_failure_redelivers,
             dead_letter,
+            *kinds.ALL,
         ]
     )
     calm = os.path.getsize(LOG)

@@ -16,29 +16,60 @@ import org.apache.rocketmq.client.apis.message.Message;
 import org.apache.rocketmq.client.apis.message.MessageBuilder;
 import org.apache.rocketmq.client.apis.producer.Producer;
 import org.apache.rocketmq.client.apis.producer.SendReceipt;
+import org.apache.rocketmq.client.apis.producer.TransactionChecker;
 
 /** Opens the clients of one case, with everything at the client's defaults, and closes them together. */
 final class Clients implements Closeable {
     static final Duration POLL = Duration.ofSeconds(5);
 
-    private static final ClientServiceProvider PROVIDER = ClientServiceProvider.loadService();
-    private static final ClientConfiguration CONFIGURATION = configuration();
+    static final ClientServiceProvider PROVIDER = ClientServiceProvider.loadService();
 
-    private final List<Closeable> open = new ArrayList<>();
+    private final ClientConfiguration configuration;
+    private final List<Closeable> open;
+
+    Clients() {
+        this(configurationIn(null), new ArrayList<>());
+    }
+
+    private Clients(ClientConfiguration configuration, List<Closeable> open) {
+        this.configuration = configuration;
+        this.open = open;
+    }
+
+    /** Clients of another namespace, closed with these. */
+    Clients in(String namespace) {
+        return new Clients(configurationIn(namespace), open);
+    }
+
+    ClientConfiguration configuration() {
+        return configuration;
+    }
 
     Producer producer(String... topics) throws ClientException {
         return keep(PROVIDER.newProducerBuilder()
-                .setClientConfiguration(CONFIGURATION)
+                .setClientConfiguration(configuration)
                 .setTopics(topics)
                 .build());
     }
 
+    Producer transactional(String topic, TransactionChecker checker) throws ClientException {
+        return keep(PROVIDER.newProducerBuilder()
+                .setClientConfiguration(configuration)
+                .setTopics(topic)
+                .setTransactionChecker(checker)
+                .build());
+    }
+
     SimpleConsumer simple(String group, String topic, String tags) throws ClientException {
+        return simple(group, topic, new FilterExpression(tags));
+    }
+
+    SimpleConsumer simple(String group, String topic, FilterExpression filter) throws ClientException {
         return keep(PROVIDER.newSimpleConsumerBuilder()
-                .setClientConfiguration(CONFIGURATION)
+                .setClientConfiguration(configuration)
                 .setConsumerGroup(group)
                 .setAwaitDuration(POLL)
-                .setSubscriptionExpressions(Map.of(topic, new FilterExpression(tags)))
+                .setSubscriptionExpressions(Map.of(topic, filter))
                 .build());
     }
 
@@ -47,10 +78,15 @@ final class Clients implements Closeable {
     }
 
     PushConsumer push(String group, String topic, MessageListener listener) throws ClientException {
+        return push(group, topic, new FilterExpression("*"), listener);
+    }
+
+    PushConsumer push(String group, String topic, FilterExpression filter, MessageListener listener)
+            throws ClientException {
         return keep(PROVIDER.newPushConsumerBuilder()
-                .setClientConfiguration(CONFIGURATION)
+                .setClientConfiguration(configuration)
                 .setConsumerGroup(group)
-                .setSubscriptionExpressions(Map.of(topic, new FilterExpression("*")))
+                .setSubscriptionExpressions(Map.of(topic, filter))
                 .setMessageListener(listener)
                 .build());
     }
@@ -77,26 +113,29 @@ final class Clients implements Closeable {
         open.clear();
     }
 
-    private <T extends Closeable> T keep(T client) {
+    <T extends Closeable> T keep(T client) {
         open.add(client);
         return client;
     }
 
-    private static ClientConfiguration configuration() {
+    private static ClientConfiguration configurationIn(String namespace) {
         ClientConfigurationBuilder builder =
                 ClientConfiguration.newBuilder().setEndpoints(System.getenv("BOLIDE_ENDPOINT"));
+        if (namespace != null) {
+            call(builder, "setNamespace", String.class, namespace);
+        }
         if ("0".equals(System.getenv("BOLIDE_TLS"))) {
-            withoutTls(builder);
+            call(builder, "enableSsl", boolean.class, false);
         }
         return builder.build();
     }
 
-    /** By name, because 5.0.3 has no such method: it knows TLS only. */
-    private static void withoutTls(ClientConfigurationBuilder builder) {
+    /** By name, because 5.0.3 has no such methods: it knows TLS and no namespaces. */
+    private static void call(ClientConfigurationBuilder builder, String method, Class<?> type, Object value) {
         try {
-            ClientConfigurationBuilder.class.getMethod("enableSsl", boolean.class).invoke(builder, false);
+            ClientConfigurationBuilder.class.getMethod(method, type).invoke(builder, value);
         } catch (ReflectiveOperationException absent) {
-            throw new IllegalStateException("this release of the client cannot do without TLS", absent);
+            throw new IllegalStateException("this release of the client cannot " + method, absent);
         }
     }
 }

@@ -24,6 +24,10 @@ final class Driver {
         request("group " + name + " " + options);
     }
 
+    void admin(String arguments) throws IOException {
+        request("admin " + arguments);
+    }
+
     /** @param how {@code kill} for kill -9, {@code term} for SIGTERM */
     void restartServer(String how) throws IOException {
         request("restart " + how);

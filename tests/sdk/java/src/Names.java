@@ -17,6 +17,18 @@ final class Names {
         return topic;
     }
 
+    /** Creates a topic of some type. */
+    String topic(String name, String type) throws IOException {
+        String topic = prefix + "-" + name;
+        driver.createTopic(topic + " " + type);
+        return topic;
+    }
+
+    /** Runs an admin command against the server. */
+    void admin(String arguments) throws IOException {
+        driver.admin(arguments);
+    }
+
     /** A group that its first use will create. */
     String group(String name) {
         return prefix + "-" + name;

@@ -17,6 +17,11 @@ public final class Suite {
         void run(Clients clients) throws Exception;
     }
 
+    /** Cases for what not every release of the client has. */
+    interface MoreCases {
+        void addTo(Map<String, Case> cases, Names names);
+    }
+
     private final Driver driver;
     private final Names names;
     private final AtomicBoolean allPassed = new AtomicBoolean(true);
@@ -32,7 +37,9 @@ public final class Suite {
         PrintStream lines = System.out;
         System.setOut(System.err);
         Suite suite = new Suite(new Driver(lines));
-        suite.runTogether(suite.independentCases());
+        Map<String, Case> cases = suite.independentCases();
+        suite.addNewer(cases);
+        suite.runTogether(cases);
         suite.runRestarts();
         // Threads of clients still open must not keep the process.
         Runtime.getRuntime().halt(suite.allPassed.get() ? 0 : 1);
@@ -53,7 +60,24 @@ public final class Suite {
         cases.put("double_ack", redelivery::doubleAck);
         cases.put("two_topics_one_producer", delivery::twoTopicsOneProducer);
         cases.put("empty_receive", delivery::emptyReceive);
+        KindCases kinds = new KindCases(names);
+        cases.put("transaction_commit_rollback", kinds::transactionCommitRollback);
+        cases.put("fifo_order", kinds::fifoOrder);
+        cases.put("sql_filter", kinds::sqlFilter);
+        cases.put("redrive", kinds::redrive);
+        cases.put("delayed", kinds::delayed);
         return cases;
+    }
+
+    /** Compiled only against releases that have the methods. */
+    private void addNewer(Map<String, Case> cases) throws ReflectiveOperationException {
+        Class<?> newer;
+        try {
+            newer = Class.forName("NewerCases");
+        } catch (ClassNotFoundException absent) {
+            return;
+        }
+        ((MoreCases) newer.getDeclaredConstructor().newInstance()).addTo(cases, names);
     }
 
     private void runTogether(Map<String, Case> cases) throws Exception {

@@ -8,6 +8,7 @@ use rocketmq::conf::{ClientOption, ProducerOption, SimpleConsumerOption};
 use rocketmq::error::ClientError;
 use rocketmq::model::common::{FilterExpression, FilterType};
 use rocketmq::model::message::{Message, MessageBuilder, MessageView};
+use rocketmq::model::transaction::TransactionResolution;
 use rocketmq::{Producer, SimpleConsumer};
 
 use crate::driver::Driver;
@@ -33,6 +34,19 @@ pub async fn producer(driver: &Driver, topics: &[&str]) -> Result<Producer> {
     Ok(producer)
 }
 
+/// A producer that can be asked about its transactions.
+pub async fn transaction_producer(
+    driver: &Driver,
+    topic: &str,
+    checker: impl Fn(String, MessageView) -> TransactionResolution + Send + Sync + 'static,
+) -> Result<Producer> {
+    let mut option = ProducerOption::default();
+    option.set_topics(vec![topic]);
+    let mut producer = Producer::new_transaction_producer(option, client_option(driver), Box::new(checker))?;
+    producer.start().await?;
+    Ok(producer)
+}
+
 /// A simple consumer of one topic, and the topic's name with it: the client asks for it each time.
 pub struct Consumer {
     inner: SimpleConsumer,
@@ -44,21 +58,29 @@ impl Consumer {
     pub async fn new(driver: &Driver, group: &str, topic: &str, tags: &str) -> Result<Consumer> {
         let mut option = client_option(driver);
         option.set_long_polling_timeout(POLL);
-        Consumer::with(option, group, topic, tags).await
+        Consumer::with(option, group, topic, FilterExpression::new(FilterType::Tag, tags)).await
+    }
+
+    /// With any filter.
+    pub async fn filtered(driver: &Driver, group: &str, topic: &str, filter: FilterExpression) -> Result<Consumer> {
+        let mut option = client_option(driver);
+        option.set_long_polling_timeout(POLL);
+        Consumer::with(option, group, topic, filter).await
     }
 
     /// With the client's own poll of 40 s, which is its deadline as well.
     pub async fn patient(driver: &Driver, group: &str, topic: &str) -> Result<Consumer> {
-        Consumer::with(client_option(driver), group, topic, "*").await
+        let filter = FilterExpression::new(FilterType::Tag, "*");
+        Consumer::with(client_option(driver), group, topic, filter).await
     }
 
-    async fn with(client: ClientOption, group: &str, topic: &str, tags: &str) -> Result<Consumer> {
+    async fn with(client: ClientOption, group: &str, topic: &str, filter: FilterExpression) -> Result<Consumer> {
         let mut option = SimpleConsumerOption::default();
         option.set_topics(vec![topic]);
         option.set_consumer_group(group);
         let mut inner = SimpleConsumer::new(option, client)?;
         inner.start().await?;
-        Ok(Consumer { inner, topic: topic.to_owned(), filter: FilterExpression::new(FilterType::Tag, tags) })
+        Ok(Consumer { inner, topic: topic.to_owned(), filter })
     }
 
     pub async fn receive(&self, lease: Duration) -> Result<Vec<MessageView>, ClientError> {

@@ -39,8 +39,13 @@ impl Driver {
 
     /// Creates a topic and returns its full name.
     pub async fn topic(&self, name: &str) -> Result<String> {
+        self.typed_topic(name, "normal").await
+    }
+
+    /// Creates a topic of some type and returns its full name.
+    pub async fn typed_topic(&self, name: &str, kind: &str) -> Result<String> {
         let full = format!("{}{name}", self.prefix);
-        self.request(&format!("topic {full}")).await?;
+        self.request(&format!("topic {full} {kind}")).await?;
         Ok(full)
     }
 

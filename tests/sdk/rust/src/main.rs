@@ -2,6 +2,7 @@
 
 mod clients;
 mod driver;
+mod kinds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -286,6 +287,11 @@ async fn main() -> Result<()> {
     start.case("double_ack", double_ack);
     start.case("batch_send", batch_send);
     start.case("dead_letter", dead_letter);
+    start.case("fifo_order", kinds::fifo_order);
+    start.case("delayed", kinds::delayed);
+    start.case("transaction_commit_rollback", kinds::transaction_commit_rollback);
+    start.case("sql_filter", kinds::sql_filter);
+    start.case("redrive", kinds::redrive);
     while running.join_next().await.is_some() {}
 
     match Restart::new(driver.clone()).await {
