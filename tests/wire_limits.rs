@@ -17,6 +17,8 @@ mod harness;
 mod lite;
 #[path = "wire_limits/offset.rs"]
 mod offset;
+#[path = "wire_limits/ordered.rs"]
+mod ordered;
 #[path = "wire_limits/receive.rs"]
 mod receive;
 #[path = "wire_limits/send.rs"]
@@ -111,6 +113,11 @@ fn every_settling_limit_has_its_code_and_harms_no_lease() -> Result<()> {
     let wrong = runtime()?.block_on(async { settle::check(&prepared().await?).await })?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
+}
+
+#[test]
+fn an_ordered_group_sees_nothing_overtake_and_no_stale_handle_is_answered_ok() -> Result<()> {
+    runtime()?.block_on(async { ordered::check(&prepared().await?).await })
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod ack_memory;
 mod considering;
 pub mod core;
+pub mod fences;
 pub mod fifo;
 #[cfg(test)]
 mod fifo_model_tests;

@@ -201,6 +201,8 @@ impl Broker {
             self.check_still_there(&topic, &group)?;
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
                 Step::Granted(mut delivery, recorded, beside) => {
+                    // Others may get something as well: they hear of it now, not when the disk has done its part.
+                    parked = None;
                     if let Some(case) = beside {
                         self.judge(&topic, &group, case).await;
                     }

@@ -392,9 +392,45 @@ fn restored_queues(store: &Store, core: &mut Core) -> Result<QueuesOfSubscriptio
         state.leases.advance(QueueOffset(row.offset.get() + 1));
         state.recorded_next = state.leases.next();
     }
+    let mut counted = LaneCounts::default();
     for (lane, from) in store.lanes()? {
         let queues = subscriptions.entry((lane.topic, lane.group)).or_default();
-        queues.entry(lane.queue.get()).or_default().leases.restore_lane(lane.order_key, from);
+        let leases = &mut queues.entry(lane.queue.get()).or_default().leases;
+        let count = counted.count(store, (lane.topic, lane.queue, lane.order_key), from, leases.next())?;
+        leases.restore_lane(lane.order_key, from, count);
     }
     Ok(subscriptions)
+}
+
+/// Counts what lanes passed over, for the lag that people see. Bounded: a start must not read the index of all that is stuck.
+#[derive(Debug, Default)]
+struct LaneCounts {
+    lanes: usize,
+    rows: usize,
+}
+
+impl LaneCounts {
+    const LANES_MAX: usize = 1_024;
+    const ROWS_MAX: usize = 65_536;
+    /// Offsets that a lane may be behind and still be counted: the index is read in spans, empty ones too.
+    const DISTANCE_MAX: u64 = 1 << 20;
+
+    /// At least one: the message that the row names.
+    fn count(
+        &mut self,
+        store: &Store,
+        (topic, queue, order_key): (TopicId, QueueId, u64),
+        from: QueueOffset,
+        next: QueueOffset,
+    ) -> Result<u64, FoldError> {
+        let distance = next.get().saturating_sub(from.get());
+        let left = Self::ROWS_MAX - self.rows;
+        if self.lanes == Self::LANES_MAX || left == 0 || distance > Self::DISTANCE_MAX {
+            return Ok(1);
+        }
+        let (entries, _) = store.lane_entries(topic, queue, order_key, from, left)?;
+        self.lanes += 1;
+        self.rows += entries.len();
+        Ok(entries.iter().filter(|entry| entry.offset < next).count().max(1) as u64)
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::broker::delivery::fifo::Fence;
 use crate::broker::delivery::lease::{Offered, QueueLeases};
 use crate::broker::delivery::ordered::{Room, Want};
 use crate::broker::delivery::subscription::{JUDGED_AHEAD, Look, Missing, QueueState, SCAN_MAX, SET_ASIDE_MAX, Wish};
@@ -32,7 +33,7 @@ impl QueueState {
         if !self.lane_has_more(tail) {
             return found;
         }
-        let (want, is_fenced) = (|_: &QueueEntry| Want::Here, |_| false);
+        let (want, is_fenced) = (|_: &QueueEntry| Want::Here, |_| Fence::Open);
         let room = Room { max, outstanding_max: wish.outstanding_max, terms: wish.terms };
         let mut out = Offered::default();
         self.leases.grant_lanes(&want, &is_fenced, &room, &mut out);
@@ -61,7 +62,7 @@ impl QueueState {
         &mut self,
         tail: &QueueTail,
         want: &impl Fn(&QueueEntry) -> Want,
-        is_fenced: &impl Fn(u64) -> bool,
+        fence_of: &impl Fn(u64) -> Fence,
         room: &Room,
         out: &mut Offered,
         found: &mut Look,
@@ -91,7 +92,7 @@ impl QueueState {
                 found.unjudged = self.unjudged(tail, want);
                 break;
             }
-            if !self.leases.offer_behind(is_fenced, entry, wanted, room.terms, out) {
+            if !self.leases.offer_behind(fence_of, entry, wanted, room.terms, out) {
                 // The queue waits for its one lane; the entry is kept for the next look.
                 break;
             }

@@ -1,7 +1,7 @@
 //! What the state decides, with `now` passed in and no log behind it.
 
 use super::*;
-use crate::broker::delivery::lease::Standing;
+use crate::broker::delivery::lease::{LeaseTerms, QueueLeases, Standing};
 use crate::broker::delivery::settlement::Acked;
 use crate::broker::delivery::subscription::Wish;
 use crate::broker::delivery::tail::QueueTail;
@@ -12,7 +12,7 @@ use crate::model::position::{QueueId, ShardId};
 use crate::model::receipt::Receipt;
 use crate::model::tag::{TagFilter, tag_hash};
 use crate::model::topic::{Permission, Promise, TopicType};
-use crate::store::record::{LeaseState, Unit};
+use crate::store::record::{LeaseState, Record, Unit, decode, walk};
 
 const TOPIC: TopicId = TopicId(1);
 const GROUP: GroupId = GroupId(1);
@@ -245,6 +245,36 @@ fn a_client_that_is_gone_loses_what_was_renewed_for_it_and_keeps_nothing() {
     assert_eq!(unit.records(), 1);
     assert_eq!(core.standing(&receipt(0, 1, 1_000), Timestamp(10)), Standing::Stale);
     assert_eq!(select(&mut core, "*", 2, 10), vec![(0, 2)]);
+}
+
+#[test]
+fn a_message_that_dies_with_its_client_is_not_delivered_again_after_a_restart() {
+    let mut core = core();
+    show(&mut core, 0, "");
+    let mut left = Vec::new();
+    for grant in 1..=2 {
+        let terms = LeaseTerms { auto_renew: true, ..terms(grant, 1_000) };
+        let wish = Wish {
+            topic: TOPIC,
+            group: GROUP,
+            filter: &Filter::ALL,
+            max: 1,
+            outstanding_max: 10,
+            terms,
+            steady: Timestamp(0),
+        };
+        assert_eq!(core.select(&wish, Timestamp(0), &mut Unit::state()).grants.len(), 1);
+        let mut unit = Unit::state();
+        core.release_holders(&std::collections::BTreeSet::from([terms.holder]), &mut unit);
+        for found in walk(bytes::Bytes::copy_from_slice(unit.bytes()), LogPosition(0)) {
+            let Record::LeaseChanged { attempt, lease, .. } = decode(&found.unwrap().1).unwrap() else { panic!() };
+            let mut leases = QueueLeases::default();
+            leases.restore(entry(0), attempt, lease);
+            let due = leases.fall_due(Timestamp(10), 2);
+            left.push((leases.has_ready(), due.dying.len()));
+        }
+    }
+    assert_eq!(left, [(true, 0), (false, 1)]);
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! are read back through the folded state, by lane. So a lane that is stuck costs a bounded amount of memory and one row, whatever waits in it.
 //!
 //! I-8: a lane has a ticket exactly when nothing in its window is with a client, waiting or dying, and there is something to
-//! give: its window, or what lies behind it. The front of a window is never an acknowledged message: that would be done.
+//! give: its window, or what lies behind it. The ticket lies aside while the lane waits at a gate. The front of a window is never
+//! an acknowledged message: that would be done.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -21,7 +22,7 @@ const PARKED_PER_LANE_MAX: usize = if cfg!(test) { 2 } else { 64 };
 const PARKED_PER_QUEUE_MAX: usize = if cfg!(test) { 5 } else { 16_384 };
 /// Most entries of one lane that are read back at once, and fewest when memory is short.
 pub const READ_BACK_MAX: usize = if cfg!(test) { 3 } else { 512 };
-const READ_BACK_MIN: usize = if cfg!(test) { 1 } else { 32 };
+const READ_BACK_MIN: usize = if cfg!(test) { 2 } else { 32 };
 /// Recent entries looked through for those of one lane under the lock.
 const RECENT_SCAN_MAX: u64 = if cfg!(test) { 4 } else { 4096 };
 /// The lane of a queue that is one lane as a whole.
@@ -37,6 +38,26 @@ pub enum Ordering {
     PerGroup,
     /// All messages of the queue.
     WholeQueue,
+}
+
+/// A position that the group must reach in another queue first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gate {
+    /// Index of the queue.
+    pub queue: usize,
+    /// What lies below it is considered.
+    pub fence: QueueOffset,
+}
+
+/// Whether a lane must wait for what its message group left in another queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// It need not.
+    Open,
+    /// Until then, whatever is there.
+    Until(Gate),
+    /// Until its messages there are done.
+    Behind,
 }
 
 /// How a message of a window stands.
@@ -57,11 +78,15 @@ struct Lane {
     parked: VecDeque<QueueEntry>,
     /// Behind `parked`; whatever lies between it and the queue's position is not in memory.
     more_from: Option<QueueOffset>,
+    /// About how many messages that is; exact unless retention took some, or a restart left too many to count.
+    more: u64,
     /// First message behind the window as the log knows it.
     recorded: Option<QueueOffset>,
     /// The granting that may add the lane's next message, because it was given all before it.
     open: Option<GrantId>,
     ticket: Option<u64>,
+    /// Its ticket lies with those that wait at this gate.
+    gate: Option<Gate>,
 }
 
 impl Lane {
@@ -81,12 +106,16 @@ pub struct Lanes {
     lanes: BTreeMap<u64, Lane>,
     /// Lanes that may be given from, the longest ready first.
     tickets: BTreeMap<u64, u64>,
+    /// Lanes whose tickets are kept from the others, so that no look goes through all of them in vain.
+    gated: BTreeMap<Gate, BTreeSet<u64>>,
     next_ticket: u64,
     /// Ready messages in windows, and acknowledged ones.
     ready: u64,
     acked: u64,
     /// Entries in memory behind windows.
     parked: usize,
+    /// Messages behind windows that are not in memory.
+    more: u64,
     /// Lanes whose first message behind the window is not what the log knows.
     moved: BTreeSet<u64>,
 }
@@ -128,10 +157,31 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// Whether a lane may be given from.
+    /// Whether a lane may be given from, once its gate is open.
     #[must_use]
     pub fn has_deliverable(&self) -> bool {
-        !self.tickets.is_empty()
+        !self.tickets.is_empty() || !self.gated.is_empty()
+    }
+
+    /// The lane waits at a gate.
+    pub fn hold(&mut self, key: u64, gate: Gate) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        if lane.ticket.is_some_and(|ticket| self.tickets.remove(&ticket).is_some()) {
+            lane.gate = Some(gate);
+            self.gated.entry(gate).or_default().insert(key);
+        }
+    }
+
+    /// Lets the lanes go on that wait at open gates, each with the ticket it had.
+    pub fn release(&mut self, is_open: impl Fn(Gate) -> bool) {
+        let open: Vec<Gate> = self.gated.keys().copied().filter(|gate| is_open(*gate)).collect();
+        for key in open.iter().filter_map(|gate| self.gated.remove(gate)).flatten() {
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            lane.gate = None;
+            if let Some(ticket) = lane.ticket {
+                self.tickets.insert(ticket, key);
+            }
+        }
     }
 
     /// The lane that may be given from and is ready longest, of those behind `ticket` that were ready before `end`; with its
@@ -154,10 +204,16 @@ impl Lanes {
         self.lanes.get(&key).is_some_and(|lane| lane.ticket.is_some())
     }
 
-    /// Ready messages in windows, acknowledged ones, and entries in memory behind windows.
+    /// Ready messages in windows, acknowledged ones, and those behind windows, as far as they are counted.
     #[must_use]
     pub fn counts(&self) -> (u64, u64, u64) {
-        (self.ready, self.acked, self.parked as u64)
+        (self.ready, self.acked, self.parked as u64 + self.more)
+    }
+
+    /// Entries in memory behind windows.
+    #[must_use]
+    pub fn in_memory(&self) -> usize {
+        self.parked
     }
 
     /// A message enters its lane's window.
@@ -193,6 +249,19 @@ impl Lanes {
     #[must_use]
     pub fn front(&self, key: u64) -> Option<(QueueOffset, Stage)> {
         self.lanes.get(&key)?.window.front().copied()
+    }
+
+    /// Whether the window begins with this message.
+    #[must_use]
+    pub fn is_front(&self, key: u64, offset: QueueOffset) -> bool {
+        self.front(key).is_some_and(|(front, _)| front == offset)
+    }
+
+    /// What the lane gives next: its window's first message, or the first behind it as far as is known.
+    #[must_use]
+    pub fn first(&self, key: u64) -> Option<QueueOffset> {
+        let lane = self.lanes.get(&key)?;
+        lane.window.front().map(|(offset, _)| *offset).or(lane.from())
     }
 
     /// The window in order.
@@ -251,22 +320,35 @@ impl Lanes {
     pub fn park(&mut self, key: u64, entry: QueueEntry) {
         let is_full = self.parked >= PARKED_PER_QUEUE_MAX;
         let lane = self.lanes.entry(key).or_default();
-        if lane.more_from.is_none() {
-            if is_full || lane.parked.len() >= PARKED_PER_LANE_MAX {
-                lane.more_from = Some(entry.offset);
-            } else {
-                lane.parked.push_back(entry);
-                self.parked += 1;
-            }
+        if lane.more_from.is_none() && !is_full && lane.parked.len() < PARKED_PER_LANE_MAX {
+            lane.parked.push_back(entry);
+            self.parked += 1;
+        } else {
+            lane.more_from.get_or_insert(entry.offset);
+            lane.more += 1;
+            self.more += 1;
         }
         self.refresh(key);
     }
 
-    /// What the folded state knows was passed over.
-    pub fn restore(&mut self, key: u64, from: QueueOffset) {
+    /// What the folded state knows was passed over, and about how many messages that is.
+    pub fn restore(&mut self, key: u64, from: QueueOffset, count: u64) {
         let lane = self.lanes.entry(key).or_default();
         (lane.more_from, lane.recorded) = (Some(from), Some(from));
+        self.more += count - std::mem::replace(&mut lane.more, count);
         self.refresh(key);
+    }
+
+    /// Leaves to the folded state what is in memory of a lane that cannot go on, when that is too much with all others.
+    pub fn unload(&mut self, key: u64) {
+        let is_full = self.parked > PARKED_PER_QUEUE_MAX;
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| is_full && !lane.is_deliverable()) else { return };
+        let Some(front) = lane.parked.front() else { return };
+        lane.more_from = Some(front.offset);
+        let count = lane.parked.len();
+        (lane.parked, lane.more) = (VecDeque::new(), lane.more + count as u64);
+        self.parked -= count;
+        self.more += count as u64;
     }
 
     /// The first message behind the window, if it is in memory.
@@ -332,6 +414,9 @@ impl Lanes {
         }
         lane.more_from = (at < next).then_some(at);
         self.parked += lane.parked.len();
+        let left = lane.more_from.map_or(0, |_| lane.more.saturating_sub(lane.parked.len() as u64));
+        self.more -= lane.more - left;
+        lane.more = left;
         self.refresh(key);
     }
 
@@ -348,6 +433,9 @@ impl Lanes {
                 self.parked -= 1;
             }
             lane.more_from = lane.more_from.map(|from| from.max(first)).filter(|from| *from < next);
+            let left = lane.more_from.map_or(0, |from| lane.more.min(next.get() - from.get()));
+            self.more -= lane.more - left;
+            lane.more = left;
             self.refresh(key);
         }
     }
@@ -382,6 +470,14 @@ impl Lanes {
             (Some(ticket), false) => {
                 lane.ticket = None;
                 self.tickets.remove(&ticket);
+                if let Some(gate) = lane.gate.take()
+                    && let Some(held) = self.gated.get_mut(&gate)
+                {
+                    held.remove(&key);
+                    if held.is_empty() {
+                        self.gated.remove(&gate);
+                    }
+                }
             }
             _ => {}
         }

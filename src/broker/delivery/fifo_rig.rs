@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::broker::delivery::core::{Core, ordering};
 use crate::broker::delivery::fifo::READ_BACK_MAX;
-use crate::broker::delivery::lease::{Changed, Grant, Standing};
+use crate::broker::delivery::lease::{Changed, Counts, Grant, Standing};
 use crate::broker::delivery::settlement::Acked;
 use crate::broker::delivery::subscription::{Missing, QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
@@ -115,7 +115,12 @@ impl Rig {
             queue.leases.restore(self.entries[usize::try_from(offset.get()).unwrap()], *attempt, *lease);
         }
         for (key, from) in &self.folded.lanes {
-            queue.leases.restore_lane(*key, *from);
+            let is_behind = |entry: &&QueueEntry| {
+                entry.order_key == *key
+                    && (*from..self.folded.next).contains(&entry.offset)
+                    && entry.offset >= self.folded.first
+            };
+            queue.leases.restore_lane(*key, *from, self.entries.iter().filter(is_behind).count() as u64);
         }
         let mut subscription = Subscription::new(Arc::new(self.group.clone()), vec![queue]);
         subscription.restore_ordering(ordering(&self.group, &self.topic));
@@ -294,6 +299,11 @@ impl Rig {
     /// Lanes in memory, and entries behind their windows.
     pub fn in_memory(&self) -> (usize, u64) {
         let lanes = self.core.topics[&TOPIC].subscriptions[&GROUP].queues[0].leases.lanes();
-        (lanes.count(), lanes.counts().2)
+        (lanes.count(), lanes.in_memory() as u64)
+    }
+
+    /// What people see of the group's lag.
+    pub fn counts(&self) -> Counts {
+        self.core.topics[&TOPIC].subscriptions[&GROUP].queues[0].leases.counts()
     }
 }

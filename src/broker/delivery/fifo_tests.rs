@@ -336,7 +336,10 @@ fn a_group_that_is_stuck_costs_bounded_memory_and_one_row_whatever_waits_in_it()
     }
     assert!(rig.in_memory().1 <= PARKED_PER_LANE_MAX as u64, "{:?}", rig.in_memory());
     assert_eq!((rig.in_memory().0, rig.folded.lanes.len(), rig.folded.leases.len()), (1, 1, 1));
+    let waits = crate::broker::delivery::lease::Counts { leased: 1, waiting: 0, ready: 500 };
+    assert_eq!(rig.counts(), waits, "whoever looks at the lag sees all that waits");
     rig.restart();
+    assert_eq!(rig.counts(), waits);
     assert_eq!(rig.ack_of(0, head), Acked::Now);
     let mut got = Vec::new();
     while let [(offset, 1)] = rig.receive(1)[..] {
@@ -377,14 +380,109 @@ fn a_queue_that_is_one_lane_keeps_what_it_cannot_give_unconsidered() {
     assert!(leases.offer(grouped(0, A), Want::Here, terms(1, 100), &mut out));
     assert!(leases.offer(grouped(1, B), Want::Here, terms(1, 100), &mut out), "the same receive gets the next");
     assert!(!leases.offer(grouped(2, 0), Want::Here, terms(2, 100), &mut out));
-    assert_eq!((leases.next(), leases.lanes().counts().2), (QueueOffset(2), 0));
+    assert_eq!((leases.next(), leases.lanes().in_memory()), (QueueOffset(2), 0));
     assert_eq!(leases.ack(QueueOffset(1), &mut Vec::new()).map(|(attempt, _)| attempt), Some(1));
     leases.fall_due(crate::model::time::Timestamp(100), 17);
     let mut again = crate::broker::delivery::lease::Offered::default();
     let room = Room { max: 32, outstanding_max: 100, terms: terms(3, 300) };
-    leases.grant_lanes(&|_| Want::Here, &|_| false, &room, &mut again);
+    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut again);
     let got: Vec<_> = again.grants.iter().map(|grant| (grant.entry.offset.get(), grant.attempt)).collect();
     assert_eq!(got, [(0, 2), (1, 2)]);
     assert!(leases.offer(grouped(2, 0), Want::Here, terms(3, 300), &mut again), "it was given all before");
     assert_eq!(QUEUE, crate::model::position::QueueId(0));
+}
+
+#[test]
+fn groups_that_are_read_back_one_message_at_a_time_do_not_fill_the_memory() {
+    let mut rig = Rig::fifo();
+    for key in (1..=40).cycle().take(200) {
+        rig.send(key, "");
+    }
+    let heads = rig.receive(40);
+    assert_eq!((heads.len(), rig.receive(1).len()), (40, 0));
+    heads.iter().for_each(|(offset, _)| assert_eq!(rig.ack(*offset), Acked::Now));
+    rig.forget();
+    for number in 1..=40 {
+        assert_eq!(rig.receive(1).len(), 1);
+        let (lanes, parked) = rig.in_memory();
+        assert!(parked <= (PARKED_PER_QUEUE_MAX + READ_BACK_MAX) as u64, "{parked} after {number} of {lanes}");
+        assert_eq!(rig.counts().ready + rig.counts().leased, 160, "none is forgotten");
+    }
+}
+
+#[test]
+fn what_was_acked_is_done_when_nobody_wants_the_one_in_front_of_it() {
+    let mut rig = Rig::fifo();
+    for tag in ["x", "y", "y"] {
+        rig.send(A, tag);
+    }
+    assert_eq!(rig.receive_with("x||y", 2).len(), 2);
+    assert_eq!(rig.ack(1), Acked::Now);
+    rig.pass(LEASE);
+    rig.pass(120_000);
+    let got: Vec<u64> = rig.receive_with("y", 32).iter().map(|grant| grant.entry.offset.get()).collect();
+    assert_eq!(got, [2], "1 was acknowledged, and nothing in front of it came again");
+    assert_eq!(rig.folded.leases.len(), 1);
+}
+
+#[test]
+fn a_repeated_ack_counts_until_the_end_of_a_lease_that_was_made_longer_also_after_a_restart() {
+    let mut rig = with(&[A, A]);
+    assert_eq!(rig.receive(2).len(), 2);
+    let (grant, first_text) = (rig.last, rig.receipt(1, rig.last));
+    rig.extend(1, grant, rig.now + 3 * LEASE);
+    assert_eq!(rig.ack_of(1, grant), Acked::Now);
+    rig.pass(2 * LEASE);
+    for _ in 0..2 {
+        let mut unit = crate::store::record::Unit::state();
+        let again = rig.core.ack(&first_text, crate::model::time::Timestamp(rig.now), &mut Vec::new(), &mut unit);
+        assert_eq!(again, Acked::Before);
+        rig.restart();
+    }
+}
+
+#[test]
+fn who_waits_for_a_message_hears_that_the_one_in_front_of_it_was_dropped() {
+    use futures::FutureExt;
+    let mut rig = Rig::fifo();
+    rig.send(A, "x");
+    rig.send(A, "y");
+    assert_eq!(rig.receive_with("x", 1).len(), 1);
+    rig.pass(LEASE + 60_000);
+    assert!(rig.receive_with("y", 1).is_empty(), "0 is first");
+    let (notify, id) = (Arc::new(Notify::new()), rig.core.new_waiter());
+    rig.core.wait(TOPIC, GROUP, id, &crate::model::tag::TagFilter::parse("y").unwrap().into(), &notify);
+    rig.pass(65_000);
+    assert!(rig.receive_with("z", 1).is_empty());
+    assert!(notify.notified().now_or_never().is_some(), "0 was wanted by nobody any more, 1 is next");
+}
+
+#[test]
+fn an_acked_message_that_comes_again_is_not_taken_for_exhausted_after_a_restart() {
+    let mut rig = Rig::new(TopicType::Fifo, None, 2);
+    rig.send(A, "");
+    rig.send(A, "");
+    assert_eq!(rig.receive(2).len(), 2);
+    rig.pass(LEASE);
+    let grants = rig.receive_with("*", 2);
+    assert_eq!(rig.ack(1), Acked::Now, "at its last attempt");
+    rig.give_back(&grants[..1]);
+    assert_eq!(rig.receive(1), [(0, 2)], "1 comes again, too");
+    assert_eq!(rig.ack(0), Acked::Now);
+    rig.restart();
+    assert_eq!(rig.bury(), None, "its consumer never failed");
+    assert_eq!(rig.receive(1), [(1, 3)]);
+}
+
+#[test]
+fn what_was_delivered_is_kept_after_a_restart_for_a_member_that_is_not_back_yet() {
+    let mut rig = Rig::fifo();
+    rig.send(A, "y");
+    assert_eq!(rig.receive_with("y", 1).len(), 1);
+    rig.restart();
+    let now = crate::model::time::Timestamp(rig.now);
+    rig.core.subscription_mut(TOPIC, GROUP).unwrap().expect_unknown_filters(now);
+    rig.pass(LEASE);
+    assert!(rig.receive_with("x", 1).is_empty(), "not for it, and not to be dropped by it");
+    assert_eq!(rig.receive_with("y", 1)[0].attempt, 2);
 }

@@ -173,6 +173,8 @@ impl QueueLeases {
             LeaseState::Leased { deadline, grant, holder, auto_renew, attempt_key } => {
                 State::Leased(LeaseTerms { deadline, grant, holder, auto_renew, attempt_key })
             }
+            // Given back, set aside, or acknowledged and to be delivered again: whatever its attempts, it is not exhausted.
+            LeaseState::Waiting { visible_at: Timestamp(0) } => State::Ready { since: entry.stored_at },
             LeaseState::Waiting { visible_at } => State::Waiting { visible_at },
             LeaseState::Acked { grant, lease_end } => State::Acked { grant, lease_end },
         };

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::broker::delivery::fifo::{Lanes, Ordering, Stage};
+use crate::broker::delivery::fifo::{Fence, Gate, Lanes, Ordering, Stage};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases, Slot, State};
 use crate::broker::delivery::tail::QueueTail;
-use crate::model::position::QueueOffset;
+use crate::model::position::{GrantId, QueueOffset};
 use crate::model::time::Timestamp;
 use crate::store::QueueEntry;
 use crate::store::record::LeaseState;
@@ -69,9 +69,18 @@ impl QueueLeases {
         settled
     }
 
-    /// Puts back what the folded state knows was passed over of a message group.
-    pub fn restore_lane(&mut self, order_key: u64, from: QueueOffset) {
-        self.lanes.restore(order_key, from);
+    /// Puts back what the folded state knows was passed over of a message group, and about how many messages that is.
+    pub fn restore_lane(&mut self, order_key: u64, from: QueueOffset, count: u64) {
+        self.lanes.restore(order_key, from, count);
+    }
+
+    /// Until when an ack by `grant` may be repeated, if it is that of a message which waits for one in front of it.
+    #[must_use]
+    pub fn acked_until(&self, offset: QueueOffset, grant: GrantId) -> Option<Timestamp> {
+        match self.slots.get(&offset)?.state {
+            State::Acked { grant: by, lease_end } if by == grant => Some(lease_end),
+            _ => None,
+        }
     }
 
     /// Whether a message was passed over, and is therefore not done although it lies before the position.
@@ -84,6 +93,11 @@ impl QueueLeases {
     #[must_use]
     pub fn has_acked(&self) -> bool {
         self.slots.values().any(|slot| matches!(slot.state, State::Acked { .. }))
+    }
+
+    /// Lets lanes go on that waited for what they left in another queue.
+    pub fn release_lanes(&mut self, is_open: impl Fn(Gate) -> bool) {
+        self.lanes.release(is_open);
     }
 
     /// Takes entries of a lane that were read from disk; see [`Lanes::read_back`].
@@ -107,13 +121,13 @@ impl QueueLeases {
     /// another member: set aside. Wanted by nobody: done. One whose lane cannot go on now is passed over, or, when its lane is the
     /// queue, not considered: then false.
     pub fn offer(&mut self, entry: QueueEntry, want: Want, terms: LeaseTerms, out: &mut Offered) -> bool {
-        self.offer_behind(&|_| false, entry, want, terms, out)
+        self.offer_behind(&|_| Fence::Open, entry, want, terms, out)
     }
 
     /// The same, when lanes may have to wait for what they left in another queue.
     pub fn offer_behind(
         &mut self,
-        is_fenced: &impl Fn(u64) -> bool,
+        fence_of: &impl Fn(u64) -> Fence,
         entry: QueueEntry,
         want: Want,
         terms: LeaseTerms,
@@ -125,7 +139,7 @@ impl QueueLeases {
         }
         let key = self.lanes.key_of(&entry);
         if key != 0 {
-            return self.offer_ordered(key, entry, want, is_fenced, terms, out);
+            return self.offer_ordered(key, entry, want, fence_of, terms, out);
         }
         self.next = entry.offset.next();
         match want {
@@ -166,11 +180,11 @@ impl QueueLeases {
     }
 
     /// Gives from lanes, the longest ready first: of each all that came back, in order, and then what was passed over.
-    /// `is_fenced`: whether a lane must wait for what it left in another queue.
+    /// `fence_of`: whether a lane must wait for what it left in another queue.
     pub fn grant_lanes(
         &mut self,
         want: &impl Fn(&QueueEntry) -> Want,
-        is_fenced: &impl Fn(u64) -> bool,
+        fence_of: &impl Fn(u64) -> Fence,
         room: &Room,
         out: &mut Offered,
     ) {
@@ -181,11 +195,20 @@ impl QueueLeases {
             if out.grants.len() >= room.max {
                 return;
             }
-            if is_fenced(key) {
-                continue;
+            match fence_of(key) {
+                Fence::Open => {}
+                Fence::Until(gate) => {
+                    self.lanes.hold(key, gate);
+                    continue;
+                }
+                Fence::Behind => continue,
             }
-            let before = out.grants.len();
-            if !self.grant_window(key, want, room, out) || !self.grant_parked(key, want, room, out) {
+            let (before, front) = (out.grants.len(), self.lanes.first(key));
+            let is_given = self.grant_window(key, want, room, out) && self.grant_parked(key, want, room, out);
+            // Its first message is another one now, and those who want that may wait without knowing.
+            out.parked_for_others |= out.grants.len() == before && self.lanes.first(key) != front;
+            if !is_given {
+                self.lanes.unload(key);
                 continue;
             }
             if let Some(from) = self.lanes.missing(key) {
@@ -208,6 +231,11 @@ impl QueueLeases {
         for &offset in &window {
             let Some(slot) = self.slots.get(&offset).copied() else { continue };
             match want(&slot.entry) {
+                // Nothing in front of it comes again: what it waited for was wanted by nobody. It was acknowledged, and is done.
+                _ if matches!(slot.state, State::Acked { .. }) && self.lanes.is_front(key, offset) => {
+                    self.take(offset);
+                    out.skipped.push(offset);
+                }
                 Want::Here if whole && out.grants.len() < room.max => {
                     self.take(offset);
                     self.put_granted(offset, slot.entry, slot.attempt + 1, room.terms, out);
@@ -275,11 +303,11 @@ impl QueueLeases {
         key: u64,
         entry: QueueEntry,
         want: Want,
-        is_fenced: &impl Fn(u64) -> bool,
+        fence_of: &impl Fn(u64) -> Fence,
         terms: LeaseTerms,
         out: &mut Offered,
     ) -> bool {
-        let may_append = self.lanes.may_append(key, terms.grant) && !is_fenced(key);
+        let may_append = self.lanes.may_append(key, terms.grant) && fence_of(key) == Fence::Open;
         match want {
             Want::Here if may_append => {
                 self.next = entry.offset.next();

@@ -58,6 +58,10 @@ impl Core {
     #[must_use]
     pub fn settled_by(&self, receipt: &Receipt, now: Timestamp) -> bool {
         let Receipt { topic, group, queue, offset, grant, lease_end, .. } = *receipt;
+        // After a restart nothing else may know that the lease was made longer after this text of its handle.
+        let own = self.subscription(topic, group).and_then(|subscription| subscription.queue(queue));
+        let kept = own.and_then(|state| state.leases.acked_until(offset, grant));
+        let lease_end = kept.map_or(lease_end, |end| end.max(lease_end));
         self.acks.ack_counts_until(topic, group, queue, offset, grant, lease_end).is_some_and(|end| now < end)
     }
 
@@ -249,7 +253,9 @@ impl Core {
                 let (due, released) = state.leases.release_holders(gone, max_attempts);
                 count += released.len();
                 for (offset, attempt) in released {
-                    let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
+                    // Ready is what waits for time zero; one without attempts left must die after a restart, too.
+                    let visible_at = Timestamp(u64::from(due.dying.binary_search(&offset).is_ok()));
+                    let lease = LeaseState::Waiting { visible_at };
                     unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt, lease });
                 }
                 self.after_due(topic, group, queue, due);

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::delivery::fences;
 use crate::broker::delivery::fifo::{Lanes, Ordering};
 use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
@@ -15,7 +16,6 @@ use crate::broker::delivery::verdicts::{FilterIndex, Judges, Ruling, Verdicts};
 use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
-use crate::model::order::queue_of;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::Growth;
@@ -148,7 +148,8 @@ impl Subscription {
         }
     }
 
-    /// After a restart: what was set aside is kept for a while, although nobody knows any more for which filters.
+    /// After a restart: what was set aside, and what was delivered in order and comes back, is kept for a while, although nobody
+    /// knows any more for which filters.
     pub fn expect_unknown_filters(&mut self, now: Timestamp) {
         if self.queues.iter().any(|queue| queue.leases.has_undelivered()) {
             self.unknown_filters_until = now.plus(FILTER_MEMORY);
@@ -278,16 +279,8 @@ impl Subscription {
         // Taken out, so that the lanes of other queues can be asked meanwhile.
         let mut state = std::mem::take(&mut self.queues[queue]);
         let others = &self.queues;
-        let is_fenced = |key: u64| {
-            growths.iter().any(|growth| {
-                let before = queue_of(key, growth.before()).get() as usize;
-                let fence = growth.fences.get(before).copied().unwrap_or_default();
-                before != queue
-                    && others
-                        .get(before)
-                        .is_some_and(|other| other.leases.next() < fence || other.leases.lanes().contains(key))
-            })
-        };
+        let fence_of = |key: u64| fences::fence_of(key, queue, growths, others);
+        state.leases.release_lanes(|gate| fences::is_passed(gate, others));
         let verdicts = std::mem::take(&mut state.verdicts);
         let unjudged = RefCell::new(Vec::new());
         let note_unjudged = |entry: &QueueEntry| {
@@ -308,7 +301,7 @@ impl Subscription {
         let mut found = Look::default();
         let mut out = Offered::default();
         if state.leases.lanes().has_deliverable() {
-            state.leases.grant_lanes(&want_back, &is_fenced, &Room { max, outstanding_max, terms }, &mut out);
+            state.leases.grant_lanes(&want_back, &fence_of, &Room { max, outstanding_max, terms }, &mut out);
         }
         if out.grants.len() < max {
             let wants = |entry: &QueueEntry| {
@@ -327,16 +320,20 @@ impl Subscription {
         found.missing = out.missing_lane.map(|(key, from)| Missing::Lane(key, from));
         if found.missing.is_none() {
             let want = |entry: &QueueEntry| filters.want(&asker, entry, &verdicts);
-            state.consider(tail, &want, &is_fenced, &Room { max, outstanding_max, terms }, &mut out, &mut found);
+            state.consider(tail, &want, &fence_of, &Room { max, outstanding_max, terms }, &mut out, &mut found);
         }
         found.unwanted.append(&mut out.skipped);
         found.moved_lanes = state.leases.take_moved_lanes();
-        // A lane of another queue may have waited for this position.
-        found.more |= !growths.is_empty() && state.leases.next() > next_before;
+        // A lane of a later queue may have waited for this position, or for the end of a lane here.
+        let (next, lanes) = (state.leases.next(), state.leases.lanes());
+        let has_left = |(key, from): &(u64, Option<QueueOffset>)| from.is_none() && !lanes.contains(*key);
+        let has_ended = !found.unwanted.is_empty() || found.moved_lanes.iter().any(has_left);
+        let frees = !growths.is_empty() && (has_ended || fences::passes(queue, growths, next_before, next));
+        found.more |= frees;
         found.unjudged_back = unjudged.into_inner();
         state.verdicts = verdicts;
         self.queues[queue] = state;
-        found.for_others = out.parked_for_others || !out.set_aside.is_empty();
+        found.for_others = out.parked_for_others || !out.set_aside.is_empty() || frees;
         found.grants = out.grants;
         found.set_aside = out.set_aside;
         found.unacked = out.unacked;
