@@ -103,7 +103,15 @@ fn show_grant_ack() -> f64 {
             auto_renew: false,
             attempt_key: 0,
         };
-        let wish = Wish { topic, group, filter: &Filter::ALL, max: BATCH, outstanding_max: 20_000, terms };
+        let wish = Wish {
+            topic,
+            group,
+            filter: &Filter::ALL,
+            max: BATCH,
+            outstanding_max: 20_000,
+            terms,
+            steady: Timestamp(0),
+        };
         let mut unit = Unit::state();
         let selection = core.select(&wish, Timestamp(0), &mut unit);
         let mut settled = Vec::new();

@@ -9,6 +9,7 @@ pub mod delivery;
 mod handles;
 mod holding;
 mod judging;
+mod letters;
 mod lite;
 mod lite_upkeep;
 mod members;

@@ -7,6 +7,7 @@ pub mod message;
 pub mod name;
 pub mod order;
 pub mod position;
+pub mod priority;
 pub mod properties;
 pub mod receipt;
 pub mod sql;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    AckOutcome, CatalogError, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, Publish, PublishError, Receive,
-    ReceiveError, SettleError, TopicSpec,
+    AckOutcome, CatalogError, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LetterPage,
+    Publish, PublishError, Receive, ReceiveError, Remedy, SettleError, TopicSpec, Which,
 };
 use bolide::broker::options::BrokerOptions;
 use bolide::model::message::{MessageType, NewMessage};
@@ -313,6 +313,43 @@ fn exhausted_attempts_move_a_message_to_the_dead_letter_topic_once_with_its_orig
     world.life(async |broker| {
         assert_eq!(broker.queue_spans(&dead()).unwrap()[0].next, QueueOffset(1));
         assert!(receive(&broker, 1, 5).await.is_empty());
+    });
+}
+
+#[test]
+fn what_was_sent_back_has_left_the_dead_letters_also_by_the_log_alone() {
+    let mut world = World::new();
+    let dead = || TopicName::dead_letter(&group());
+    let offsets = |page: LetterPage| page.letters.iter().map(|letter| letter.offset.get()).collect::<Vec<_>>();
+    let these = |offsets: &[u64]| Which::These(offsets.iter().copied().map(QueueOffset).collect());
+    world.life(async |broker| {
+        create(&broker).await;
+        publish(&broker, &["a", "b", "c", "d"]).await;
+        for delivered in receive(&broker, 4, 1).await {
+            broker.to_dead_letter(&group(), &topic(), &delivered.handle).await.unwrap();
+        }
+        // Not the first, so that only its mark says that it has left.
+        let settled = broker.settle_dead_letters(&group(), these(&[2, 2, 9]), Remedy::Redrive).await.unwrap();
+        let fates: Vec<_> = settled.outcomes.iter().map(|outcome| (outcome.offset.get(), &outcome.fate)).collect();
+        assert_eq!(fates, [(9, &LetterFate::Gone), (2, &LetterFate::Done)]);
+        assert_eq!(receive(&broker, 9, 1).await.len(), 1);
+    });
+    // The folded state is lost; the log says it all.
+    world.env = FoldEnv::memory().unwrap();
+    world.life(async |broker| {
+        let again = broker.settle_dead_letters(&group(), these(&[2]), Remedy::Redrive).await.unwrap();
+        assert_eq!(again.outcomes[0].fate, LetterFate::Gone);
+        let page = broker.dead_letters(&group(), QueueOffset(0), 100).await.unwrap();
+        assert_eq!((page.waiting, offsets(page)), (3, vec![0, 1, 3]));
+        broker.settle_dead_letters(&group(), these(&[1]), Remedy::Purge).await.unwrap();
+        let span = broker.queue_spans(&dead()).unwrap()[0];
+        assert_eq!((span.first, span.next), (QueueOffset(0), QueueOffset(4)), "the first is still there");
+        broker.settle_dead_letters(&group(), these(&[0]), Remedy::Purge).await.unwrap();
+        assert_eq!(broker.queue_spans(&dead()).unwrap()[0].first, QueueOffset(3), "trimmed with the marks behind it");
+    });
+    world.life(async |broker| {
+        let page = broker.dead_letters(&group(), QueueOffset(0), 100).await.unwrap();
+        assert_eq!((page.waiting, offsets(page)), (1, vec![3]));
     });
 }
 

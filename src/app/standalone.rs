@@ -86,11 +86,21 @@ pub struct Ready {
     pub data: PathBuf,
 }
 
+/// Whose time the server follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Time {
+    /// The system's.
+    #[default]
+    Real,
+    /// The system's, until an operator moves it ahead. For tests: data written in a time to come is strange to a later start.
+    Movable,
+}
+
 /// Runs until SIGTERM or SIGINT. `ready` is called once everything is served.
 ///
 /// # Errors
 /// See [`StandaloneError`].
-pub fn run(config: Config, notes: &[String], ready: impl FnOnce(&Ready)) -> Result<(), StandaloneError> {
+pub fn run(config: Config, time: Time, notes: &[String], ready: impl FnOnce(&Ready)) -> Result<(), StandaloneError> {
     process::keep_files_private();
     process::use_small_pages();
     let threads = Threads::start(config.lanes.unwrap_or_else(process::cores))?;
@@ -113,7 +123,7 @@ pub fn run(config: Config, notes: &[String], ready: impl FnOnce(&Ready)) -> Resu
             clock: Clock::system(),
         };
         drop(tasks.spawn_background(console.serve(http, ended.clone())));
-        let opening = Standalone::open(config, tasks.clone(), exporters.clone(), http_address, ended.clone());
+        let opening = Standalone::open(config, time, tasks.clone(), exporters.clone(), http_address, ended.clone());
         let standalone = tokio::select! {
             biased;
             opened = opening => opened?,
@@ -165,12 +175,20 @@ struct Standalone {
 impl Standalone {
     async fn open(
         config: Config,
+        time: Time,
         tasks: Tasks,
         exporters: Arc<Exporters>,
         http: SocketAddr,
         ended: Shutdown,
     ) -> Result<Self, StandaloneError> {
-        let (clock, entropy, files) = (Clock::system(), Entropy::system(), files::real());
+        let clock = match time {
+            Time::Real => Clock::system(),
+            Time::Movable => {
+                tracing::warn!("time can be moved on this server; it is meant for tests");
+                Clock::movable()
+            }
+        };
+        let (entropy, files) = (Entropy::system(), files::real());
         let dir = config.store.log.dir.clone();
         let store = {
             let (options, files, clock, tasks_of_store) = (config.store, files.clone(), clock.clone(), tasks.clone());

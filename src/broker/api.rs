@@ -7,6 +7,7 @@ use thiserror::Error;
 
 pub use crate::broker::delivery::reset::Seek;
 use crate::model::filter::Filter;
+mod letters;
 mod lite;
 
 pub use crate::broker::delivery::lite::{LiteAction, LiteStart};
@@ -17,6 +18,7 @@ use crate::model::name::{GroupName, NameError, TopicName};
 use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, TopicType};
+pub use letters::{Letter, LetterError, LetterFate, LetterOutcome, LetterPage, LettersSettled, Remedy, Which};
 pub use lite::{LiteError, LiteEviction, LiteListing, LiteSync, LiteView};
 
 /// A client, by the id it gave itself. Not unique over time: a restarted container may reuse it.
@@ -64,9 +66,6 @@ pub enum PublishError {
         /// Place in the request.
         index: usize,
     },
-    /// A kind of message that this version cannot keep its promises for.
-    #[error("{0} are not implemented yet")]
-    NotImplemented(&'static str),
     /// There are as many lite topics as there may be.
     #[error("there are {most} lite topics already; no new one can begin below {topic}")]
     LiteTopicQuota {
@@ -134,9 +133,6 @@ pub enum ReceiveError {
     /// The group is switched off.
     #[error("consumer group {0} is disabled")]
     GroupDisabled(GroupName),
-    /// Ordered delivery, which this version cannot promise.
-    #[error("{0} is not implemented yet")]
-    NotImplemented(&'static str),
     /// A filter where there is none: what a lite topic holds is for every subscriber.
     #[error("lite topics are received without a filter: subscribe to those that are wanted")]
     LiteFilter,
@@ -347,7 +343,7 @@ pub struct TransactionPage {
 pub struct TopicSpec {
     /// Kind.
     pub topic_type: Option<TopicType>,
-    /// Queues, 1 to 1 024; may grow, not shrink.
+    /// Queues, 1 to 1 024, of each level on a PRIORITY topic, 1 to 102; may grow, not shrink.
     pub queues: Option<u32>,
     /// Permission.
     pub permission: Option<Permission>,

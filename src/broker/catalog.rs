@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::broker::api::{CatalogError, GroupSpec, TopicSpec};
 use crate::model::group::{Backoff, Group, StartPosition};
-use crate::model::limits::{QUEUES_DEFAULT, QUEUES_MAX};
+use crate::model::limits::{PRIORITY_QUEUES_DEFAULT, QUEUES_DEFAULT, QUEUES_MAX};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GroupId, TopicId};
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
@@ -122,6 +122,12 @@ pub fn new_topic(id: TopicId, name: TopicName, spec: &TopicSpec) -> Result<Topic
         retention: None,
         lite_ttl: None,
     };
+    let plain = match spec.topic_type {
+        Some(kind @ TopicType::Priority) => {
+            Topic { topic_type: kind, queues: PRIORITY_QUEUES_DEFAULT * kind.levels(), ..plain }
+        }
+        _ => plain,
+    };
     changed_topic(&plain, spec, false)
 }
 
@@ -131,20 +137,29 @@ pub fn new_topic(id: TopicId, name: TopicName, spec: &TopicSpec) -> Result<Topic
 /// A setting is out of bounds, or may not change that way.
 pub fn changed_topic(topic: &Topic, spec: &TopicSpec, exists: bool) -> Result<Topic, CatalogError> {
     let mut changed = topic.clone();
-    if let Some(queues) = spec.queues {
-        if queues == 0 || queues > QUEUES_MAX {
-            return Err(CatalogError::Invalid(format!("queues must be between 1 and {QUEUES_MAX}, not {queues}")));
+    if let Some(topic_type) = spec.topic_type {
+        // A queue stands for a level there and for nothing elsewhere.
+        if exists && topic_type.levels() != topic.topic_type.levels() {
+            return Err(CatalogError::Invalid(
+                "the type of a topic cannot become priority, nor cease to be".to_owned(),
+            ));
         }
-        if exists && queues < topic.queues {
+        changed.topic_type = topic_type;
+    }
+    if let Some(queues) = spec.queues {
+        let levels = changed.topic_type.levels();
+        let most = QUEUES_MAX / levels;
+        if queues == 0 || queues > most {
+            return Err(CatalogError::Invalid(format!("queues must be between 1 and {most}, not {queues}")));
+        }
+        if exists && queues < topic.lanes() {
             return Err(CatalogError::Invalid(format!(
                 "the number of queues may grow but not shrink: {} has {}",
-                topic.name, topic.queues
+                topic.name,
+                topic.lanes()
             )));
         }
-        changed.queues = queues;
-    }
-    if let Some(topic_type) = spec.topic_type {
-        changed.topic_type = topic_type;
+        changed.queues = (queues * levels).max(if exists { topic.queues } else { 0 });
     }
     if let Some(permission) = spec.permission {
         changed.permission = permission;
@@ -179,7 +194,7 @@ pub fn topic_differences(topic: &Topic, spec: &TopicSpec) -> String {
         }
     };
     compare("type", type_word(topic.topic_type).to_owned(), spec.topic_type.map(|value| type_word(value).to_owned()));
-    compare("queues", topic.queues.to_string(), spec.queues.map(|value| value.to_string()));
+    compare("queues", topic.lanes().to_string(), spec.queues.map(|value| value.to_string()));
     let permission = |value| permission_word(value).to_owned();
     compare("permission", permission(topic.permission), spec.permission.map(permission));
     let promise = |value| promise_word(value).to_owned();
@@ -376,6 +391,23 @@ mod tests {
         assert!(changed_group(&group, &spec, false).is_err());
         let spec = GroupSpec { backoff: Some(Backoff::Customized(vec![])), ..GroupSpec::default() };
         assert!(changed_group(&group, &spec, false).is_err());
+    }
+
+    #[test]
+    fn a_priority_topic_has_ten_queues_for_each_that_was_asked_for() {
+        let spec = |queues| TopicSpec { topic_type: Some(TopicType::Priority), queues, ..TopicSpec::default() };
+        let made = |queues| new_topic(TopicId(1), TopicName::trusted("", "t"), &spec(queues));
+        let plain = made(None).unwrap();
+        assert_eq!((plain.queues, plain.lanes()), (10, 1));
+        assert_eq!(topic_differences(&plain, &spec(Some(1))), "");
+        let wide = made(Some(QUEUES_MAX / 10)).unwrap();
+        assert_eq!(wide.queues, QUEUES_MAX / 10 * 10);
+        assert!(made(Some(QUEUES_MAX / 10 + 1)).is_err());
+        assert_eq!(changed_topic(&plain, &spec(Some(3)), true).unwrap().queues, 30);
+        assert!(changed_topic(&wide, &spec(Some(3)), true).is_err());
+        assert!(changed_topic(&topic(), &spec(None), true).is_err(), "queues of old messages would become levels");
+        let normal = TopicSpec { topic_type: Some(TopicType::Normal), ..TopicSpec::default() };
+        assert!(changed_topic(&plain, &normal, true).is_err());
     }
 
     #[test]

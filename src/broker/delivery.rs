@@ -2,6 +2,7 @@
 //! into a unit that the caller appends.
 
 pub mod ack_memory;
+mod considering;
 pub mod core;
 pub mod fences;
 pub mod fifo;
@@ -12,9 +13,11 @@ pub mod fifo_rig;
 pub mod filters;
 pub mod gather;
 pub mod lease;
+pub mod levels;
 pub mod lite;
 pub mod ordered;
 pub mod reset;
+mod select;
 pub mod settlement;
 pub mod subscription;
 pub mod tail;

@@ -72,7 +72,6 @@ impl Broker {
         let inner = &self.inner;
         let holder = holder_of(&sync.client);
         let mut core = inner.deciding().map_err(|error| refused(&error))?;
-        let now = inner.clock.now();
         let left = inner.options.lite_subscriptions_max.saturating_sub(core.lite_subscriptions());
         let limits = LiteLimits { per_client: inner.options.lite_subscriptions_per_client_max, left };
         let wish = LiteWish {
@@ -93,7 +92,7 @@ impl Broker {
             LiteRefusal::Gone => LiteError::TopicNotFound(topic.name.clone()),
         })?;
         inner.note_settled(inner.append_state(unit).map_err(|error| refused(&error))?);
-        let evicted = core.apply_lite(topic.id, group.id, &wish, &decided, now);
+        let evicted = core.apply_lite(topic.id, group.id, &wish, &decided, inner.clock.steady());
         Ok(evicted.into_iter().map(|(client, lite_topic)| LiteEviction { client, lite_topic }).collect())
     }
 
@@ -252,9 +251,7 @@ impl From<ReceiveError> for LiteError {
             ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
             ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
             ReceiveError::Overloaded => Self::Overloaded,
-            ReceiveError::NotImplemented(_) | ReceiveError::LiteFilter | ReceiveError::ShardFailed(_) => {
-                Self::ShardFailed
-            }
+            ReceiveError::LiteFilter | ReceiveError::ShardFailed(_) => Self::ShardFailed,
         }
     }
 }

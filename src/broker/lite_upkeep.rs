@@ -16,7 +16,7 @@ pub async fn keep(broker: Broker) {
     let inner = &broker.inner;
     loop {
         inner.clock.sleep_until(inner.clock.now().plus(LOOK_EVERY)).await;
-        let gone = inner.core.lock().expire_lite(inner.options.lite_subscription_timeout, inner.clock.now());
+        let gone = inner.core.lock().expire_lite(inner.options.lite_subscription_timeout, inner.clock.steady());
         if gone > 0 {
             tracing::info!(clients = gone, "clients were silent too long; their lite subscriptions end");
         }

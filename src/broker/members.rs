@@ -1,5 +1,6 @@
 //! Which clients live. A client lives while it has an open stream or a waiting receive, or was heard of within its session
-//! timeout. Auto-renewed messages of a client that does not are given to others.
+//! timeout. Auto-renewed messages of a client that does not are given to others. Every `now` here is the clock's steady time: a
+//! clock that is moved must not make live clients seem silent.
 
 use std::collections::HashMap;
 use std::sync::Arc;

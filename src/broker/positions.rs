@@ -148,7 +148,6 @@ impl From<ReceiveError> for OffsetError {
             ReceiveError::GroupNotFound(group) => Self::GroupNotFound(group),
             ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
             ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
-            ReceiveError::NotImplemented(what) => Self::ShardFailed(what.to_owned()),
             // A pull names a queue and asks for no lite topic.
             ReceiveError::LiteFilter => Self::ShardFailed(error.to_string()),
             ReceiveError::Overloaded => Self::Overloaded,

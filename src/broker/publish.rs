@@ -14,6 +14,7 @@ use crate::model::message::{MessageType, NewMessage};
 use crate::model::name::{RETRY_PREFIX, TopicName};
 use crate::model::order::{order_key, queue_of};
 use crate::model::position::{QueueId, QueueOffset, UnitSeq};
+use crate::model::priority::{level_of, queue_of_level};
 use crate::model::tag::tag_hash;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Promise, Topic, TopicType};
@@ -106,7 +107,9 @@ impl Broker {
                     published.push(Published { queue, offset, recall_handle: None });
                 }
                 Prepared::Queued(slot) => {
-                    let queue = if message.message_group.is_empty() {
+                    let queue = if topic.topic_type == TopicType::Priority {
+                        queue_of_level(level_of(message.priority.unwrap_or(0)), shared_queue, queues)
+                    } else if message.message_group.is_empty() {
                         shared_queue
                     } else {
                         queue_of_group(&message.message_group, queues)
@@ -237,16 +240,6 @@ fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishErro
         if !takes_all && !takes(topic.topic_type, found) {
             let expected = topic.topic_type;
             return Err(PublishError::TypeConflict { topic: topic.name.clone(), expected, found, index });
-        }
-    }
-    for message in messages {
-        match message.message_type {
-            MessageType::Normal
-            | MessageType::Fifo
-            | MessageType::Delay
-            | MessageType::Transaction
-            | MessageType::Lite => {}
-            MessageType::Priority => return Err(PublishError::NotImplemented("priority messages")),
         }
     }
     Ok(())

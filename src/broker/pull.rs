@@ -44,10 +44,10 @@ impl Broker {
     /// See [`OffsetError`].
     pub async fn pull(&self, pull: Pull) -> Result<Pulled, OffsetError> {
         let holder = holder_of(&pull.client);
-        let live = self.inner.members.open(holder, self.inner.clock.now());
+        let live = self.inner.members.open(holder, self.inner.clock.steady());
         let pulled = self.pull_while_alive(&pull).await;
         drop(live);
-        self.inner.members.seen(holder, false, self.inner.clock.now());
+        self.inner.members.seen(holder, false, self.inner.clock.steady());
         pulled
     }
 

@@ -19,7 +19,7 @@ use crate::broker::verbs::Broker;
 use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::name::TopicName;
-use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
+use crate::model::position::{GroupId, QueueId, RecordAt, TopicId, UnitSeq};
 use crate::model::receipt::Receipt;
 use crate::model::topic::{Topic, TopicType};
 use crate::runtime::watermark::ShardFailed;
@@ -30,9 +30,9 @@ use crate::store::{AppendError, ReadError};
 #[derive(Debug)]
 pub struct Delivery {
     broker: Broker,
-    topic: Arc<Topic>,
-    group: Arc<Group>,
-    held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
+    pub(super) topic: Arc<Topic>,
+    pub(super) group: Arc<Group>,
+    pub(super) held: VecDeque<(QueueId, Grant, Option<Box<MessageRecord>>)>,
     /// A repeated attempt may have reached its client the first time; it is not given back.
     repeated: bool,
     /// The last reset of a position that these grants have seen.
@@ -172,11 +172,11 @@ impl Broker {
     /// See [`ReceiveError`]; nothing was delivered.
     pub async fn receive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
         let holder = holder_of(&receive.client);
-        let live = self.inner.members.open(holder, self.inner.clock.now());
+        let live = self.inner.members.open(holder, self.inner.clock.steady());
         let received = self.receive_while_alive(receive).await;
         drop(live);
         // The session of a client that did nothing but wait begins when the wait ends.
-        self.inner.members.seen(holder, false, self.inner.clock.now());
+        self.inner.members.seen(holder, false, self.inner.clock.steady());
         received
     }
 
@@ -298,6 +298,7 @@ impl Broker {
             max: receive.batch.max(1),
             outstanding_max: inner.options.outstanding_per_queue_max,
             terms,
+            steady: inner.clock.steady(),
         };
         let mut unit = Unit::state();
         let mut core = inner.deciding().map_err(|error| refused(&error))?;
@@ -381,6 +382,9 @@ impl Broker {
 
     /// Reads the messages of a delivery; one whose tag only looked right by its hash is skipped.
     async fn fill(&self, delivery: &mut Delivery, filter: &Filter) -> Result<(), ReceiveError> {
+        if delivery.topic.name.is_dead_letter() {
+            self.skip_left(delivery);
+        }
         let places: Vec<RecordAt> = delivery.held.iter().map(|(_, grant, _)| grant.entry.at).collect();
         // The messages stay in the guard while they are read: dropped here, they return.
         let records = self.inner.store.read_messages(&places).await;
@@ -418,27 +422,6 @@ impl Broker {
         match unreadable {
             Some(error) if delivery.held.is_empty() => Err(ReceiveError::ShardFailed(error.to_string())),
             _ => Ok(()),
-        }
-    }
-
-    fn settle_silently(
-        &self,
-        delivery: &Delivery,
-        queue: QueueId,
-        offset: QueueOffset,
-        grant: GrantId,
-        reason: SettleReason,
-    ) {
-        let (topic, group) = (delivery.topic.id, delivery.group.id);
-        let mut unit = Unit::state();
-        let mut core = self.inner.core.lock();
-        // Only while it is ours: the lease may have ended while the disk was read.
-        let settled = core.settle_granted(topic, group, queue, offset, grant);
-        Core::record_settled(topic, group, reason, settled, &mut unit);
-        // Its lane may go on now.
-        core.wake_if_deliverable(topic, group);
-        if let Err(error) = self.inner.append_settlement(unit) {
-            tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
         }
     }
 

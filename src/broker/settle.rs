@@ -8,9 +8,11 @@ use crate::broker::dead_letter::FORWARDED;
 use crate::broker::delivery::core::{Condemned, Core};
 use crate::broker::delivery::lease::{LeaseTerms, NOBODY, Standing};
 use crate::broker::delivery::settlement::Acked;
+use crate::broker::receive::Delivery;
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
+use crate::model::position::{GrantId, QueueId, QueueOffset};
 use crate::model::receipt::Receipt;
 use crate::model::topic::Topic;
 use crate::store::AppendError;
@@ -214,6 +216,28 @@ impl Broker {
     fn open_handle(&self, handle: &str, topic: &Topic, group: &Group) -> Option<Receipt> {
         let (receipt, _) = self.inner.handles.open(handle)?;
         belongs(&receipt, topic, group).then_some(receipt)
+    }
+
+    /// Settles one message of a delivery that its client never sees, unless somebody else has it by now.
+    pub(super) fn settle_silently(
+        &self,
+        delivery: &Delivery,
+        queue: QueueId,
+        offset: QueueOffset,
+        grant: GrantId,
+        reason: SettleReason,
+    ) {
+        let (topic, group) = (delivery.topic.id, delivery.group.id);
+        let mut unit = Unit::state();
+        let mut core = self.inner.core.lock();
+        // Only while it is ours: the lease may have ended while the disk was read.
+        let settled = core.settle_granted(topic, group, queue, offset, grant);
+        Core::record_settled(topic, group, reason, settled, &mut unit);
+        // Its lane may go on now.
+        core.wake_if_deliverable(topic, group);
+        if let Err(error) = self.inner.append_settlement(unit) {
+            tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
+        }
     }
 }
 

@@ -75,7 +75,8 @@ pub(super) async fn keep_transactions(broker: Broker) {
     let mut looks = 0u32;
     let mut swept = Swept::default();
     loop {
-        broker.inner.clock.sleep(LOOK_EVERY).await;
+        let clock = &broker.inner.clock;
+        clock.sleep_until(clock.now().plus(LOOK_EVERY)).await;
         broker.give_up_overdue();
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(SWEEP_EVERY_LOOKS)

@@ -14,6 +14,7 @@ use crate::broker::{delay, holding};
 use crate::model::position::{HolderId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
+use crate::runtime::clock::AdvanceError;
 use crate::store::FoldError;
 use crate::store::record::{Record, Unit};
 
@@ -48,6 +49,19 @@ async fn until_stopped(broker: Broker, task: impl Future<Output = ()>) {
     }
 }
 
+impl Broker {
+    /// Moves a movable clock ahead. When this returns, leases and pauses that have come to their end are over, and everything
+    /// else that waits for an instant has been woken.
+    ///
+    /// # Errors
+    /// See [`AdvanceError`]; the clock was not moved.
+    pub fn advance_clock(&self, by: Duration) -> Result<Timestamp, AdvanceError> {
+        let now = self.inner.clock.advance(by)?;
+        self.inner.core.lock().fall_due(now);
+        Ok(now)
+    }
+}
+
 async fn fall_due(broker: Broker) {
     let inner = &broker.inner;
     loop {
@@ -76,7 +90,7 @@ async fn move_condemned(broker: Broker) {
             Err(error) => {
                 tracing::warn!(%error, "a dead letter could not be moved; trying again after the others");
                 inner.core.lock().condemn_later(which);
-                inner.clock.sleep(MOVE_RETRY_AFTER).await;
+                inner.clock.sleep_until(inner.clock.now().plus(MOVE_RETRY_AFTER)).await;
             }
         }
     }
@@ -86,8 +100,9 @@ async fn sweep_sessions(broker: Broker) {
     let inner = &broker.inner;
     let mut sweeps = 0u32;
     loop {
+        // Silence is measured in time that nobody moves.
         inner.clock.sleep(SESSION_SWEEP_EVERY).await;
-        let now = inner.clock.now();
+        let now = inner.clock.steady();
         sweeps = sweeps.wrapping_add(1);
         if sweeps.is_multiple_of(ADOPT_EVERY_SWEEPS) {
             let holders = inner.core.lock().holders();
@@ -121,7 +136,7 @@ impl Inner {
 async fn keep_retention(broker: Broker) {
     let inner = &broker.inner;
     loop {
-        inner.clock.sleep(RETENTION_EVERY).await;
+        inner.clock.sleep_until(inner.clock.now().plus(RETENTION_EVERY)).await;
         if let Err(error) = trim_topics(&broker).await {
             tracing::warn!(%error, "retention of topics could not be kept; trying again");
         }

@@ -17,6 +17,7 @@ use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::Transactions;
 use crate::broker::handles::Handles;
+use crate::broker::letters::OPERATOR;
 use crate::broker::members::{LiveGuard, Members, holder_of};
 use crate::broker::news::News;
 use crate::broker::options::BrokerOptions;
@@ -109,14 +110,14 @@ impl Broker {
         let mut core = Core::new(options.entries_in_memory_max, timer_changed.clone(), condemned_added.clone());
         core.transactions = Transactions::new(check_policy(&options.transactions));
         core.delays = Timers::new(options.delays_in_memory_max);
-        let now = clock.now();
-        let restored = tasks.blocking(move || restore(&reader, core, now)).await?;
+        let (now, steady) = (clock.now(), clock.steady());
+        let restored = tasks.blocking(move || restore(&reader, core, (now, steady))).await?;
         let any_written = restored.topics.iter().any(|topic| topic.promise == Promise::Written);
         let members = Members::new(options.members_max, options.session_timeout, options.slow_session_timeout);
-        let now = clock.now();
+        let steady = clock.steady();
         for holder in restored.core.holders() {
             // Clients had no chance to be heard of yet: their session begins now.
-            members.seen(holder, false, now);
+            members.seen(holder, false, steady);
         }
         let inner = Arc::new(Inner {
             shard: store.shard(),
@@ -183,13 +184,13 @@ impl Broker {
 
     /// A client was heard of. `slow_heartbeat`: of a kind that heartbeats every 30 s only.
     pub fn client_seen(&self, client: &ClientId, slow_heartbeat: bool) {
-        self.inner.members.seen(holder_of(client), slow_heartbeat, self.inner.clock.now());
+        self.inner.members.seen(holder_of(client), slow_heartbeat, self.inner.clock.steady());
     }
 
     /// A client opened a telemetry stream; it counts as live while the guard exists.
     #[must_use]
     pub fn telemetry_opened(&self, client: &ClientId) -> LiveGuard {
-        self.inner.members.open(holder_of(client), self.inner.clock.now())
+        self.inner.members.open(holder_of(client), self.inner.clock.steady())
     }
 
     /// A client said good-bye: what it holds by auto-renewal returns at once.
@@ -325,7 +326,7 @@ struct Restored {
     next_ids: NextIds,
 }
 
-fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, FoldError> {
+fn restore(store: &Store, mut core: Core, (now, steady): (Timestamp, Timestamp)) -> Result<Restored, FoldError> {
     let topics = store.topics()?;
     let groups = store.groups()?;
     let mut lite_bounds = BTreeMap::new();
@@ -353,7 +354,7 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
         core.put_lite_topic(topic, queue, LiteTopic { name: name.into(), tail, active_at: Timestamp(0) });
     }
     let by_id: BTreeMap<GroupId, Arc<Group>> = groups.iter().map(|group| (group.id, Arc::new(group.clone()))).collect();
-    for ((topic, group), queues) in restored_queues(store)? {
+    for ((topic, group), queues) in restored_queues(store, &mut core)? {
         let Some(group) = by_id.get(&group) else { continue };
         let Some(state) = core.topic(topic) else { continue };
         let (count, ordering) = (state.tails.len(), ordering(group, &state.topic));
@@ -361,7 +362,7 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
         let states = (0..count as u32).map(|queue| queues.remove(&queue).unwrap_or_default()).collect();
         let mut subscription = Subscription::new(group.clone(), states);
         subscription.restore_ordering(ordering);
-        subscription.expect_unknown_filters(now);
+        subscription.expect_unknown_filters(steady);
         core.put_subscription(topic, subscription);
         for (queue, state) in queues {
             core.put_lite_position(topic, group.id, QueueId(queue), state);
@@ -374,7 +375,7 @@ fn restore(store: &Store, mut core: Core, now: Timestamp) -> Result<Restored, Fo
 
 type QueuesOfSubscriptions = BTreeMap<(TopicId, GroupId), BTreeMap<u32, QueueState>>;
 
-fn restored_queues(store: &Store) -> Result<QueuesOfSubscriptions, FoldError> {
+fn restored_queues(store: &Store, core: &mut Core) -> Result<QueuesOfSubscriptions, FoldError> {
     let mut subscriptions = QueuesOfSubscriptions::new();
     for (group, topic, queue, next) in store.cursors()? {
         subscriptions.entry((topic, group)).or_default().insert(queue.get(), QueueState::starting_at(next));
@@ -382,6 +383,10 @@ fn restored_queues(store: &Store) -> Result<QueuesOfSubscriptions, FoldError> {
     for row in store.leases()? {
         // Without an entry the message is out of retention; nothing is left to deliver.
         let Some(entry) = row.entry else { continue };
+        if row.group == OPERATOR {
+            core.letters_left(row.topic, [row.offset]);
+            continue;
+        }
         let state = subscriptions.entry((row.topic, row.group)).or_default().entry(row.queue.get()).or_default();
         state.leases.restore(entry, row.attempt, row.lease);
         state.leases.advance(QueueOffset(row.offset.get() + 1));

@@ -1,5 +1,7 @@
 //! `bolide admin`: topics, groups, transactions and status of a running broker, over its internal gRPC service.
 
+mod clock;
+mod dlq;
 mod group;
 mod lite;
 mod output;
@@ -20,6 +22,7 @@ Examples:
   bolide admin topic create trades --type fifo --queues 16
   bolide admin group create billing --ordered --max-attempts 5
   bolide admin group lag billing
+  bolide admin dlq redrive billing --all
   bolide admin transaction list --topic orders
   bolide admin group reset billing --topic orders --to '15m ago'
   bolide admin topic list --output json | jq -r '.[].name'
@@ -71,6 +74,12 @@ enum What {
     /// Create, change, list, show and delete consumer groups, see how far they are, and move them elsewhere
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// List, show, send back and drop the dead letters of a consumer group
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
+    /// Show the server's time, and move it ahead on one started with --virtual-time
+    #[command(subcommand)]
+    Clock(clock::ClockCommand),
     /// See lite topics
     #[command(subcommand)]
     Lite(lite::LiteCommand),
@@ -93,6 +102,8 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
         let done = match what {
             What::Topic(command) => topic::run(&mut client, &common, command).await,
             What::Group(command) => group::run(&mut client, &common, command).await,
+            What::Dlq(command) => dlq::run(&mut client, &common, command).await,
+            What::Clock(command) => clock::run(&mut client, &common, command).await,
             What::Lite(command) => lite::run(&mut client, &common, command).await,
             What::Transaction(command) => transaction::run(&mut client, &common, command).await,
             What::Status => status::run(&mut client, &common).await,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::app::standalone::{self, Ready};
+use crate::app::standalone::{self, Ready, Time};
 use crate::cli::failure::Failure;
 use crate::config::{self, Loaded, Sources};
 
@@ -28,6 +28,9 @@ SIGTERM ends it cleanly: long polls end empty, what was accepted is on disk. A k
 pub struct StandaloneArgs {
     #[command(flatten)]
     settings: SettingArgs,
+    /// Let `bolide admin clock advance` move this server's time: for tests of what takes hours
+    #[arg(long)]
+    virtual_time: bool,
 }
 
 /// Settings that can be given as flags.
@@ -82,9 +85,10 @@ impl SettingArgs {
 /// # Errors
 /// The settings are wrong, or the server cannot start.
 pub fn run(args: StandaloneArgs) -> Result<(), Failure> {
+    let time = if args.virtual_time { Time::Movable } else { Time::Real };
     let loaded = args.settings.load()?;
     let notes: Vec<String> = loaded.ignored.iter().map(ToString::to_string).collect();
-    standalone::run(loaded.config, &notes, announce).map_err(|error| Failure::Failed(error.to_string()))
+    standalone::run(loaded.config, time, &notes, announce).map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// One line that scripts read, then one for people.

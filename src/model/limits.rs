@@ -26,6 +26,8 @@ pub const SEND_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const QUEUES_MAX: u32 = 1024;
 /// Queues of a topic unless said otherwise.
 pub const QUEUES_DEFAULT: u32 = 8;
+/// Queues per level of a PRIORITY topic unless said otherwise.
+pub const PRIORITY_QUEUES_DEFAULT: u32 = 1;
 /// Most receipt handles in one AckMessage request.
 pub const ACK_ENTRIES_MAX: usize = 1024;
 /// Longest message id that we store, in bytes. The reference checks nothing; this bounds a key.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::model::name::TopicName;
 use crate::model::position::{QueueOffset, TopicId};
+use crate::model::priority::LEVELS;
 
 /// Kind of messages a topic takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -74,7 +75,7 @@ pub struct Topic {
     pub name: TopicName,
     /// Kind of messages.
     pub topic_type: TopicType,
-    /// Number of queues, at least 1.
+    /// Number of queues, at least 1; on a PRIORITY topic one per level and lane.
     pub queues: u32,
     /// Who may do what.
     pub permission: Permission,
@@ -85,4 +86,24 @@ pub struct Topic {
     /// How long a lite topic of this parent may be without activity before it is removed; `None`: for ever. One that a group
     /// has not read to its end stays in any case.
     pub lite_ttl: Option<Duration>,
+}
+
+impl TopicType {
+    /// Queues that stand for one queue of the topic's settings.
+    #[must_use]
+    pub const fn levels(self) -> u32 {
+        match self {
+            Self::Priority => LEVELS,
+            Self::Normal | Self::Fifo | Self::Delay | Self::Transaction | Self::Lite | Self::Mixed => 1,
+        }
+    }
+}
+
+impl Topic {
+    /// Queues as an operator counts them: those of one level.
+    #[must_use]
+    pub const fn lanes(&self) -> u32 {
+        let lanes = self.queues / self.topic_type.levels();
+        if lanes == 0 { 1 } else { lanes }
+    }
 }

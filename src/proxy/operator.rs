@@ -1,6 +1,8 @@
 //! The operator's service, `bolide.admin.v1`, on the internal listener.
 
+mod clock;
 mod convert;
+mod dead_letters;
 mod group;
 pub mod options;
 mod reset;

@@ -56,7 +56,6 @@ impl From<PublishError> for Refusal {
             PublishError::TopicNotFound(topic) => return Self::unknown_topic(topic),
             PublishError::NotWritable(_) => Code::Forbidden,
             PublishError::TypeConflict { .. } => Code::MessagePropertyConflictWithType,
-            PublishError::NotImplemented(_) => Code::NotImplemented,
             PublishError::LiteTopicQuota { .. } => Code::LiteTopicQuotaExceeded,
             PublishError::Overloaded => Code::TooManyRequests,
             // Retryable, and on another broker: what the family says when a broker cannot take messages for now.
@@ -75,7 +74,6 @@ impl From<ReceiveError> for Refusal {
             ReceiveError::TopicNotFound(topic) => return Self::unknown_topic(topic),
             ReceiveError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
             ReceiveError::NotReadable(_) | ReceiveError::GroupDisabled(_) => Code::Forbidden,
-            ReceiveError::NotImplemented(_) => Code::NotImplemented,
             ReceiveError::LiteFilter => Code::IllegalFilterExpression,
             ReceiveError::Overloaded => Code::TooManyRequests,
             ReceiveError::ShardFailed(cause) => {
@@ -222,7 +220,6 @@ mod tests {
         let publish = [
             (PublishError::NotWritable(topic()), 40300),
             (conflict, 40014),
-            (PublishError::NotImplemented("delayed messages"), 50100),
             (PublishError::LiteTopicQuota { topic: topic(), most: 5 }, 42901),
             (PublishError::Overloaded, 42900),
             (PublishError::DiskFull, 50002),
@@ -237,7 +234,6 @@ mod tests {
             (ReceiveError::GroupNotFound(group.clone()), 40403),
             (ReceiveError::NotReadable(topic()), 40300),
             (ReceiveError::GroupDisabled(group.clone()), 40300),
-            (ReceiveError::NotImplemented("ordered delivery"), 50100),
             (ReceiveError::LiteFilter, 40010),
             (ReceiveError::Overloaded, 42900),
             (ReceiveError::ShardFailed("secret path".into()), 50001),

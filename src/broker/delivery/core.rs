@@ -11,7 +11,7 @@ use crate::broker::delivery::ack_memory::AckMemory;
 use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::lite::LiteTopics;
-use crate::broker::delivery::subscription::{Look, Missing, QueueState, Subscription, Wish};
+use crate::broker::delivery::subscription::{Missing, QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
 use crate::broker::delivery::transactions::{CheckPolicy, Transactions};
@@ -23,12 +23,7 @@ use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordA
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Topic};
 use crate::store::QueueEntry;
-use crate::store::record::{LeaseState, MessageHead, Record, SettleReason, Unit};
-
-/// Messages judged by expressions between two looks.
-const JUDGED_MAX: usize = 1024;
-/// Skipped entries after which the position is recorded although nothing was granted; losing less only costs a second look.
-const ADVANCE_RECORD_EVERY: u64 = 1024;
+use crate::store::record::MessageHead;
 
 /// Timers in memory unless the options say otherwise.
 const DELAYS_IN_MEMORY: usize = 65_536;
@@ -46,6 +41,8 @@ pub struct TopicState {
     pub subscriptions: BTreeMap<GroupId, Subscription>,
     /// Pulls that wait at the end of a queue; no entry is empty.
     pub(super) pulls: BTreeMap<(QueueId, GroupId), WaitList>,
+    /// Of a dead-letter topic: letters behind its first that were sent back or dropped.
+    pub left: BTreeSet<QueueOffset>,
     /// How it got its queues, as far as messages from before are there.
     pub growths: Vec<Growth>,
     turn: u32,
@@ -130,6 +127,7 @@ impl Core {
             lite: LiteTopics::default(),
             subscriptions: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            left: BTreeSet::new(),
             growths: Vec::new(),
             turn: 0,
         });
@@ -200,6 +198,13 @@ impl Core {
             for queue in 0..queues {
                 self.schedule(topic, group, QueueId(u32::try_from(queue).unwrap_or(u32::MAX)));
             }
+        }
+    }
+
+    /// Dead letters have left their topic.
+    pub fn letters_left(&mut self, topic: TopicId, letters: impl IntoIterator<Item = QueueOffset>) {
+        if let Some(state) = self.topics.get_mut(&topic) {
+            state.left.extend(letters);
         }
     }
 
@@ -275,70 +280,6 @@ impl Core {
             }
             self.recent_order.pop_front();
         }
-    }
-
-    /// Looks for messages. Grants and positions go into `unit`.
-    pub fn select(&mut self, wish: &Wish<'_>, now: Timestamp, unit: &mut Unit) -> Selection {
-        let mut selection = Selection::default();
-        let Some(state) = self.topics.get_mut(&wish.topic) else { return selection };
-        let Some(subscription) = state.subscriptions.get_mut(&wish.group) else { return selection };
-        // Settings of topic or group may have changed since the last look.
-        let settled = subscription.set_ordering(ordering(&subscription.group, &state.topic));
-        Self::record_settled(wish.topic, wish.group, SettleReason::Acked, settled, unit);
-        let own = subscription.note_filter(wish.filter, now);
-        let (mut missing, mut unjudged) = (None, Vec::new());
-        let mut touched = Vec::new();
-        for index in subscription.order() {
-            let Some(tail) = state.tails.get(index) else { continue };
-            let left = wish.max - selection.grants.len();
-            if left == 0 {
-                break;
-            }
-            let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, &state.growths, wish, (own, left), now);
-            if missing.is_none() {
-                missing = look.missing.map(|missing| (queue, missing));
-            }
-            selection.more |= look.more;
-            selection.unjudged.extend(look.unjudged_back.iter().map(|entry| (queue, *entry)));
-            unjudged.extend(look.unjudged.iter().map(|entry| (queue, *entry)));
-            let is_lane_missing = matches!(look.missing, Some(Missing::Lane(..)));
-            if look.for_others {
-                // Those it was set aside for may have looked just before, and found nothing.
-                subscription.waiters.wake_one_per_filter();
-            }
-            if !look.grants.is_empty() || !look.set_aside.is_empty() {
-                touched.push(queue);
-            }
-            let place = (wish.group, wish.topic, queue);
-            record_look(&mut subscription.queues[index], place, &look, wish.terms.state(), unit);
-            selection.grants.extend(look.grants.into_iter().map(|grant| (queue, grant)));
-            if is_lane_missing && selection.grants.is_empty() {
-                // The other queues would have something to give each time, and this lane would never be read.
-                selection.more = false;
-                break;
-            }
-        }
-        if selection.grants.is_empty() {
-            selection.missing = missing;
-            selection.unjudged.append(&mut unjudged);
-        }
-        if missing.is_some() || !selection.unjudged.is_empty() {
-            selection.unjudged.truncate(JUDGED_MAX);
-            selection.judges = subscription.judges(now);
-        }
-        if !selection.grants.is_empty() {
-            selection.more = false;
-            if wish.terms.attempt_key != 0 {
-                let given =
-                    selection.grants.iter().map(|(queue, grant)| (*queue, grant.entry.offset, grant.terms.grant));
-                subscription.note_attempt(wish.terms.attempt_key, given.collect(), now);
-            }
-        }
-        for queue in touched {
-            self.schedule(wish.topic, wish.group, queue);
-        }
-        selection
     }
 
     /// Messages that an attempt id got before and still holds.
@@ -450,42 +391,6 @@ impl TopicState {
 #[must_use]
 pub fn ordering(group: &Group, topic: &Topic) -> Ordering {
     if group.is_ordered(topic.topic_type) { Ordering::PerGroup } else { Ordering::Free }
-}
-
-/// Writes what a look decided. I-4: whenever a slot comes into being, `next` is recorded in the same unit: a restart must never
-/// find a slot at or above `next`, or it would offer that message a second time as a new one.
-pub(super) fn record_look(
-    state: &mut QueueState,
-    (group, topic, queue): (GroupId, TopicId, QueueId),
-    look: &Look,
-    lease: LeaseState,
-    unit: &mut Unit,
-) {
-    let next = state.leases.next();
-    let Look { grants, set_aside, unwanted, unacked, moved_lanes, .. } = look;
-    if !unwanted.is_empty() {
-        let (reason, offsets) = (SettleReason::Skipped, unwanted.clone());
-        unit.push(&Record::Settled { group, topic, queue, reason, offsets });
-    }
-    let untouched = set_aside.iter().map(|offset| (*offset, 0)).chain(unacked.iter().copied());
-    for (offset, attempt) in untouched {
-        let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
-        unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt, lease });
-    }
-    // With the position, never before or after it: what it passes and no lane knows of would be lost.
-    for &(order_key, from) in moved_lanes {
-        unit.push(&Record::LaneParked { group, topic, queue, order_key, from });
-    }
-    let skipped = next.get().saturating_sub(state.recorded_next.get());
-    if !grants.is_empty() {
-        let items = grants.iter().map(|grant| (grant.entry.offset, grant.attempt)).collect();
-        unit.push(&Record::Granted { group, topic, queue, next, lease, items });
-    } else if !set_aside.is_empty() || !moved_lanes.is_empty() || skipped >= ADVANCE_RECORD_EVERY {
-        unit.push(&Record::Advanced { group, topic, queue, next });
-    } else {
-        return;
-    }
-    state.recorded_next = next;
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::delivery::lease::{LeaseTerms, QueueLeases, Standing};
 use crate::broker::delivery::settlement::Acked;
+use crate::broker::delivery::subscription::Wish;
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::testing::{entry, tagged, terms};
 use crate::model::filter::Filter;
@@ -11,7 +12,7 @@ use crate::model::position::{QueueId, ShardId};
 use crate::model::receipt::Receipt;
 use crate::model::tag::{TagFilter, tag_hash};
 use crate::model::topic::{Permission, Promise, TopicType};
-use crate::store::record::{decode, walk};
+use crate::store::record::{LeaseState, Record, Unit, decode, walk};
 
 const TOPIC: TopicId = TopicId(1);
 const GROUP: GroupId = GroupId(1);
@@ -58,7 +59,15 @@ fn select(core: &mut Core, filter: &str, grant: u64, now: u64) -> Vec<(u64, u32)
     let filter = filter_of(filter);
     let mut terms = terms(grant, now + 100);
     terms.attempt_key = grant;
-    let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 10, terms };
+    let wish = Wish {
+        topic: TOPIC,
+        group: GROUP,
+        filter: &filter,
+        max: 32,
+        outstanding_max: 10,
+        terms,
+        steady: Timestamp(now),
+    };
     let selection = core.select(&wish, Timestamp(now), &mut Unit::state());
     selection.grants.iter().map(|(_, grant)| (grant.entry.offset.get(), grant.attempt)).collect()
 }
@@ -227,7 +236,8 @@ fn a_client_that_is_gone_loses_what_was_renewed_for_it_and_keeps_nothing() {
     let filter = Filter::ALL;
     let mut terms = terms(1, 1_000);
     terms.auto_renew = true;
-    let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 1, outstanding_max: 10, terms };
+    let wish =
+        Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 1, outstanding_max: 10, terms, steady: Timestamp(0) };
     core.select(&wish, Timestamp(0), &mut Unit::state());
     assert_eq!(core.holders(), vec![terms.holder]);
     let mut unit = Unit::state();
@@ -244,7 +254,15 @@ fn a_message_that_dies_with_its_client_is_not_delivered_again_after_a_restart() 
     let mut left = Vec::new();
     for grant in 1..=2 {
         let terms = LeaseTerms { auto_renew: true, ..terms(grant, 1_000) };
-        let wish = Wish { topic: TOPIC, group: GROUP, filter: &Filter::ALL, max: 1, outstanding_max: 10, terms };
+        let wish = Wish {
+            topic: TOPIC,
+            group: GROUP,
+            filter: &Filter::ALL,
+            max: 1,
+            outstanding_max: 10,
+            terms,
+            steady: Timestamp(0),
+        };
         assert_eq!(core.select(&wish, Timestamp(0), &mut Unit::state()).grants.len(), 1);
         let mut unit = Unit::state();
         core.release_holders(&std::collections::BTreeSet::from([terms.holder]), &mut unit);
@@ -268,7 +286,15 @@ fn a_queue_that_was_trimmed_before_the_group_saw_it_is_read_from_its_first_messa
     let group = Arc::new(Group::with_defaults(GROUP, GroupName::trusted("", "g")));
     core.put_subscription(TOPIC, Subscription::new(group, vec![QueueState::default()]));
     let filter = Filter::ALL;
-    let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 10, terms: terms(1, 100) };
+    let wish = Wish {
+        topic: TOPIC,
+        group: GROUP,
+        filter: &filter,
+        max: 32,
+        outstanding_max: 10,
+        terms: terms(1, 100),
+        steady: Timestamp(0),
+    };
     let selection = core.select(&wish, Timestamp(0), &mut Unit::state());
     assert_eq!(selection.missing, Some((QueueId(0), Missing::Queue(QueueOffset(5)))));
     core.read_ahead(TOPIC, GROUP, QueueId(0), (5..8).map(entry).collect());

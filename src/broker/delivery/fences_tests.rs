@@ -81,7 +81,15 @@ impl Growing {
         for _ in 0..100 {
             self.grants += 1;
             let terms = terms(self.grants, NOW.millis() + LEASE);
-            let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max: 32, outstanding_max: 100, terms };
+            let wish = Wish {
+                topic: TOPIC,
+                group: GROUP,
+                filter: &filter,
+                max: 32,
+                outstanding_max: 100,
+                terms,
+                steady: Timestamp(0),
+            };
             let found = self.core.select(&wish, NOW, &mut Unit::state());
             if !found.more {
                 return found.grants.iter().map(|(queue, grant)| (queue.get(), grant.entry.offset.get())).collect();

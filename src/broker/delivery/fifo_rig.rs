@@ -162,7 +162,8 @@ impl Rig {
             self.grants += 1;
             let mut terms = terms(self.grants, self.now + LEASE);
             terms.attempt_key = self.grants;
-            let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max, outstanding_max: 1_000, terms };
+            let steady = Timestamp(self.now);
+            let wish = Wish { topic: TOPIC, group: GROUP, filter: &filter, max, outstanding_max: 1_000, terms, steady };
             let mut unit = Unit::state();
             let selection = self.core.select(&wish, Timestamp(self.now), &mut unit);
             self.folded.apply(&unit);

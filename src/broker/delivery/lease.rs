@@ -51,7 +51,10 @@ pub(super) enum State {
     Waiting {
         visible_at: Timestamp,
     },
-    Ready,
+    /// Deliverable, and since when.
+    Ready {
+        since: Timestamp,
+    },
     /// Out of attempts, or forwarded: on its way to the dead-letter topic; nobody gets it any more.
     Dying,
     /// Acknowledged before one in front of it in its lane.
@@ -171,7 +174,7 @@ impl QueueLeases {
                 State::Leased(LeaseTerms { deadline, grant, holder, auto_renew, attempt_key })
             }
             // Given back, set aside, or acknowledged and to be delivered again: whatever its attempts, it is not exhausted.
-            LeaseState::Waiting { visible_at: Timestamp(0) } => State::Ready,
+            LeaseState::Waiting { visible_at: Timestamp(0) } => State::Ready { since: entry.stored_at },
             LeaseState::Waiting { visible_at } => State::Waiting { visible_at },
             LeaseState::Acked { grant, lease_end } => State::Acked { grant, lease_end },
         };
@@ -247,7 +250,7 @@ impl QueueLeases {
             if at > now {
                 break;
             }
-            match self.put_back(offset, max_attempts) {
+            match self.put_back(offset, max_attempts, Some(at)) {
                 Some(Changed::Ready(hash)) => due.ready.push(hash),
                 Some(Changed::Dying) => due.dying.push(offset),
                 // Its lane waits for another message.
@@ -278,7 +281,7 @@ impl QueueLeases {
         let mut released = Vec::with_capacity(held.len());
         for offset in held {
             let attempt = self.slots.get(&offset).map_or(0, |slot| slot.attempt);
-            match self.put_back(offset, max_attempts) {
+            match self.put_back(offset, max_attempts, None) {
                 Some(Changed::Ready(hash)) => due.ready.push(hash),
                 Some(Changed::Dying) => due.dying.push(offset),
                 Some(Changed::Waiting) => {}
@@ -323,20 +326,6 @@ impl QueueLeases {
             }
         }
         grants
-    }
-
-    /// Ends messages that were set aside, never delivered, and are wanted by nobody any more.
-    pub fn drop_unwanted(&mut self, wanted: impl Fn(&QueueEntry) -> bool) -> Vec<QueueOffset> {
-        let unwanted: Vec<QueueOffset> = self
-            .ready
-            .iter()
-            .filter(|offset| self.slots.get(offset).is_some_and(|slot| slot.attempt == 0 && !wanted(&slot.entry)))
-            .copied()
-            .collect();
-        for offset in &unwanted {
-            self.take(*offset);
-        }
-        unwanted
     }
 
     /// What a handle names.
@@ -394,7 +383,7 @@ impl QueueLeases {
         max_attempts: u32,
     ) -> Option<Changed> {
         if visible_at <= now {
-            return self.put_back(offset, max_attempts);
+            return self.put_back(offset, max_attempts, Some(now));
         }
         let slot = self.take(offset)?;
         let (state, changed) = if slot.attempt >= max_attempts {
@@ -414,7 +403,7 @@ impl QueueLeases {
         }
         let slot = self.take(offset)?;
         let attempt = slot.attempt.saturating_sub(1);
-        let slot = Slot { attempt, state: State::Ready, ..slot };
+        let slot = Slot { attempt, state: State::Ready { since: slot.entry.stored_at }, ..slot };
         self.put(offset, slot);
         Some((attempt, self.deliverable_hash(&slot).unwrap_or(slot.entry.tag_hash)))
     }
@@ -435,13 +424,16 @@ impl QueueLeases {
         }
     }
 
-    fn put_back(&mut self, offset: QueueOffset, max_attempts: u32) -> Option<Changed> {
+    /// Deliverable again, as if it had waited since then; without an instant, since it was stored.
+    fn put_back(&mut self, offset: QueueOffset, max_attempts: u32, since: Option<Timestamp>) -> Option<Changed> {
         let slot = self.take(offset)?;
         if slot.attempt >= max_attempts {
             self.put(offset, Slot { state: State::Dying, ..slot });
             return Some(Changed::Dying);
         }
-        self.put(offset, Slot { state: State::Ready, ..slot });
+        // What was set aside or given back waits in the log for the beginning of time.
+        let since = since.unwrap_or_default().max(slot.entry.stored_at);
+        self.put(offset, Slot { state: State::Ready { since }, ..slot });
         Some(self.deliverable_hash(&slot).map_or(Changed::Waiting, Changed::Ready))
     }
 
@@ -455,10 +447,10 @@ impl QueueLeases {
             State::Waiting { visible_at } => {
                 self.due.insert((visible_at, offset));
             }
-            State::Ready if key == 0 => {
+            State::Ready { .. } if key == 0 => {
                 self.ready.insert(offset);
             }
-            State::Ready | State::Dying | State::Acked { .. } => {}
+            State::Ready { .. } | State::Dying | State::Acked { .. } => {}
         }
         if key != 0 {
             self.lanes.enter(key, offset, stage(&slot.state));
@@ -476,7 +468,7 @@ impl QueueLeases {
             State::Waiting { visible_at } => {
                 self.due.remove(&(visible_at, offset));
             }
-            State::Ready => {
+            State::Ready { .. } => {
                 self.ready.remove(&offset);
             }
             State::Dying | State::Acked { .. } => {}
@@ -492,7 +484,7 @@ impl QueueLeases {
 fn stage(state: &State) -> Stage {
     match state {
         State::Leased(_) | State::Waiting { .. } | State::Dying => Stage::Busy,
-        State::Ready => Stage::Ready,
+        State::Ready { .. } => Stage::Ready,
         State::Acked { .. } => Stage::Acked,
     }
 }

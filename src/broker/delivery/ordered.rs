@@ -152,7 +152,7 @@ impl QueueLeases {
                 out.grants.push(Grant { entry, attempt: 1, terms });
             }
             Want::Elsewhere => {
-                self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready });
+                self.put(entry.offset, Slot { entry, attempt: 0, state: State::Ready { since: entry.stored_at } });
                 out.set_aside.push(entry.offset);
             }
             Want::Nobody | Want::Unjudged => {}
@@ -250,7 +250,8 @@ impl QueueLeases {
                     // One in front of it is delivered again, and so it comes again, too, when its turn comes (rule C12).
                     if out.grants.len() > before && matches!(slot.state, State::Acked { .. }) {
                         self.take(offset);
-                        self.put(offset, Slot { state: State::Ready, ..slot });
+                        let since = slot.entry.stored_at;
+                        self.put(offset, Slot { state: State::Ready { since }, ..slot });
                         out.unacked.push((offset, slot.attempt));
                     }
                 }

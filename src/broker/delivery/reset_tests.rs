@@ -67,7 +67,8 @@ fn show_in(core: &mut Core, offset: u64, order_key: u64) {
 
 fn select(core: &mut Core, max: usize, grant: u64, now: u64) -> Vec<u64> {
     let terms = terms(grant, now + LEASE);
-    let wish = Wish { topic: TOPIC, group: GROUP, filter: &Filter::ALL, max, outstanding_max: 1_000, terms };
+    let steady = Timestamp(now);
+    let wish = Wish { topic: TOPIC, group: GROUP, filter: &Filter::ALL, max, outstanding_max: 1_000, terms, steady };
     let selection = core.select(&wish, Timestamp(now), &mut Unit::state());
     selection.grants.iter().map(|(_, grant)| grant.entry.offset.get()).collect()
 }

@@ -286,6 +286,9 @@ impl Core {
             // Forgotten entries leave their place in `recent_order`; it is skipped when its turn comes.
             tail.trim(first);
         }
+        if queue == QueueId(0) && !state.left.is_empty() {
+            state.left = state.left.split_off(&first);
+        }
         let tails = &state.tails;
         let is_needed = |growth: &Growth| growth.fences.iter().zip(tails).any(|(fence, tail)| tail.first() < *fence);
         state.growths.retain(is_needed);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::delivery::fences;
-use crate::broker::delivery::fifo::{Fence, Ordering};
+use crate::broker::delivery::fifo::{Lanes, Ordering};
 use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
 use crate::broker::delivery::lite::LiteGroup;
@@ -25,14 +25,12 @@ use crate::store::QueueEntry;
 const RETURN_TIME: Duration = Duration::from_secs(30);
 /// Entries considered per look, so that the lock is held for a bounded time.
 pub const SCAN_MAX: usize = 4096;
-/// The same once there is something to give: a member that is busy need not look far ahead for lanes that are free.
-const SCAN_AHEAD_MAX: usize = 256;
 /// Entries read ahead from disk per queue.
 pub const READ_AHEAD: usize = 512;
 /// Messages of a queue that are judged by expressions at a time.
-const JUDGED_AHEAD: usize = READ_AHEAD;
+pub(super) const JUDGED_AHEAD: usize = READ_AHEAD;
 /// Most messages set aside for other members per queue; beyond it the queue waits for them.
-const SET_ASIDE_MAX: usize = 4096;
+pub(super) const SET_ASIDE_MAX: usize = 4096;
 /// Attempt ids remembered per group and topic before finished ones are swept.
 const ATTEMPTS_MAX: usize = 4096;
 
@@ -42,13 +40,13 @@ pub struct QueueState {
     /// Outstanding messages.
     pub leases: QueueLeases,
     /// Entries read ahead from disk; the first is the one at `leases.next()`, or they are stale and dropped.
-    read_ahead: VecDeque<QueueEntry>,
+    pub(super) read_ahead: VecDeque<QueueEntry>,
     /// Due instant that the timer has been told for this queue.
     pub scheduled: Option<Timestamp>,
     /// `next` as the last record says it.
     pub recorded_next: QueueOffset,
     /// What expressions said about messages that are not done, or not considered yet.
-    verdicts: Verdicts,
+    pub(super) verdicts: Verdicts,
 }
 
 /// One group on one topic.
@@ -62,10 +60,10 @@ pub struct Subscription {
     pub waiters: WaitList,
     /// Lite topics, once they are used.
     pub lite: Option<Box<LiteGroup>>,
-    turn: usize,
-    filters: Filters,
+    pub(super) turn: usize,
+    pub(super) filters: Filters,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
-    unknown_filters_until: Timestamp,
+    pub(super) unknown_filters_until: Timestamp,
     /// The same for what lanes hold. Shorter: it may be that nobody wants the front of a lane, and what lies behind it waits.
     unknown_in_lanes_until: Timestamp,
     attempts_max: usize,
@@ -87,6 +85,8 @@ pub struct Wish<'a> {
     pub outstanding_max: usize,
     /// The lease to give.
     pub terms: LeaseTerms,
+    /// Now, by the clock's steady time: filters are forgotten when their users are silent, not when the clock is moved.
+    pub steady: Timestamp,
 }
 
 /// What a look at one queue found.
@@ -217,6 +217,13 @@ impl Subscription {
         debug_assert!(settled.is_empty(), "an acknowledged message waited for nothing");
     }
 
+    /// Whether nothing is delivered in order, and nothing is left from a time when it was.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        let is_free = |lanes: &Lanes| lanes.ordering() == Ordering::Free && lanes.count() == 0;
+        self.queues.iter().all(|queue| is_free(queue.leases.lanes()))
+    }
+
     /// Queue ids in the order in which this receive should look, a different first one each time.
     pub fn order(&mut self) -> Vec<usize> {
         let count = self.queues.len();
@@ -224,7 +231,7 @@ impl Subscription {
         (0..count).map(|step| (self.turn + step) % count).collect()
     }
 
-    /// Remembers that a member uses this filter.
+    /// Remembers that a member uses this filter. `now` is steady time, here and wherever filters are remembered or forgotten.
     pub fn note_filter(&mut self, filter: &Filter, now: Timestamp) -> FilterIndex {
         let (index, replaced) = self.filters.note(filter, now);
         if replaced {
@@ -265,9 +272,8 @@ impl Subscription {
         growths: &[Growth],
         wish: &Wish<'_>,
         (own, max): (FilterIndex, usize),
-        now: Timestamp,
     ) -> Look {
-        let Wish { outstanding_max, terms, .. } = *wish;
+        let Wish { outstanding_max, terms, steady: now, .. } = *wish;
         let asker = Asker { own, expects_unknown: now < self.unknown_filters_until, now };
         let filters = &self.filters;
         // Taken out, so that the lanes of other queues can be asked meanwhile.
@@ -377,121 +383,5 @@ impl Subscription {
                 Some((*queue, state.leases.repeat(*offset, *grant, now)?))
             })
             .collect()
-    }
-}
-
-impl QueueState {
-    /// A queue that begins at `next`, as the folded state or a new subscription says.
-    #[must_use]
-    pub fn starting_at(next: QueueOffset) -> Self {
-        Self { leases: QueueLeases::starting_at(next), recorded_next: next, ..Self::default() }
-    }
-
-    /// Whether a queue that is one lane can be given out of: nothing of it is with a client, waiting or dying, and there is more.
-    #[must_use]
-    pub fn lane_has_more(&self, tail: &QueueTail) -> bool {
-        self.leases.lanes().has_deliverable()
-            || (self.leases.outstanding() == 0 && self.leases.next().max(tail.first()) < tail.visible())
-    }
-
-    /// Looks at a queue that is one lane for at most `max` messages, in order.
-    pub fn look_lane(&mut self, tail: &QueueTail, wish: &Wish<'_>, max: usize) -> Look {
-        let mut found = Look::default();
-        if !self.lane_has_more(tail) {
-            return found;
-        }
-        let (want, is_fenced) = (|_: &QueueEntry| Want::Here, |_| Fence::Open);
-        let room = Room { max, outstanding_max: wish.outstanding_max, terms: wish.terms };
-        let mut out = Offered::default();
-        self.leases.grant_lanes(&want, &is_fenced, &room, &mut out);
-        self.consider(tail, &want, &is_fenced, &room, &mut out, &mut found);
-        if !out.grants.is_empty() {
-            // Nothing more is given of it for a while, and there may be very many like it.
-            self.read_ahead = VecDeque::new();
-        }
-        found.grants = out.grants;
-        found.unwanted = out.skipped;
-        found.unacked = out.unacked;
-        found
-    }
-
-    /// From where on a queue that is one lane must be read from disk before it can be given out of.
-    #[must_use]
-    pub fn lane_missing(&self, tail: &QueueTail) -> Option<QueueOffset> {
-        let next = self.leases.next().max(tail.first());
-        let is_known = || self.read_ahead.iter().any(|entry| entry.offset == next);
-        let wants_next = self.leases.outstanding() == 0 && next < tail.visible();
-        (wants_next && tail.recent(next).is_none() && !is_known()).then_some(next)
-    }
-
-    /// Considers entries that were never considered, in order.
-    fn consider(
-        &mut self,
-        tail: &QueueTail,
-        want: &impl Fn(&QueueEntry) -> Want,
-        fence_of: &impl Fn(u64) -> Fence,
-        room: &Room,
-        out: &mut Offered,
-        found: &mut Look,
-    ) {
-        // A queue that came later, or one that was trimmed before the group saw it, has no position of its own yet.
-        self.leases.advance(tail.first());
-        let mut considered = 0;
-        while out.grants.len() < room.max {
-            let next = self.leases.next();
-            let is_full = self.leases.outstanding() >= room.outstanding_max
-                || self.leases.lanes().count() >= room.outstanding_max
-                || self.leases.set_aside() >= SET_ASIDE_MAX;
-            if next >= tail.visible() || is_full {
-                break;
-            }
-            if considered >= if out.grants.is_empty() { SCAN_MAX } else { SCAN_AHEAD_MAX } {
-                found.more = true;
-                break;
-            }
-            considered += 1;
-            let Some(entry) = self.entry_at_next(tail) else {
-                found.missing = Some(Missing::Queue(next));
-                break;
-            };
-            let wanted = want(&entry);
-            if wanted == Want::Unjudged {
-                found.unjudged = self.unjudged(tail, want);
-                break;
-            }
-            if !self.leases.offer_behind(fence_of, entry, wanted, room.terms, out) {
-                // The queue waits for its one lane; the entry is kept for the next look.
-                break;
-            }
-        }
-    }
-
-    /// The entry at the position. It stays: what must wait or be judged is not considered yet.
-    fn entry_at_next(&mut self, tail: &QueueTail) -> Option<QueueEntry> {
-        let next = self.leases.next();
-        if let Some(entry) = tail.recent(next) {
-            return Some(entry);
-        }
-        while let Some(entry) = self.read_ahead.front() {
-            if entry.offset == next {
-                return Some(*entry);
-            }
-            if entry.offset > next {
-                // Does not connect: read for an older position.
-                self.read_ahead.clear();
-                return None;
-            }
-            self.read_ahead.pop_front();
-        }
-        None
-    }
-
-    /// Messages from the position on that must be judged, as far as their entries are in memory.
-    fn unjudged(&self, tail: &QueueTail, want: &impl Fn(&QueueEntry) -> Want) -> Vec<QueueEntry> {
-        let next = self.leases.next();
-        let ahead = self.read_ahead.iter().copied().filter(|entry| entry.offset >= next);
-        let first_recent = self.read_ahead.back().map_or(next, |entry| entry.offset.next().max(next));
-        let recent = (first_recent.get()..tail.visible().get()).map_while(|offset| tail.recent(QueueOffset(offset)));
-        ahead.chain(recent).take(JUDGED_AHEAD).filter(|entry| want(entry) == Want::Unjudged).collect()
     }
 }

@@ -14,7 +14,7 @@ use crate::wire::admin;
 use crate::wire::admin::admin_client::AdminClient;
 
 const CREATE_HELP: &str =
-    "Settings not given: type normal, 8 queues, permission rw, promise durable, retention default.";
+    "Settings not given: type normal, 8 queues (priority: 1), permission rw, promise durable, retention default.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TopicCommand {
@@ -48,7 +48,7 @@ pub(super) struct Settings {
     /// Kind of messages: normal, fifo, delay, transaction, priority, lite, mixed
     #[arg(long = "type", value_parser = words::topic_type, value_name = "TYPE")]
     topic_type: Option<admin::TopicType>,
-    /// Queues, 1 to 1024; they can grow later, not shrink
+    /// Queues, 1 to 1024; they can grow later, not shrink. Of a priority topic so many for each of its ten levels
     #[arg(long)]
     queues: Option<u32>,
     /// What clients may do: rw, r, w, none

@@ -9,7 +9,7 @@ use crate::wire::rocketmq::ClientType;
 /// The sign of life itself was noted when the call began. One client's recovery sends this without any header, and needs OK.
 pub fn heartbeat(call: &Call, request: &v2::HeartbeatRequest) -> v2::HeartbeatResponse {
     if let Some(client) = call.caller.client() {
-        call.shared.sessions.heartbeat(client, call.shared.clock.now());
+        call.shared.sessions.heartbeat(client, call.shared.clock.steady());
     }
     let status = match call.caller.allow_nameless().and_then(|()| check_group(call, request)) {
         Ok(()) => ok(),

@@ -6,7 +6,7 @@ use tonic::Status;
 
 use crate::broker::api::{CatalogError, GroupSpec, TopicSpec};
 use crate::model::group::{Backoff, CONSUME_TIMEOUT_DEFAULT, Group, MAX_ATTEMPTS_DEFAULT, StartPosition};
-use crate::model::limits::QUEUES_DEFAULT;
+use crate::model::limits::{PRIORITY_QUEUES_DEFAULT, QUEUES_DEFAULT};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Permission, Promise, Topic, TopicType};
 use crate::wire::admin;
@@ -26,6 +26,13 @@ pub(super) fn duration_out(duration: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+pub(super) fn timestamp_out(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: i64::try_from(at.millis() / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(at.millis() % 1000).unwrap_or(0) * 1_000_000,
     }
 }
 
@@ -92,10 +99,16 @@ fn promise_in(wire: i32) -> Result<Option<Promise>, Status> {
 /// there differs.
 pub(super) fn topic_spec(wire: &admin::Topic) -> Result<TopicSpec, Status> {
     let retention = wire.retention.as_ref().map(|wire| duration_in("retention", wire)).transpose()?;
+    let topic_type = topic_type_in(wire.r#type)?.unwrap_or_default();
+    let queues = match (wire.queues, topic_type) {
+        (0, TopicType::Priority) => PRIORITY_QUEUES_DEFAULT,
+        (0, _) => QUEUES_DEFAULT,
+        (queues, _) => queues,
+    };
     let lite_ttl = wire.lite_ttl.as_ref().map(|wire| duration_in("lite_ttl", wire)).transpose()?;
     Ok(TopicSpec {
-        topic_type: Some(topic_type_in(wire.r#type)?.unwrap_or_default()),
-        queues: Some(if wire.queues == 0 { QUEUES_DEFAULT } else { wire.queues }),
+        topic_type: Some(topic_type),
+        queues: Some(queues),
         permission: Some(permission_in(wire.permission)?.unwrap_or_default()),
         promise: Some(promise_in(wire.promise)?.unwrap_or_default()),
         retention: Some(retention),
@@ -132,7 +145,7 @@ pub(super) fn topic_out(topic: &Topic) -> admin::Topic {
         namespace: topic.name.namespace().to_owned(),
         name: topic.name.name().to_owned(),
         r#type: topic_type_out(topic.topic_type).into(),
-        queues: topic.queues,
+        queues: topic.lanes(),
         permission: permission_out(topic.permission).into(),
         promise: match topic.promise {
             Promise::Durable => admin::Promise::Durable,
@@ -169,11 +182,7 @@ fn start_out(start: StartPosition) -> admin::StartPosition {
     let (kind, timestamp) = match start {
         StartPosition::Earliest => (Kind::Earliest, None),
         StartPosition::Latest => (Kind::Latest, None),
-        StartPosition::At(at) => {
-            let seconds = i64::try_from(at.millis() / 1000).unwrap_or(i64::MAX);
-            let nanos = i32::try_from(at.millis() % 1000).unwrap_or(0) * 1_000_000;
-            (Kind::Timestamp, Some(prost_types::Timestamp { seconds, nanos }))
-        }
+        StartPosition::At(at) => (Kind::Timestamp, Some(timestamp_out(at))),
     };
     admin::StartPosition { kind: kind.into(), timestamp }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::{group, reset, status, topic, transaction};
+use super::{clock, dead_letters, group, reset, status, topic, transaction};
 use crate::broker::Broker;
+use crate::broker::api::Remedy;
 use crate::runtime::clock::{Clock, Mark};
 use crate::wire::admin as wire;
 use crate::wire::admin::admin_server::Admin;
@@ -135,12 +136,47 @@ impl Admin for OperatorService {
         group::lag(&self.broker, request.into_inner(), self.facts.clock.now()).await.map(Response::new)
     }
 
+    async fn list_dead_letters(
+        &self,
+        request: Request<wire::ListDeadLettersRequest>,
+    ) -> Answer<wire::ListDeadLettersResponse> {
+        dead_letters::list(&self.broker, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn show_dead_letter(
+        &self,
+        request: Request<wire::ShowDeadLetterRequest>,
+    ) -> Answer<wire::ShowDeadLetterResponse> {
+        dead_letters::show(&self.broker, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<wire::SettleDeadLettersRequest>,
+    ) -> Answer<wire::SettleDeadLettersResponse> {
+        dead_letters::settle(&self.broker, request.get_ref(), Remedy::Redrive).await.map(Response::new)
+    }
+
+    async fn purge_dead_letters(
+        &self,
+        request: Request<wire::SettleDeadLettersRequest>,
+    ) -> Answer<wire::SettleDeadLettersResponse> {
+        dead_letters::settle(&self.broker, request.get_ref(), Remedy::Purge).await.map(Response::new)
+    }
+
     async fn reset_group(&self, request: Request<wire::ResetGroupRequest>) -> Answer<wire::ResetGroupResponse> {
         reset::reset(&self.broker, &request.into_inner(), self.facts.clock.now()).await.map(Response::new)
     }
-
     async fn status(&self, _: Request<wire::StatusRequest>) -> Answer<wire::StatusResponse> {
         Ok(Response::new(status::status(&self.broker, &self.facts)))
+    }
+
+    async fn show_clock(&self, _: Request<wire::ShowClockRequest>) -> Answer<wire::ShowClockResponse> {
+        Ok(Response::new(clock::show(&self.facts.clock)))
+    }
+
+    async fn advance_clock(&self, request: Request<wire::AdvanceClockRequest>) -> Answer<wire::AdvanceClockResponse> {
+        clock::advance(&self.broker, &self.facts.clock, request.get_ref()).map(Response::new)
     }
 
     async fn list_transactions(

@@ -45,7 +45,7 @@ pub async fn run(shared: Arc<Shared>) {
         tokio::select! {
             biased;
             () = shared.broker.shutdown().draining() => return,
-            () = shared.clock.sleep(LOOK_EVERY) => {}
+            () = shared.clock.sleep_until(shared.clock.now().plus(LOOK_EVERY)) => {}
         }
         let mut allowances = HashMap::new();
         for topic in shared.broker.topics_to_check() {

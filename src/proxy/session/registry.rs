@@ -49,7 +49,7 @@ pub struct Seen {
     pub stream: (u64, CommandSender),
     /// To be sent again with the next heartbeat.
     pub at_next_heartbeat: Option<v2::TelemetryCommand>,
-    /// Now.
+    /// Now, by the clock's steady time.
     pub now: Timestamp,
 }
 

@@ -65,7 +65,7 @@ struct Session {
     client: ClientId,
     number: u64,
     sender: CommandSender,
-    /// Instants at which `last_answer` is sent again.
+    /// Instants of steady time at which `last_answer` is sent again.
     resend_at: VecDeque<Timestamp>,
     last_answer: Option<v2::TelemetryCommand>,
     _live: TelemetryGuard,
@@ -101,7 +101,7 @@ impl Session {
         let shared = self.shared.clone();
         let mut draining = std::pin::pin!(shared.broker.shutdown().draining());
         loop {
-            let resend = self.resend_at.front().copied();
+            let resend = self.resend_at.front().map(|at| at.since(shared.clock.steady()));
             tokio::select! {
                 biased;
                 () = &mut draining => return,
@@ -111,7 +111,7 @@ impl Session {
                     // The client's half is closed, or the client is gone: our half ends with it.
                     Ok(None) | Err(_) => return,
                 },
-                () = shared.clock.sleep_until(resend.unwrap_or(Timestamp::MAX)), if resend.is_some() => self.send_again(),
+                () = shared.clock.sleep(resend.unwrap_or_default()), if resend.is_some() => self.send_again(),
             }
         }
     }
@@ -135,7 +135,7 @@ impl Session {
         let facts = facts(&self.shared.broker, &self.caller, &settings);
         let merged = settings::merge(settings, &facts, language, self.shared.options.long_poll_max);
         let answer = v2::TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(merged)) };
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.steady();
         let node = language == Language::Node;
         if node && self.last_answer.is_none() {
             self.resend_at = NODE_RESEND_AFTER.iter().map(|after| now.plus(*after)).collect();

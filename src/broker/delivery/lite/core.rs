@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::broker::api::ClientId;
-use crate::broker::delivery::core::{Core, Selection, TopicState, record_look};
+use crate::broker::delivery::core::{Core, Selection, TopicState};
 use crate::broker::delivery::lite::group::LiteGroup;
 use crate::broker::delivery::lite::sync::{LiteBegin, LiteLimits, LitePlan, LiteRefusal, LiteWish};
 use crate::broker::delivery::lite::topics::LiteTopic;
+use crate::broker::delivery::select::record_look;
 use crate::broker::delivery::subscription::{QueueState, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
@@ -220,7 +221,7 @@ impl Core {
         let Some(state) = self.topics.get_mut(&wish.topic) else { return selection };
         let Some(subscription) = state.subscriptions.get_mut(&wish.group) else { return selection };
         let Some(lite) = &mut subscription.lite else { return selection };
-        lite.seen(holder, now);
+        lite.seen(holder, wish.steady);
         let mut touched = Vec::new();
         let mut from = 0;
         while selection.grants.len() < wish.max

@@ -147,7 +147,8 @@ impl Lab {
         let mut terms = terms(grant, self.now.millis() + lease);
         terms.holder = holder_of(&ClientId(client.into()));
         let filter = Filter::ALL;
-        let wish = Wish { topic: PARENT, group: GROUP, filter: &filter, max, outstanding_max: 100, terms };
+        let steady = self.now;
+        let wish = Wish { topic: PARENT, group: GROUP, filter: &filter, max, outstanding_max: 100, terms, steady };
         let mut unit = Unit::state();
         let selection = self.core.select_lite(&wish, self.now, &mut unit);
         assert!(selection.missing.is_none(), "everything is in memory here");
