@@ -18,13 +18,14 @@ const UNIT_BYTES: u64 = 1024 * 1024;
 /// One kind of messages that are held back.
 struct Family<K> {
     /// Those whose bodies lie in a part of the log, looking at so many places at most; and where to go on.
-    between: fn(&Store, LogPosition, LogPosition, usize) -> Result<Part<K>, FoldError>,
+    between: Between<K>,
     /// The record that stores one again, or ends it; `None` when it ended meanwhile.
     again: fn(&Core, K, MessageRecord) -> Option<Record>,
     /// The log has taken that record.
     taken: fn(&mut Core, K, &Record, UnitSeq),
 }
 
+type Between<K> = fn(&Store, LogPosition, LogPosition, usize) -> Result<Part<K>, FoldError>;
 type Part<K> = (Vec<(K, RecordAt)>, Option<LogPosition>);
 
 const DELAYS: Family<HoldKey> = Family {

@@ -183,11 +183,11 @@ impl Broker {
     ) -> Result<Option<UnitSeq>, TransactionError> {
         let mut core = self.inner.deciding().map_err(|error| refused(&error))?;
         let now = self.inner.clock.now();
-        let is_as_it_was = match (core.transactions.known(key), discarded_at) {
-            (Some(Known::Pending { .. }), None) => true,
-            (None | Some(Known::Ended { outcome: HalfOutcome::Discarded, .. }), Some(_)) => true,
-            _ => false,
-        };
+        let is_as_it_was = matches!(
+            (core.transactions.known(key), discarded_at),
+            (Some(Known::Pending { .. }), None)
+                | (None | Some(Known::Ended { outcome: HalfOutcome::Discarded, .. }), Some(_))
+        );
         if !is_as_it_was {
             return Ok(None);
         }

@@ -107,6 +107,8 @@ enum Entry {
     Ended(HoldKey, DelayOutcome),
 }
 
+type Read = (Vec<(HoldKey, Held)>, bool);
+
 /// The world around the timers: a log with its durable part, and a fold behind that.
 struct World {
     timers: Timers,
@@ -118,7 +120,7 @@ struct World {
     folded: usize,
     rows: BTreeMap<HoldKey, Held>,
     /// Read, not handed over yet: rows and whether they are all.
-    load: Option<(Load, Option<(Vec<(HoldKey, Held)>, bool)>)>,
+    load: Option<(Load, Option<Read>)>,
     peeked: Vec<HoldKey>,
     /// The naive side: what is held back by everything the log has taken.
     model: BTreeSet<HoldKey>,

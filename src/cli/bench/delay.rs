@@ -125,6 +125,12 @@ impl Run<'_> {
         })
     }
 
+    fn failed(&self, error: &anyhow::Error) {
+        let mut measured = self.measured.lock();
+        measured.errors += 1;
+        measured.first_error.get_or_insert_with(|| format!("{error:#}"));
+    }
+
     fn receive_side(&self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -134,10 +140,7 @@ impl Run<'_> {
                 async move {
                     while !self.over.load(Ordering::Acquire) {
                         if let Err(error) = self.receive_once(&mut client).await {
-                            let mut measured = self.measured.lock();
-                            measured.errors += 1;
-                            measured.first_error.get_or_insert_with(|| format!("{error:#}"));
-                            drop(measured);
+                            self.failed(&error);
                             tokio::time::sleep(Duration::from_millis(100)).await;
                         }
                     }

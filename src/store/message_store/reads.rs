@@ -36,6 +36,9 @@ pub struct LeaseRow {
     pub entry: Option<QueueEntry>,
 }
 
+/// Held-back messages, and where to go on for more.
+pub type HeldPart = (Vec<(HoldKey, Held)>, Option<LogPosition>);
+
 impl Store {
     fn kv(&self) -> &Kv {
         self.inner.fold.kv()
@@ -234,12 +237,7 @@ impl Store {
     ///
     /// # Errors
     /// The fold cannot be read.
-    pub fn delays_between(
-        &self,
-        from: LogPosition,
-        end: LogPosition,
-        max: usize,
-    ) -> Result<(Vec<(HoldKey, Held)>, Option<LogPosition>), FoldError> {
+    pub fn delays_between(&self, from: LogPosition, end: LogPosition, max: usize) -> Result<HeldPart, FoldError> {
         let places = delay_place::between(self.kv(), from, end, max)?;
         let next = places.last().filter(|_| places.len() == max).map(|(position, _)| position.plus(1));
         let mut found = Vec::new();
