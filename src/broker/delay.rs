@@ -1,7 +1,7 @@
 //! Delayed messages: held back until their time, then copied into a queue. The copy and the record that ends the hold are one
 //! unit, so that no crash can leave both or neither. Two tasks: one fires what is due, one keeps the next timers in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::broker::delivery::core::Core;
@@ -26,6 +26,8 @@ const END_BYTES: usize = 40;
 const UNDER_WAY_MAX: usize = 4;
 /// Pause after the log was full of what waits to be written.
 const FULL_RETRY: Duration = Duration::from_millis(5);
+/// How often a body is read before its message waits for the next start.
+const READ_TRIES: u32 = 10;
 /// Pause after the disk was full, or the fold could not be read.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,7 @@ pub async fn fire(broker: Broker) {
     let inner = &broker.inner;
     let mut under_way = VecDeque::new();
     let mut count = BATCH;
+    let mut unread = BTreeMap::new();
     loop {
         let changed = inner.delays_changed.notified();
         let (due, next) = {
@@ -66,8 +69,11 @@ pub async fn fire(broker: Broker) {
             }
             continue;
         }
-        match broker.fire_batch(&due).await {
+        match broker.fire_batch(&due, &mut unread).await {
             Ok(fired) => {
+                if fired.is_none() && !unread.is_empty() {
+                    inner.clock.sleep(DISK_RETRY).await;
+                }
                 under_way.extend(fired);
                 count = BATCH;
             }
@@ -131,8 +137,13 @@ pub async fn load(broker: Broker) {
 }
 
 impl Broker {
-    /// Moves messages into their queues. Those that were recalled while their bodies were read are left out.
-    async fn fire_batch(&self, due: &[(HoldKey, Held)]) -> Result<Option<UnderWay>, AppendError> {
+    /// Moves messages into their queues. Those that were recalled while their bodies were read are left out, and those whose
+    /// bodies the disk did not give: `unread` counts how often, since one bad moment must not cost a message its time.
+    async fn fire_batch(
+        &self,
+        due: &[(HoldKey, Held)],
+        unread: &mut BTreeMap<HoldKey, u32>,
+    ) -> Result<Option<UnderWay>, AppendError> {
         let inner = &self.inner;
         let places: Vec<RecordAt> = due.iter().map(|(_, held)| held.at).collect();
         let read = inner.store.read_messages(&places).await;
@@ -144,7 +155,10 @@ impl Broker {
         let mut core = inner.deciding()?;
         let now = inner.clock.now();
         for ((key, held), read) in due.iter().zip(read) {
-            let Some(known) = core.delays.pending(*key) else { continue };
+            let Some(known) = core.delays.pending(*key) else {
+                unread.remove(key);
+                continue;
+            };
             let outcome = match read {
                 Ok(message) => place(&mut core, &mut placing, message, now, &mut unit),
                 // Stored again meanwhile; the next look reads it there.
@@ -154,11 +168,17 @@ impl Broker {
                     DelayOutcome::Dropped
                 }
                 Err(error) => {
-                    tracing::error!(%error, due = %key.due, "a delayed message cannot be read; the next start tries again");
-                    core.delays.set_aside(*key);
+                    let tries = unread.entry(*key).or_default();
+                    *tries += 1;
+                    if *tries >= READ_TRIES {
+                        tracing::error!(%error, due = %key.due, "a delayed message cannot be read; the next start tries again");
+                        core.delays.set_aside(*key);
+                        unread.remove(key);
+                    }
                     continue;
                 }
             };
+            unread.remove(key);
             unit.push(&Record::DelayEnded { key: *key, topic: held.topic, outcome });
             ended.push((*key, outcome));
         }

@@ -10,7 +10,7 @@ use bolide::store::files::memory::{Call, Fault};
 
 use crate::history::client::{Client, Draft, Received, Wish};
 use crate::history::{Answer, Ask, Delivery, INVALID_RECEIPT_HANDLE, Lease, OK, Recorder, Terms};
-use crate::process::{End, Machine, Process};
+use crate::process::{BEGIN_MS, End, Machine, Process};
 
 const GROUP: &str = "group";
 const TOPIC: &str = "topic";
@@ -19,15 +19,17 @@ struct Stage {
     machine: Machine,
     process: Process,
     client: Client,
+    begin: tokio::time::Instant,
 }
 
 async fn stage() -> Stage {
+    let begin = tokio::time::Instant::now();
     let machine = Machine::new(1, &Entropy::seeded(1)).expect("a machine");
     let process = machine.start().await.expect("an empty disk opens");
     process.broker.create_topic(TopicName::trusted("", TOPIC), TopicSpec::default()).await.expect("a topic");
     let recorder = Recorder::new(Terms::default());
     let client = Client::new("client", machine.net.channel(), &recorder, Duration::from_secs(10));
-    Stage { machine, process, client }
+    Stage { machine, process, client, begin }
 }
 
 impl Stage {
@@ -236,5 +238,31 @@ fn a_message_is_not_delivered_without_the_unreadable_one_before_it() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let ids: Vec<String> = got(stage.client.receive(&wish).await).into_iter().map(|got| got.id).collect();
         assert_eq!(ids, ["a", "b"]);
+    });
+}
+
+/// Seed 127 of all kinds: the disk did not give a body at the moment when its message fell due, and nobody asked again before
+/// the next start; a recall was told that it was too late.
+#[test]
+fn a_delayed_message_comes_although_one_read_of_it_failed() {
+    in_a_simulation(async {
+        let mut stage = stage().await;
+        let delayed = TopicSpec { topic_type: Some(TopicType::Delay), ..TopicSpec::default() };
+        stage.process.broker.create_topic(TopicName::trusted("", "later"), delayed).await.expect("a topic");
+        let due_ms = BEGIN_MS + u64::try_from(stage.begin.elapsed().as_millis()).expect("a short test") + 5_000;
+        let ask = Ask { due_ms: Some(due_ms), ..Ask::default() };
+        let draft = Draft { id: "a".to_owned(), body: vec![1; 10], ask, ..Draft::default() };
+        let sent = stage.client.send("later", &[draft]).await;
+        assert!(matches!(&sent, Answer::Sent(results) if results[0].is_ok()), "{sent:?}");
+        // Its body is only on the disk any more.
+        stage.machine.end(stage.process, End::Kill).await.expect("an end");
+        stage.process = stage.machine.start().await.expect("a start");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        stage.machine.files.plan(Fault::fail(Call::Read));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        stage.machine.files.clear_faults();
+        let wish = Wish { topic: "later".to_owned(), ..wish(None) };
+        let ids: Vec<String> = got(stage.client.receive(&wish).await).into_iter().map(|got| got.id).collect();
+        assert_eq!(ids, ["a"]);
     });
 }
