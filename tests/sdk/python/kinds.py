@@ -290,7 +290,8 @@ def redrive():
     first = retry(lambda: consumer.receive(1, LEASE)[0], 20)
     assert first.message_id == identity
     consumer.change_invisible_duration(first, 0)
-    retry(lambda: request(f"admin dlq redrive {doomed} --all"), 20)
+    # Refused until the message has died and moved.
+    retry(lambda: request(f"admin dlq redrive {doomed} --id {identity}"), 20)
     came = receive_until(consumer, 1)
     assert (came[0].message_id, came[0].body, came[0].delivery_attempt) == (identity, b"again", 1)
 

@@ -190,7 +190,8 @@ final class KindCases {
         consumer.changeInvisibleDuration(
                 Check.receiveOne(consumer, LEASE, Duration.ofSeconds(20)), Duration.ofSeconds(1));
         Check.retry(Duration.ofSeconds(20), () -> {
-            names.admin("dlq redrive " + doomed + " --all");
+            // Refused until the message has died and moved.
+            names.admin("dlq redrive " + doomed + " --id " + id);
             return null;
         });
         MessageView came = consume(consumer, 1, 32).get(0);

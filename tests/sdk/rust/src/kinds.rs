@@ -154,7 +154,7 @@ pub async fn redrive(driver: Arc<Driver>) -> Result<()> {
     let lease = Duration::from_secs(1);
     consumer.receive_one(&id, lease).await?;
     sleep(lease).await;
-    let redrive = format!("admin dlq redrive {doomed} --all");
+    let redrive = format!("admin dlq redrive {doomed} --id {id}");
     // The message dies when its lease ends; until then there is nothing to redrive.
     let deadline = Instant::now() + Duration::from_secs(20);
     while let Err(error) = driver.request(&redrive).await {
