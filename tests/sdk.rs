@@ -267,7 +267,6 @@ fn carry_out(request: &str, server: &mut Server) -> Result<()> {
             server.admin(&arguments)?
         }
         ["admin", arguments @ ..] => server.admin(arguments)?,
-        ["advance", duration] => server.admin(&["clock", "advance", duration])?,
         ["restart", "kill"] => server.restart(Stop::Kill).map(|_| String::new())?,
         ["restart", "term"] => server.restart(Stop::Term).map(|_| String::new())?,
         _ => bail!("unknown request"),

@@ -88,7 +88,7 @@ fn every_receive_and_route_limit_has_its_code_and_moves_nothing() -> Result<()> 
 }
 
 #[test]
-fn every_rpc_wants_a_client_id_and_what_comes_later_says_so_in_band() -> Result<()> {
+fn every_rpc_wants_a_client_id() -> Result<()> {
     runtime()?.block_on(async { run(&prepared().await?, receive::other_rpcs()).await })
 }
 

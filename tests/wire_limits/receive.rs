@@ -1,4 +1,4 @@
-//! Rows of ReceiveMessage, QueryRoute, QueryAssignment, and of what is not there yet.
+//! Rows of ReceiveMessage, QueryRoute, QueryAssignment,.
 
 use std::time::Duration;
 

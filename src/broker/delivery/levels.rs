@@ -68,7 +68,8 @@ impl Core {
                 }
             }
         }
-        let is_known = selection.missing.is_none() && selection.unjudged.is_empty();
+        // A queue whose front lies behind very many that this receive does not want is looked through further first.
+        let is_known = selection.missing.is_none() && selection.unjudged.is_empty() && !selection.more;
         while is_known && selection.grants.len() < wish.max {
             let Some(Reverse((_, _, index))) = fronts.pop() else { break };
             let Some(tail) = state.tails.get(index) else { break };
@@ -79,6 +80,7 @@ impl Core {
             here.set_aside.extend(look.set_aside);
             here.unwanted.extend(look.unwanted);
             match subscription.front(index, tail, wish, own, here) {
+                Front::Nothing if here.more => break,
                 Front::Nothing => {}
                 Front::Since(since) => fronts.push(key(index, since)),
                 // The rest of this queue comes with the next receive, in its right place.

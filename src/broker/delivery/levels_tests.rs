@@ -92,6 +92,27 @@ fn levels(selection: &Selection) -> Vec<u32> {
     selection.grants.iter().map(|(queue, _)| level_of_queue(*queue)).collect()
 }
 
+#[test]
+fn what_is_urgent_is_not_overtaken_because_very_many_lie_before_it_that_nobody_wants() {
+    let mut core = core();
+    let (urgent, slow) = (queue_of_level(9, QueueId(0), LANES * LEVELS), queue_of_level(0, QueueId(0), LANES * LEVELS));
+    for _ in 0..=SCAN_MAX {
+        send(&mut core, urgent, "other", 0);
+    }
+    send(&mut core, urgent, "mine", 0);
+    send(&mut core, slow, "mine", 0);
+    let mut got = Vec::new();
+    for look in 0..3 {
+        let selection = receive(&mut core, "mine", 1, look, 1);
+        assert!(selection.more || !selection.grants.is_empty(), "the receive must look again, not wait");
+        got.extend(levels(&selection));
+        if !got.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(got, [9]);
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     New,

@@ -16,7 +16,8 @@ use crate::wire::admin::admin_client::AdminClient;
 
 const ADVANCE_HELP: &str = "\
 Leases, pauses between attempts, delays, transaction checks and retention follow. Connections, long polls and the liveness of
-clients do not: a client that is connected stays so. When the command ends, what has fallen due is deliverable.
+clients do not: a client that is connected stays so. When the command ends, leases and pauses that have run out are over;
+delayed messages, checks and dead letters are on their way.
 
   bolide standalone --virtual-time &
   bolide admin clock advance 15m";
