@@ -11,6 +11,7 @@ use crate::broker::delivery::core::{Core, TopicState};
 use crate::broker::delivery::lite::{LiteAction, LiteBegin, LiteLimits, LiteRefusal, LiteTopic, LiteWish};
 use crate::broker::delivery::subscription::QueueState;
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::lite_upkeep;
 use crate::broker::members::holder_of;
 use crate::broker::options::BrokerOptions;
 use crate::broker::placing::Placing;
@@ -72,6 +73,9 @@ impl Broker {
         let inner = &self.inner;
         let holder = holder_of(&sync.client);
         let mut core = inner.deciding().map_err(|error| refused(&error))?;
+        let above = (core.lite_wants() + sync.names.len()).saturating_sub(inner.options.lite_subscriptions_max);
+        // What nobody subscribes to makes room: those that somebody subscribes to are bounded by the subscriptions.
+        lite_upkeep::end_wants(inner, &mut core, inner.clock.steady(), above).map_err(|error| refused(&error))?;
         let left = inner.options.lite_subscriptions_max.saturating_sub(core.lite_subscriptions());
         let limits = LiteLimits { per_client: inner.options.lite_subscriptions_per_client_max, left };
         let wish = LiteWish {
@@ -177,7 +181,7 @@ impl Broker {
 /// Lite topics that the messages of one unit bring into being. They exist only when the log has taken the unit.
 #[derive(Debug, Default)]
 pub(super) struct LitePlacing {
-    new: BTreeMap<Arc<str>, (QueueId, Vec<GroupId>)>,
+    new: BTreeMap<Arc<str>, (QueueId, Vec<(GroupId, bool)>)>,
 }
 
 impl LitePlacing {
@@ -224,8 +228,11 @@ impl LitePlacing {
         let queue = state.lite.queue_ahead(self.new.len()).ok_or_else(|| quota(options.lite_topics_per_topic_max))?;
         unit.push(&Record::LiteTopicPut { topic: topic.id, queue, name: name.to_owned() });
         let groups = core.lite_groups_wanting(topic.id, name);
-        for &group in &groups {
+        for &(group, is_recorded) in &groups {
             unit.push(&Record::Advanced { group, topic: topic.id, queue, next: QueueOffset(0) });
+            if is_recorded {
+                unit.push(&Record::LiteWanted { topic: topic.id, group, name: name.to_owned(), is_wanted: false });
+            }
         }
         placing.begin(topic.id, queue);
         self.new.insert(name.into(), (queue, groups));
@@ -235,9 +242,11 @@ impl LitePlacing {
     /// The log has taken the unit: the lite topics exist. Before [`Placing::accepted`].
     pub fn accepted(self, core: &mut Core, topic: TopicId, now: Timestamp) {
         for (name, (queue, groups)) in self.new {
-            core.put_lite_topic(topic, queue, LiteTopic { name, tail: QueueTail::default(), active_at: now });
-            for group in groups {
+            let lite = LiteTopic { name: name.clone(), tail: QueueTail::default(), active_at: now };
+            core.put_lite_topic(topic, queue, lite);
+            for (group, _) in groups {
                 core.put_lite_position(topic, group, queue, QueueState::default());
+                core.end_lite_want(topic, group, &name);
             }
         }
     }
