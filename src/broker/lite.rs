@@ -43,15 +43,18 @@ impl Broker {
             return Err(LiteError::NotReadable(sync.topic));
         }
         let takes_away = matches!(sync.action, LiteAction::Remove | LiteAction::CompleteRemove);
-        let group = match self.group(&sync.group) {
+        let known = self.group(&sync.group);
+        if !takes_away && known.as_ref().is_some_and(|group| !group.enabled) {
+            return Err(LiteError::GroupDisabled(sync.group));
+        }
+        // Once more under the lock under which it is done; but what is refused must not make a group, or let one begin here.
+        self.weigh(&topic, known.as_deref(), &sync)?;
+        let group = match known {
             Some(group) => group,
             // Who takes away from nothing is done; no group comes into being for that.
             None if takes_away => return Ok(Vec::new()),
             None => self.group_at_first_use(&sync.group).await.map_err(LiteError::from)?,
         };
-        if !group.enabled && !takes_away {
-            return Err(LiteError::GroupDisabled(sync.group));
-        }
         self.subscribe(&topic, &group).await.map_err(LiteError::from)?;
         let by_time = self.lite_positions_by_time(&topic, &group, &sync).await?;
         let evicted = self.subscribe_lite(&topic, &group, &sync, &by_time)?;
@@ -60,6 +63,20 @@ impl Broker {
             self.inner.settled_durably().await.map_err(|_| LiteError::ShardFailed)?;
         }
         Ok(evicted)
+    }
+
+    fn weigh(&self, topic: &Topic, group: Option<&Group>, sync: &LiteSync) -> Result<(), LiteError> {
+        let core = self.inner.core.lock();
+        let limits = self.lite_limits(&core);
+        let wish = wish(sync, group.is_some_and(|group| group.lite_exclusive));
+        let weighed = core.weigh_lite(topic.id, group.map(|group| group.id), &wish, limits);
+        weighed.map(drop).map_err(|refusal| lite_error(refusal, limits, topic))
+    }
+
+    fn lite_limits(&self, core: &Core) -> LiteLimits {
+        let options = &self.inner.options;
+        let left = options.lite_subscriptions_max.saturating_sub(core.lite_subscriptions());
+        LiteLimits { per_client: options.lite_subscriptions_per_client_max, left }
     }
 
     /// Decides and records under one lock; a position that the log refuses is not taken.
@@ -71,30 +88,16 @@ impl Broker {
         by_time: &BTreeMap<QueueId, QueueOffset>,
     ) -> Result<Vec<LiteEviction>, LiteError> {
         let inner = &self.inner;
-        let holder = holder_of(&sync.client);
         let mut core = inner.deciding().map_err(|error| refused(&error))?;
         let above = (core.lite_wants() + sync.names.len()).saturating_sub(inner.options.lite_subscriptions_max);
         // What nobody subscribes to makes room: those that somebody subscribes to are bounded by the subscriptions.
         lite_upkeep::end_wants(inner, &mut core, inner.clock.steady(), above).map_err(|error| refused(&error))?;
-        let left = inner.options.lite_subscriptions_max.saturating_sub(core.lite_subscriptions());
-        let limits = LiteLimits { per_client: inner.options.lite_subscriptions_per_client_max, left };
-        let wish = LiteWish {
-            client: &sync.client,
-            holder,
-            action: sync.action,
-            names: &sync.names,
-            version: sync.version,
-            exclusive: group.lite_exclusive,
-        };
+        let limits = self.lite_limits(&core);
+        let wish = wish(sync, group.lite_exclusive);
         let mut unit = Unit::state();
         let begins = LiteBegin { start: sync.start, group_start: group.start, by_time };
         let decided = core.plan_lite(topic.id, group.id, &wish, limits, &begins, &mut unit);
-        let decided = decided.map_err(|refusal| match refusal {
-            LiteRefusal::ClientQuota => LiteError::ClientQuota(limits.per_client),
-            LiteRefusal::BrokerQuota => LiteError::BrokerQuota,
-            LiteRefusal::Stale => LiteError::Stale,
-            LiteRefusal::Gone => LiteError::TopicNotFound(topic.name.clone()),
-        })?;
+        let decided = decided.map_err(|refusal| lite_error(refusal, limits, topic))?;
         inner.note_settled(inner.append_state(unit).map_err(|error| refused(&error))?);
         let evicted = core.apply_lite(topic.id, group.id, &wish, &decided, inner.clock.steady());
         Ok(evicted.into_iter().map(|(client, lite_topic)| LiteEviction { client, lite_topic }).collect())
@@ -262,6 +265,26 @@ impl From<ReceiveError> for LiteError {
             ReceiveError::Overloaded => Self::Overloaded,
             ReceiveError::LiteFilter | ReceiveError::ShardFailed(_) => Self::ShardFailed,
         }
+    }
+}
+
+fn wish(sync: &LiteSync, exclusive: bool) -> LiteWish<'_> {
+    LiteWish {
+        client: &sync.client,
+        holder: holder_of(&sync.client),
+        action: sync.action,
+        names: &sync.names,
+        version: sync.version,
+        exclusive,
+    }
+}
+
+fn lite_error(refusal: LiteRefusal, limits: LiteLimits, topic: &Topic) -> LiteError {
+    match refusal {
+        LiteRefusal::ClientQuota => LiteError::ClientQuota(limits.per_client),
+        LiteRefusal::BrokerQuota => LiteError::BrokerQuota,
+        LiteRefusal::Stale => LiteError::Stale,
+        LiteRefusal::Gone => LiteError::TopicNotFound(topic.name.clone()),
     }
 }
 

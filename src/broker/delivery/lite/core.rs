@@ -335,6 +335,25 @@ impl Core {
         }
     }
 
+    /// What a client's wish would change of what it subscribes to. `group` may be one that is not here yet.
+    ///
+    /// # Errors
+    /// See [`LiteRefusal`].
+    pub fn weigh_lite(
+        &self,
+        topic: TopicId,
+        group: Option<GroupId>,
+        wish: &LiteWish<'_>,
+        limits: LiteLimits,
+    ) -> Result<LitePlan, LiteRefusal> {
+        let state = self.topics.get(&topic).ok_or(LiteRefusal::Gone)?;
+        let subscription = group.and_then(|group| state.subscriptions.get(&group));
+        match subscription.and_then(|subscription| subscription.lite.as_ref()) {
+            Some(lite) => lite.plan(wish, limits),
+            None => LiteGroup::default().plan(wish, limits),
+        }
+    }
+
     /// What a client's wish would change. The positions that the group takes go into `unit`, and count when the log has taken it:
     /// then [`Core::apply_lite`].
     ///
@@ -351,10 +370,7 @@ impl Core {
     ) -> Result<LitePlan, LiteRefusal> {
         let state = self.topics.get(&topic).ok_or(LiteRefusal::Gone)?;
         let subscription = state.subscriptions.get(&group).ok_or(LiteRefusal::Gone)?;
-        let mut plan = match &subscription.lite {
-            Some(lite) => lite.plan(wish, limits)?,
-            None => LiteGroup::default().plan(wish, limits)?,
-        };
+        let mut plan = self.weigh_lite(topic, Some(group), wish, limits)?;
         for name in &plan.unwant {
             unit.push(&Record::LiteWanted { topic, group, name: name.to_string(), is_wanted: false });
         }
