@@ -457,5 +457,7 @@ fn forget_pending(leases: &mut BTreeMap<LeaseKey, PendingLease>, (topic, queue, 
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 #[path = "dispatch/tests.rs"]
 mod tests;

@@ -12,6 +12,8 @@ mod topics;
 mod wants;
 
 #[cfg(test)]
+mod lab;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::tests::{GROUP, Lab, PARENT};
+use super::lab::{GROUP, Lab, PARENT};
 use super::{LiteAction, LiteStart};
 use crate::model::position::{QueueId, QueueOffset};
 use crate::model::time::Timestamp;
