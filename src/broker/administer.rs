@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::broker::api::{CatalogError, GroupSpec, ReceiveError, TopicSpec};
-use crate::broker::catalog::{changed_group, changed_topic, group_differences, new_topic, topic_differences};
 use crate::broker::verbs::Broker;
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::UnitSeq;
+use crate::model::settings::{changed_group, changed_topic, group_differences, new_topic, topic_differences};
 use crate::model::topic::{Promise, Topic};
 use crate::store::AppendError;
 use crate::store::record::{Record, Unit};
