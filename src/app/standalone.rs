@@ -19,6 +19,7 @@ use crate::app::signal::Signals;
 use crate::broker::{Broker, OpenBrokerError};
 use crate::config::Config;
 use crate::console::{Console, Readiness};
+use crate::link::Brokers;
 use crate::observe::export::{ExportError, Exporters};
 use crate::observe::trace::{self, InstallError};
 use crate::proxy::operator::{Facts, OperatorService};
@@ -204,7 +205,8 @@ impl Standalone {
         let mut proxy_options = config.proxy;
         proxy_options.listen = listen::widened(proxy_options.listen);
         let (public, drain_limit) = (proxy_options.listen, proxy_options.drain_timeout);
-        let proxy = Proxy::new(proxy_options, broker.clone(), clock.clone(), tasks.clone(), meters.clone())?;
+        let brokers = Brokers::here(broker.clone(), &proxy_options.broker_name);
+        let proxy = Proxy::new(proxy_options, brokers, clock.clone(), tasks.clone(), meters.clone())?;
         let disk = disk_of(files, dir.clone());
         gauges::register(&meters, &broker, &proxy, &clock, &disk);
         let operators = listen::open("internal gRPC", config.admin.listen)?;

@@ -105,7 +105,7 @@ pub fn listen(proxy: &Proxy, tls: Arc<ServerConfig>) -> io::Result<Listening> {
 }
 
 async fn accept(shared: Arc<Shared>, listener: TcpListener, lanes: Vec<Lane>) {
-    let mut draining = std::pin::pin!(shared.broker.shutdown().draining());
+    let mut draining = std::pin::pin!(shared.brokers.shutdown().draining());
     loop {
         let accepted = tokio::select! {
             biased;

@@ -18,7 +18,7 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::broker::Broker;
+use crate::link::Brokers;
 use crate::observe::meters::Meters;
 use crate::proxy::admin::AdminService;
 use crate::proxy::caller::CalledAs;
@@ -73,7 +73,7 @@ impl Proxy {
     /// See [`StartProxyError`].
     pub fn new(
         options: ProxyOptions,
-        broker: Broker,
+        brokers: Brokers,
         clock: Clock,
         tasks: Tasks,
         meters: Arc<Meters>,
@@ -83,7 +83,7 @@ impl Proxy {
             None => None,
         };
         let shared = Arc::new(Shared {
-            broker,
+            brokers,
             clock,
             tasks,
             meters,
@@ -137,7 +137,7 @@ impl Proxy {
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let options = &self.shared.options;
-        let shutdown = self.shared.broker.shutdown();
+        let shutdown = self.shared.brokers.shutdown();
         let serving = Server::builder()
             .max_concurrent_streams(options.streams_per_connection_max.max(STREAMS_MIN))
             .initial_stream_window_size(options.stream_window_bytes)
@@ -220,8 +220,8 @@ impl tower::Service<http::Request<Body>> for Front {
 
 async fn report_health(shared: Arc<Shared>, reporter: HealthReporter) {
     loop {
-        let draining = shared.broker.shutdown().is_draining();
-        let serves = !draining && shared.broker.status().ready;
+        let draining = shared.brokers.shutdown().is_draining();
+        let serves = !draining && shared.brokers.status().ready;
         let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in ["", MESSAGING, ADMIN] {
             reporter.set_service_status(service, status).await;
@@ -231,7 +231,7 @@ async fn report_health(shared: Arc<Shared>, reporter: HealthReporter) {
         }
         tokio::select! {
             biased;
-            () = shared.broker.shutdown().draining() => {}
+            () = shared.brokers.shutdown().draining() => {}
             () = shared.clock.sleep(HEALTH_EVERY) => {}
         }
     }

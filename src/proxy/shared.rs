@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use crate::broker::Broker;
+use crate::link::Brokers;
 use crate::observe::meters::Meters;
 use crate::proxy::caller::Caller;
 use crate::proxy::convert::filter::Compiled;
@@ -19,7 +19,7 @@ use crate::wire::rocketmq as v2;
 /// One per proxy.
 #[derive(Debug)]
 pub struct Shared {
-    pub broker: Broker,
+    pub brokers: Brokers,
     pub clock: Clock,
     pub tasks: Tasks,
     pub meters: Arc<Meters>,

@@ -20,26 +20,32 @@ const PLAN: &[Room] = &[
     Room { name: "wire", may_import: &[] },
     Room { name: "runtime", may_import: &["model"] },
     Room { name: "observe", may_import: &["model"] },
+    Room { name: "trust", may_import: &["model", "runtime"] },
     Room { name: "store", may_import: &["model", "runtime", "observe"] },
-    Room { name: "route", may_import: &["store", "model", "runtime", "observe"] },
+    Room { name: "route", may_import: &["store", "trust", "model", "runtime", "observe"] },
     Room { name: "auth", may_import: &["model"] },
     Room { name: "replica", may_import: &["store", "model", "runtime", "observe"] },
     Room { name: "broker", may_import: &["replica", "store", "model", "runtime", "observe"] },
-    Room { name: "link", may_import: &["broker", "route", "model", "runtime", "observe"] },
-    Room { name: "proxy", may_import: &["link", "broker", "route", "auth", "model", "runtime", "observe", "wire"] },
+    Room { name: "link", may_import: &["broker", "route", "trust", "model", "runtime", "observe"] },
+    Room {
+        name: "proxy",
+        may_import: &["trust", "link", "broker", "route", "auth", "model", "runtime", "observe", "wire"],
+    },
     Room { name: "console", may_import: &["link", "broker", "route", "auth", "model", "runtime", "observe"] },
     Room {
         name: "config",
-        may_import: &["console", "proxy", "link", "broker", "replica", "store", "route", "auth", "model", "runtime", "observe"],
+        may_import: &[
+            "console", "proxy", "link", "broker", "replica", "store", "route", "auth", "model", "runtime", "observe",
+        ],
     },
     Room {
         name: "app",
         may_import: &[
-            "config", "console", "proxy", "link", "broker", "replica", "store", "route", "auth", "model", "runtime",
-            "observe", "wire",
+            "trust", "config", "console", "proxy", "link", "broker", "replica", "store", "route", "auth", "model",
+            "runtime", "observe", "wire",
         ],
     },
-    Room { name: "cli", may_import: &["app", "config", "wire", "model", "runtime"] },
+    Room { name: "cli", may_import: &["app", "config", "trust", "wire", "model", "runtime"] },
     Room { name: "main", may_import: &["cli", "app", "config", "observe", "runtime"] },
 ];
 

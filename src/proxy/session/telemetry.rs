@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::broker::api::ClientId;
-use crate::broker::{Broker, TelemetryGuard};
+use crate::link::{AliveGuard, Brokers};
 use crate::model::time::Timestamp;
 use crate::model::topic::TopicType;
 use crate::proxy::call::Call;
@@ -68,7 +68,7 @@ struct Session {
     /// Instants of steady time at which `last_answer` is sent again.
     resend_at: VecDeque<Timestamp>,
     last_answer: Option<v2::TelemetryCommand>,
-    _live: TelemetryGuard,
+    _live: AliveGuard,
     _share: Share,
 }
 
@@ -91,7 +91,7 @@ impl Session {
             sender,
             resend_at: VecDeque::new(),
             last_answer: None,
-            _live: call.shared.broker.telemetry_opened(&client),
+            _live: call.shared.brokers.telemetry_opened(&client),
             _share: share,
             client,
         })
@@ -99,7 +99,7 @@ impl Session {
 
     async fn run(mut self, mut inbound: Streaming<v2::TelemetryCommand>) {
         let shared = self.shared.clone();
-        let mut draining = std::pin::pin!(shared.broker.shutdown().draining());
+        let mut draining = std::pin::pin!(shared.brokers.shutdown().draining());
         loop {
             let resend = self.resend_at.front().map(|at| at.since(shared.clock.steady()));
             tokio::select! {
@@ -117,7 +117,7 @@ impl Session {
     }
 
     fn take(&mut self, command: v2::TelemetryCommand) {
-        self.shared.broker.client_seen(&self.client, self.caller.heartbeats_slowly());
+        self.shared.brokers.client_seen(&self.client, self.caller.heartbeats_slowly());
         // Everything else answers commands that this version never sends.
         if let Some(Command::Settings(settings)) = command.command {
             self.answer(settings);
@@ -132,7 +132,7 @@ impl Session {
             let topics = publishing.topics.iter().filter_map(|topic| names::topic(&self.caller, Some(topic)).ok());
             self.shared.producers.settings_came(&self.client, self.number, &self.sender, topics);
         }
-        let facts = facts(&self.shared.broker, &self.caller, &settings);
+        let facts = facts(&self.shared.brokers, &self.caller, &settings);
         let merged = settings::merge(settings, &facts, language, self.shared.options.long_poll_max);
         let answer = v2::TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(merged)) };
         let now = self.shared.clock.steady();
@@ -166,13 +166,13 @@ impl Session {
 
 /// What the server decides for a consumer. Names that break a rule are refused where they are used, not here: a stream that ends
 /// makes clients reconnect for ever.
-fn facts(broker: &Broker, caller: &Caller, settings: &v2::Settings) -> GroupFacts {
+fn facts(brokers: &Brokers, caller: &Caller, settings: &v2::Settings) -> GroupFacts {
     let Some(PubSub::Subscription(subscription)) = &settings.pub_sub else { return GroupFacts::default() };
     let Ok(name) = names::group(caller, subscription.group.as_ref()) else { return GroupFacts::default() };
-    let Some(group) = broker.group_or_default(&name) else { return GroupFacts::default() };
+    let Some(group) = brokers.group_or_default(&name) else { return GroupFacts::default() };
     let type_of = |entry: &v2::SubscriptionEntry| {
         let topic = names::topic(caller, entry.topic.as_ref()).ok()?;
-        broker.topic(&topic).map(|topic| topic.topic_type)
+        brokers.topic(&topic).map(|topic| topic.topic_type)
     };
     let fifo = match group.ordered {
         // A lite topic is one lane: its messages come in order, and are to be consumed so.
@@ -180,6 +180,6 @@ fn facts(broker: &Broker, caller: &Caller, settings: &v2::Settings) -> GroupFact
         Some(ordered) => ordered,
         None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| group.is_ordered(kind)),
     };
-    let lite_quota = i32::try_from(broker.lite_subscriptions_per_client_max()).unwrap_or(i32::MAX);
+    let lite_quota = i32::try_from(brokers.lite_subscriptions_per_client_max()).unwrap_or(i32::MAX);
     GroupFacts { fifo, max_attempts: group.max_attempts, backoff: group.backoff.clone(), lite_quota }
 }
