@@ -76,7 +76,7 @@ build_python() {
     python_is_there && return
     rm -rf "$K8S_BIN/venv"
     python3 -m venv "$K8S_BIN/venv"
-    "$K8S_BIN/venv/bin/pip" install --quiet --disable-pip-version-check --retries 5 -r "$HERE/requirements.txt"
+    "$K8S_BIN/venv/bin/pip" install --quiet --disable-pip-version-check --retries 5 --no-deps --require-hashes -r "$HERE/requirements.txt"
     cp "$HERE/requirements.txt" "$K8S_BIN/venv/made"
 }
 
