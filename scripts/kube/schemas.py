@@ -50,7 +50,9 @@ def strict(node):
             out[key] = {name: strict(schema) for name, schema in value.items()}
         elif key == "pattern":
             # The checker takes every dollar sign for the end of the text, also one that is a member of a set.
-            out[key] = re.sub(r"\[[^\]]*\]", lambda found: found[0].replace("$", r"\x24"), value)
+            pattern = re.sub(r"\[[^\]]*\]", lambda found: found[0].replace("$", r"\x24"), value)
+            # Python wants this at the very front.
+            out[key] = "(?i)" + pattern.replace("(?i)", "") if "(?i)" in pattern else pattern
         elif key == "format" or key in DROPPED or key.startswith("x-"):
             continue
         else:
