@@ -8,8 +8,8 @@ pub mod failure;
 pub mod health;
 pub mod inspect;
 pub mod print;
-pub mod settings;
 pub mod probe;
+pub mod settings;
 pub mod standalone;
 pub mod table;
 

@@ -254,7 +254,8 @@ mod tests {
 
         fn trust(&self, host: &str) -> Trust {
             let (certificate, key) = self.signed(host);
-            let pem = TlsPem { ca: self.0.pem().as_bytes(), certificate: certificate.as_bytes(), key: key.as_bytes() };
+            let ca = self.0.pem();
+            let pem = TlsPem { ca: ca.as_bytes(), certificate: certificate.as_bytes(), key: key.as_bytes() };
             Trust::none().and_tls(pem).unwrap()
         }
 
