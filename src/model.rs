@@ -1,5 +1,6 @@
 //! The words everyone uses: names, positions, times, topics, groups, messages. Valid by construction; no I/O, no async, no protobuf.
 
+pub mod cluster;
 pub mod filter;
 pub mod group;
 pub mod limits;
@@ -10,6 +11,7 @@ pub mod position;
 pub mod priority;
 pub mod properties;
 pub mod receipt;
+pub mod settings;
 pub mod sql;
 pub mod tag;
 pub mod time;

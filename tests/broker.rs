@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    AckOutcome, CatalogError, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LetterPage,
+    AckOutcome, Ask, CatalogError, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LetterPage,
     Publish, PublishError, Receive, ReceiveError, Remedy, SettleError, TopicSpec, Which,
 };
 use bolide::model::message::{MessageType, NewMessage};
@@ -69,6 +69,7 @@ fn wish(filter: &str, batch: usize, wait: u64) -> Receive {
         wait: Duration::from_secs(wait),
         client: ClientId("client".into()),
         attempt_id: None,
+        ask: Ask::Messages,
     }
 }
 

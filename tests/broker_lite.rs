@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    AckOutcome, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LiteAction, LiteError,
+    AckOutcome, Ask, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LiteAction, LiteError,
     LiteListing, LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, Remedy, SeekTarget, TopicSpec,
     Which,
 };
@@ -96,6 +96,7 @@ fn receive_wish(who: &str) -> Receive {
         wait: Duration::from_secs(1),
         client: client(who),
         attempt_id: None,
+        ask: Ask::Messages,
     }
 }
 

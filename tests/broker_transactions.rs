@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    Check, ClientId, Delivered, LeaseWish, Publish, PublishError, Receive, Resolution, TopicSpec, TransactionError,
-    TransactionFilter,
+    Ask, Check, ClientId, Delivered, LeaseWish, Publish, PublishError, Receive, Resolution, TopicSpec,
+    TransactionError, TransactionFilter,
 };
 use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
@@ -71,6 +71,7 @@ async fn receive(broker: &Broker) -> Vec<Delivered> {
         wait: Duration::from_millis(200),
         client: ClientId("client".into()),
         attempt_id: None,
+        ask: Ask::Messages,
     };
     let mut delivery = broker.receive(wish).await.unwrap();
     std::iter::from_fn(|| delivery.next()).collect()

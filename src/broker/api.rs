@@ -7,17 +7,19 @@ use thiserror::Error;
 
 pub use crate::broker::delivery::reset::Seek;
 use crate::model::filter::Filter;
+mod cluster;
 mod letters;
 mod lite;
 
 pub use crate::broker::delivery::lite::{LiteAction, LiteStart};
 pub use crate::broker::positions::{OffsetError, Pull, Pulled, QueueBoundary, QueueSeek, SeekTarget};
-use crate::model::group::{Backoff, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
-use crate::model::name::{GroupName, NameError, TopicName};
+use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, QueueOffset, TopicId};
+pub use crate::model::settings::{CatalogError, GroupSpec, TopicSpec};
 use crate::model::time::Timestamp;
-use crate::model::topic::{Permission, Promise, TopicType};
+use crate::model::topic::TopicType;
+pub use cluster::{ApplyError, Authority, ClusterSetup, NoPeers, Peers, Setup};
 pub use letters::{Letter, LetterError, LetterFate, LetterOutcome, LetterPage, LettersSettled, Remedy, Which};
 pub use lite::{LiteError, LiteEviction, LiteListing, LiteSync, LiteView};
 
@@ -83,6 +85,9 @@ pub enum PublishError {
     /// The request is larger than one log frame.
     #[error("the request stores more bytes than fit at once")]
     TooLarge,
+    /// The topic, or the message group, lives on another shard now.
+    #[error("the message belongs to another broker now; try again")]
+    Moved,
     /// The log failed; whether it was stored is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
@@ -95,6 +100,17 @@ pub enum LeaseWish {
     Fixed(Duration),
     /// As long as the client lives, up to the group's consume timeout.
     AutoRenew,
+}
+
+/// What a receive may be answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ask {
+    /// Messages.
+    #[default]
+    Messages,
+    /// What an earlier receive with the same attempt id got, at once; nothing new. So a proxy asks brokers where an attempt may
+    /// have been answered before, without getting two answers to one receive.
+    RepeatOnly,
 }
 
 /// A wish for messages.
@@ -116,6 +132,8 @@ pub struct Receive {
     pub client: ClientId,
     /// Same id within its lease: the same messages again.
     pub attempt_id: Option<String>,
+    /// With what it may be answered.
+    pub ask: Ask,
 }
 
 /// Why nothing is delivered, beyond there being nothing.
@@ -336,73 +354,6 @@ pub struct TransactionPage {
     pub transactions: Vec<OpenTransaction>,
     /// To be given with the next request; empty at the end.
     pub next: String,
-}
-
-/// Settings of a new topic, or the ones to change. `None` keeps or takes the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TopicSpec {
-    /// Kind.
-    pub topic_type: Option<TopicType>,
-    /// Queues, 1 to 1 024, of each level on a PRIORITY topic, 1 to 102; may grow, not shrink.
-    pub queues: Option<u32>,
-    /// Permission.
-    pub permission: Option<Permission>,
-    /// Promise.
-    pub promise: Option<Promise>,
-    /// Retention; `Some(None)` removes an own retention.
-    pub retention: Option<Option<Duration>>,
-    /// How long a lite topic below it may be without activity; `Some(None)`: for ever.
-    pub lite_ttl: Option<Option<Duration>>,
-}
-
-/// Settings of a new group, or the ones to change. `None` keeps or takes the default.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GroupSpec {
-    /// Ordered; `Some(None)` leaves it to the topic.
-    pub ordered: Option<Option<bool>>,
-    /// Start position; only at creation.
-    pub start: Option<StartPosition>,
-    /// Deliveries before dead-lettering, 1 to 1 000.
-    pub max_attempts: Option<u32>,
-    /// Delay between attempts.
-    pub backoff: Option<Backoff>,
-    /// Longest time an auto-renewed delivery stays with its client.
-    pub consume_timeout: Option<Duration>,
-    /// Whether members may receive.
-    pub enabled: Option<bool>,
-    /// Whether a lite topic has one subscriber of the group at a time.
-    pub lite_exclusive: Option<bool>,
-}
-
-/// Why the catalogue did not change.
-#[derive(Clone, Debug, Error, PartialEq)]
-pub enum CatalogError {
-    /// The name breaks a rule.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// A setting is out of its bounds.
-    #[error("{0}")]
-    Invalid(String),
-    /// It exists with other settings.
-    #[error("{name} exists with other settings: {differing}")]
-    Differs {
-        /// Name of the topic or group.
-        name: String,
-        /// Which settings differ, and how.
-        differing: String,
-    },
-    /// It does not exist.
-    #[error("{0} does not exist")]
-    NotFound(String),
-    /// The bound on topics or groups is reached.
-    #[error("{0}")]
-    TooMany(String),
-    /// Too much is in flight.
-    #[error("too much is waiting to be stored; try again later")]
-    Overloaded,
-    /// The log failed; the outcome is unknown.
-    #[error("the log of this shard failed; the outcome is unknown")]
-    ShardFailed,
 }
 
 /// Bounds of a queue: first retained offset, and the one the next message will get.

@@ -49,12 +49,12 @@ pub async fn run(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             biased;
-            () = shared.broker.shutdown().draining() => return,
+            () = shared.brokers.shutdown().draining() => return,
             () = shared.clock.sleep_until(shared.clock.now().plus(pause)) => {}
         }
         let mut allowances = HashMap::new();
         let mut sent = 0;
-        for topic in shared.broker.topics_to_check() {
+        for topic in shared.brokers.topics_to_check().await {
             sent += ask_about(&shared, &topic.name, &mut allowances).await;
         }
         pause = if sent > 0 { LOOK_AGAIN } else { LOOK_EVERY };
@@ -79,7 +79,7 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         // Without anybody to ask nothing is taken, and nothing counts: it stays due until somebody comes.
         return 0;
     }
-    let checks = shared.broker.due_checks(topic, room.min(CHECKS_PER_TOPIC), room_bytes.min(BYTES_PER_TOPIC)).await;
+    let checks = shared.brokers.due_checks(topic, room.min(CHECKS_PER_TOPIC), room_bytes.min(BYTES_PER_TOPIC)).await;
     for check in checks {
         let bytes = check.message.rest.len() + check.message.system_static.len();
         let chosen = turns(&producers, &check).find(|producer| {
@@ -87,7 +87,7 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         });
         let Some(producer) = chosen else {
             // The bytes of the others used up what all may get at this look.
-            shared.broker.hand_over_check(&check, || false);
+            shared.brokers.hand_over_check(&check, || false).await;
             continue;
         };
         let command = match command(shared, &check) {
@@ -97,7 +97,7 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
                 continue;
             }
         };
-        let sent = shared.broker.hand_over_check(&check, || producer.sender.try_send(Ok(command)).is_ok());
+        let sent = shared.brokers.hand_over_check(&check, || producer.sender.try_send(Ok(command)).is_ok()).await;
         if let Some(allowance) = allowances.get_mut(&producer.client).filter(|_| sent) {
             allowance.checks -= 1;
             allowance.bytes = allowance.bytes.saturating_sub(bytes);

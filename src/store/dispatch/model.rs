@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::message::NewMessage;
 use crate::model::message::{MessageType, StoredMessage};
@@ -35,6 +36,7 @@ pub(super) struct Model {
     pub(super) recalled: BTreeMap<HoldKey, TopicId>,
     pub(super) lanes: BTreeMap<LaneKey, QueueOffset>,
     pub(super) growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
+    pub(super) applied: Option<Revision>,
 }
 
 impl Model {
@@ -173,6 +175,7 @@ impl Model {
                     None => drop(self.lanes.remove(&key)),
                 }
             }
+            Record::CatalogApplied { revision } => self.applied = self.applied.max(Some(revision)),
             Record::QueuesAdded { topic, growth } => {
                 self.growths.entry(topic).or_default().insert(growth.before(), growth);
             }
@@ -242,6 +245,7 @@ impl Model {
                 }
             }
         }
+        model.applied = meta::read(kv).unwrap().applied;
         model.lanes.extend(lane::all(kv).unwrap());
         for topic in (1..=3).map(TopicId) {
             let growths = growth::of_topic(kv, topic).unwrap();
@@ -316,7 +320,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         Just(19),
         Just(20),
         Just(20),
-        Just(21)
+        Just(21),
+        Just(22)
     ];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -456,6 +461,7 @@ pub(super) fn unit_of(step: &Step, model: &Model) -> Unit {
             order_key: step.offset % 3,
             from: (step.count > 2).then_some(offset),
         },
+        22 => Record::CatalogApplied { revision: Revision(step.offset) },
         // The model does not care which ids are those of lite topics.
         17 => Record::LiteTopicPut { topic, queue, name: format!("lite-{}", step.offset) },
         18 => Record::LiteTopicDeleted { topic, queue },
