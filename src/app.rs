@@ -3,6 +3,7 @@
 mod certificates;
 mod gauges;
 mod ground;
+mod identity;
 mod internal;
 mod keys;
 mod listen;

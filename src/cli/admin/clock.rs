@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::cli::connect::Channel;
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::CommonArgs;
 use super::output::show;
 use super::words;
+use crate::cli::connect::Channel;
 use crate::cli::failure::Failure;
 use crate::config::units::parse_duration;
 use crate::wire::admin;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::connect::Channel;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::CommonArgs;
 use super::output::show;
+use crate::cli::connect::Channel;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::wire::admin;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::cli::connect::Channel;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -10,6 +9,7 @@ use super::CommonArgs;
 use super::output::show;
 use super::reset::{self, ResetArgs};
 use super::words;
+use crate::cli::connect::Channel;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::config::units::parse_duration;

@@ -1,11 +1,11 @@
 //! `bolide admin lite …`
 
-use crate::cli::connect::Channel;
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::CommonArgs;
 use super::output::show;
+use crate::cli::connect::Channel;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::wire::admin;

@@ -3,13 +3,13 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::str::FromStr;
 
-use crate::cli::connect::Channel;
 use clap::Args;
 use serde::Serialize;
 
 use super::CommonArgs;
 use super::output::show;
 use super::words;
+use crate::cli::connect::Channel;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::config::units::parse_duration;

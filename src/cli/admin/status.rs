@@ -1,11 +1,11 @@
 //! `bolide admin status`
 
-use crate::cli::connect::Channel;
 use serde::Serialize;
 
 use super::CommonArgs;
 use super::output::show;
 use super::words::from_wire;
+use crate::cli::connect::Channel;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::config::units::{duration_text, size_rounded};

@@ -1,6 +1,5 @@
 //! `bolide admin topic …`
 
-use crate::cli::connect::Channel;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use super::output::show;
 use super::words;
 use super::{CommonArgs, Output};
+use crate::cli::connect::Channel;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::wire::admin;
