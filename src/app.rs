@@ -1,5 +1,6 @@
 //! Builds every room, starts and stops them in order.
 
+pub mod broker;
 mod certificates;
 mod gauges;
 mod ground;
@@ -7,6 +8,9 @@ mod identity;
 mod internal;
 mod keys;
 mod listen;
+mod members;
+pub mod proxy;
+pub mod route;
 mod signal;
 pub mod standalone;
 

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::config::Role;
 use crate::model::cluster::{ClusterId, ReceiptKey};
 use crate::model::position::ShardId;
 use crate::store::files::{Files, create_dir_durably, read_small, write_small_durably};
@@ -237,11 +236,6 @@ pub(super) fn keep_receipt_keys(files: &dyn Files, dir: &Path, keys: &[ReceiptKe
     }
     let path = dir.join(KEYS_FILE);
     write_small_durably(files, &path, text.as_bytes()).map_err(io_error(&path))
-}
-
-/// The command of a role.
-pub(super) fn command(role: Role) -> String {
-    format!("bolide {}", role.name())
 }
 
 #[cfg(test)]

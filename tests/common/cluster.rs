@@ -280,7 +280,11 @@ impl Cluster {
                 Err(error) => error.to_string(),
             };
             if let Some(status) = self.ended(member)? {
-                bail!("{} ended with {status} before it was ready; its log ends:\n{}", member.name(), self.log_tail(member, 30));
+                bail!(
+                    "{} ended with {status} before it was ready; its log ends:\n{}",
+                    member.name(),
+                    self.log_tail(member, 30)
+                );
             }
             if Instant::now() > deadline {
                 bail!("{} is not ready: {said}; its log ends:\n{}", member.name(), self.log_tail(member, 30));
