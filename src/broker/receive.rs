@@ -52,6 +52,19 @@ impl Delivery {
         self.held.is_empty()
     }
 
+    /// Whether an attempt came again: its messages may have reached the client before, and stay its own.
+    #[must_use]
+    pub fn is_repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// Bytes of the messages not taken yet.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let records = self.held.iter().filter_map(|(_, _, record)| record.as_ref());
+        records.map(|record| record.message.rest.len() + record.message.system_static.len()).sum()
+    }
+
     /// Takes the next message; from now on it is the client's.
     #[allow(clippy::should_implement_trait)] // taking has a consequence that an iterator's adapters would hide
     pub fn next(&mut self) -> Option<Delivered> {

@@ -8,6 +8,7 @@ use crate::broker::delivery::transactions::{Due, HalfKey, Known};
 use crate::broker::verbs::Broker;
 use crate::model::name::TopicName;
 use crate::model::position::TopicId;
+use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
 use crate::store::kv::half::HeldHalf;
 use crate::store::record::{Record, Unit};
@@ -69,17 +70,41 @@ impl Broker {
             core.transactions.undelivered(&key, check.ticket, now);
             return false;
         }
-        if let Some((checks, next_check)) = core.transactions.delivered(&key, check.ticket, now) {
-            let mut unit = Unit::state();
-            unit.push(&Record::HalfChecked { topic: key.topic, id: key.id.to_string(), checks, next_check });
-            if let Err(error) = self.inner.append_state(unit) {
-                // Costs one check more after a restart, and nothing else.
-                tracing::debug!(%error, "a check is not recorded");
-            }
-        }
+        let counted = core.transactions.delivered(&key, check.ticket, now);
+        self.record_check(key, counted);
         drop(core);
         self.inner.metrics.transaction_checked(check.topic.name());
         true
+    }
+
+    /// Counts a check as handed over, unless its transaction ended meanwhile: for one whose client is connected to another
+    /// process, which sends it on at once or takes that back with [`Broker::unclaim_check`].
+    pub fn claim_check(&self, check: &Check) -> bool {
+        self.hand_over_check(check, || true)
+    }
+
+    /// A check that was claimed reached nobody, and does not count; or it was taken and cannot be claimed.
+    pub fn unclaim_check(&self, check: &Check) {
+        let key = HalfKey { topic: check.topic_id, id: check.transaction_id.clone() };
+        let Ok(mut core) = self.inner.deciding() else { return };
+        let now = self.inner.clock.now();
+        if core.transactions.may_deliver(&key, check.ticket) {
+            core.transactions.undelivered(&key, check.ticket, now);
+            return;
+        }
+        let counted = core.transactions.taken_back(&key, check.checks, now);
+        self.record_check(key, counted);
+    }
+
+    /// To be called under the lock under which it was counted.
+    fn record_check(&self, key: HalfKey, counted: Option<(u32, Timestamp)>) {
+        let Some((checks, next_check)) = counted else { return };
+        let mut unit = Unit::state();
+        unit.push(&Record::HalfChecked { topic: key.topic, id: key.id.to_string(), checks, next_check });
+        if let Err(error) = self.inner.append_state(unit) {
+            // Costs one check more after a restart, and nothing else.
+            tracing::debug!(%error, "a check is not recorded");
+        }
     }
 
     /// Number of undecided transactions of each topic that has some.

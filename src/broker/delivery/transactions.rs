@@ -311,6 +311,20 @@ impl Transactions {
         self.reschedule(key, before, next);
     }
 
+    /// A check that counts reached nobody after all; `before` is the count before it. The count, and when the next is due; nothing
+    /// when another check has counted since.
+    pub fn taken_back(&mut self, key: &HalfKey, before: u32, now: Timestamp) -> Option<(u32, Timestamp)> {
+        let counted = |pending: &&mut Pending| pending.ticket == 0 && pending.checks == before.saturating_add(1);
+        let pending = self.pending.get_mut(key).filter(counted)?;
+        let was_due = pending.next;
+        let next = now.plus(RETRY_AFTER);
+        pending.checks = before;
+        pending.next = next;
+        self.unschedule(key, was_due);
+        self.schedule(key, next, before);
+        Some((before, next))
+    }
+
     /// Halves that are to be given up; at most `max`.
     #[must_use]
     pub fn overdue(&self, now: Timestamp, max: usize) -> Vec<HalfKey> {
