@@ -1,10 +1,12 @@
 //! Asking producers what became of their transactions, and showing operators which are open. Whoever is connected to producers
 //! asks which topics have something due, takes some, and hands them over; only what was handed over counts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::broker::api::{Check, OpenTransaction, TransactionError, TransactionFilter, TransactionPage};
+use crate::broker::api::{Check, ClientId, OpenTransaction, TransactionError, TransactionFilter, TransactionPage};
 use crate::broker::delivery::transactions::{Due, HalfKey, Known};
+use crate::broker::members::holder_of;
 use crate::broker::verbs::Broker;
 use crate::model::name::TopicName;
 use crate::model::position::TopicId;
@@ -18,6 +20,8 @@ const PAGE: usize = 1_024;
 /// Most transactions of one answer, and rows read for it: a filter that matches little must not read everything at once.
 const LISTED_MAX: usize = 1_000;
 const PAGES_MAX: usize = 16;
+/// Checks for which the sender itself is waited for while it lives.
+const CHECKS_OF_SENDER: u32 = 2;
 
 impl Broker {
     /// Topics that have an undecided transaction whose producer is to be asked now.
@@ -28,10 +32,12 @@ impl Broker {
         due.iter().filter_map(|topic| Some(core.topic(*topic)?.topic.clone())).collect()
     }
 
-    /// Takes at most `max` due checks of a topic. What is not handed over by [`Broker::hand_over_check`] comes again after 5 s.
-    pub async fn due_checks(&self, topic: &TopicName, max: usize) -> Vec<Check> {
+    /// Takes at most `max` due checks of a topic, of messages of at most `bytes_max` bytes together as they are stored, unless
+    /// one alone is larger: nothing beyond that is read. What is not handed over by [`Broker::hand_over_check`] comes again after
+    /// 5 s.
+    pub async fn due_checks(&self, topic: &TopicName, max: usize, bytes_max: usize) -> Vec<Check> {
         let Some(topic) = self.topic(topic) else { return Vec::new() };
-        let due = self.inner.core.lock().transactions.take_due(topic.id, self.inner.clock.now(), max);
+        let due = self.inner.core.lock().transactions.take_due(topic.id, self.inner.clock.now(), max, bytes_max);
         let places: Vec<_> = due.iter().map(|due| due.at).collect();
         let read = self.inner.store.read_messages(&places).await;
         let mut checks = Vec::with_capacity(due.len());
@@ -55,6 +61,36 @@ impl Broker {
             }
         }
         checks
+    }
+
+    /// Like [`Broker::due_checks`], for one of several who are connected to producers: of together at most `bytes` bytes, one
+    /// larger than that alone, and without those that were sent by a live client which is not among `producers` and is to be
+    /// asked first. Whoever that one is connected to asks for them, too. Without `producers` all are given.
+    pub async fn due_checks_of(
+        &self,
+        topic: &TopicName,
+        producers: &HashSet<ClientId>,
+        max: usize,
+        bytes: u64,
+    ) -> Vec<Check> {
+        let mut room = Some(bytes);
+        let mut given = Vec::new();
+        for check in self.due_checks(topic, max).await {
+            let sender = ClientId(check.producer.clone());
+            let is_anothers = !producers.is_empty()
+                && check.checks < CHECKS_OF_SENDER
+                && !producers.contains(&sender)
+                && self.inner.members.knows(holder_of(&sender));
+            match room.filter(|_| !is_anothers) {
+                Some(left) => {
+                    let size = (check.message.rest.len() + check.message.system_static.len()) as u64;
+                    room = left.checked_sub(size).filter(|left| *left > 0);
+                    given.push(check);
+                }
+                None => self.unclaim_check(&check),
+            }
+        }
+        given
     }
 
     /// Hands a check to a client, unless its transaction ended meanwhile. `hand_over` says whether the client took it; it is

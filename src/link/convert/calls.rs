@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::broker::api::{
-    Check, ClientId, LeaseWish, LiteAction, LiteStart, LiteSync, Publish, Pull, QueueBoundary, Receive, Resolution,
+    Ask, Check, ClientId, LeaseWish, LiteAction, LiteStart, LiteSync, Publish, Pull, QueueBoundary, Receive, Resolution,
 };
 use crate::link::convert::messages::{check_ref_in, check_ref_out, new_message_in, new_message_out};
 use crate::link::convert::words::{
@@ -247,7 +247,7 @@ fn receive_out(receive: Receive) -> wire::Receive {
         wait_ms: millis(receive.wait),
         client: receive.client.0.to_string(),
         attempt_id: receive.attempt_id,
-        repeat_only: false,
+        repeat_only: receive.ask == Ask::RepeatOnly,
     }
 }
 
@@ -262,6 +262,7 @@ fn receive_in(receive: wire::Receive) -> Result<Receive, Malformed> {
         wait: Duration::from_millis(receive.wait_ms),
         client: client(receive.client),
         attempt_id: receive.attempt_id,
+        ask: if receive.repeat_only { Ask::RepeatOnly } else { Ask::Messages },
     })
 }
 

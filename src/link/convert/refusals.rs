@@ -39,6 +39,12 @@ fn worded(reason: Reason, text: String) -> wire::Refusal {
     wire::Refusal { text, ..plain(reason) }
 }
 
+/// Too much is in flight at the broker, whatever the verb.
+#[must_use]
+pub fn overloaded() -> wire::Refusal {
+    plain(Reason::Overloaded)
+}
+
 /// A refusal that no verb has a word for.
 #[must_use]
 pub fn malformed(text: String) -> wire::Refusal {
@@ -106,6 +112,7 @@ impl Refused for PublishError {
             Self::Overloaded => plain(Reason::Overloaded),
             Self::DiskFull => plain(Reason::DiskFull),
             Self::TooLarge => plain(Reason::TooLarge),
+            Self::Moved => plain(Reason::Moved),
             Self::ShardFailed => plain(Reason::ShardFailed),
         }
     }
@@ -113,6 +120,7 @@ impl Refused for PublishError {
     fn back(refusal: wire::Refusal) -> Option<Self> {
         let parts = Parts::of(refusal);
         Some(match parts.reason {
+            Reason::Moved => Self::Moved,
             Reason::TopicNotFound => Self::TopicNotFound(parts.topic()?),
             Reason::NotWritable => Self::NotWritable(parts.topic()?),
             Reason::TypeConflict => Self::TypeConflict {
@@ -227,7 +235,7 @@ impl Refused for RecallError {
             Reason::BadHandle => Self::BadHandle,
             Reason::NotFound => Self::NotFound,
             Reason::TooLate => Self::TooLate,
-            Reason::ShardFailed => Self::ShardFailed,
+            Reason::ShardFailed | Reason::Overloaded => Self::ShardFailed,
             _ => return None,
         })
     }
