@@ -1,7 +1,11 @@
 //! How a proxy reaches the shards: by direct calls in one process, or over the wire.
 
 mod brokers;
+pub mod client;
+mod convert;
 mod delivery;
+pub mod hello;
+pub mod server;
 
 pub use brokers::{AliveGuard, Brokers};
 pub use delivery::Delivery;
