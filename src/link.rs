@@ -1,7 +1,10 @@
 //! How a proxy reaches the shards: by direct calls in one process, or over the wire.
 
 mod brokers;
+pub mod client;
+mod cluster;
 mod delivery;
 
-pub use brokers::{AliveGuard, Brokers};
+pub use brokers::{AliveGuard, Brokers, DueCheck, Evictions};
+pub use cluster::{ClusterOptions, Connect};
 pub use delivery::Delivery;

@@ -29,6 +29,8 @@ const CHECKS_PER_CLIENT: usize = COMMANDS_MAX / 2;
 const BYTES_PER_CLIENT: usize = 4 * 1024 * 1024;
 /// Most checks that are taken for a topic at one look.
 const CHECKS_PER_TOPIC: usize = 1_024;
+/// Producers of a topic that brokers hear of: so that the one that sent a message is asked, wherever it is connected.
+const CLIENTS_NAMED: usize = 1_024;
 /// Checks of the same transaction that go to the same client before another one's turn comes.
 const CHECKS_IN_A_ROW: u32 = 2;
 
@@ -65,7 +67,9 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         room += if allowance.bytes > 0 { allowance.checks } else { 0 };
     }
     // Without anybody to ask nothing is taken, and nothing counts: it stays due until somebody comes.
-    let checks = shared.brokers.due_checks(topic, room.min(CHECKS_PER_TOPIC)).await;
+    let clients: Vec<ClientId> = producers.iter().map(|producer| producer.client.clone()).take(CLIENTS_NAMED).collect();
+    let bytes = allowances.values().map(|allowance| allowance.bytes).sum();
+    let checks = shared.brokers.due_checks(topic, &clients, room.min(CHECKS_PER_TOPIC), bytes).await;
     for check in checks {
         let bytes = check.message.rest.len() + check.message.system_static.len();
         let chosen = turns(&producers, &check).find(|producer| {
