@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    AckOutcome, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LiteAction, LiteError, LiteListing,
+    AckOutcome, Ask, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LiteAction, LiteError, LiteListing,
     LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, SeekTarget, TopicSpec,
 };
 use bolide::broker::options::BrokerOptions;
@@ -129,6 +129,7 @@ fn receive_wish(who: &str) -> Receive {
         wait: Duration::from_secs(1),
         client: client(who),
         attempt_id: None,
+        ask: Ask::Messages,
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    Check, ClientId, Delivered, LeaseWish, Publish, PublishError, Receive, Resolution, TopicSpec, TransactionError,
-    TransactionFilter,
+    Ask, Check, ClientId, Delivered, LeaseWish, Publish, PublishError, Receive, Resolution, TopicSpec,
+    TransactionError, TransactionFilter,
 };
 use bolide::broker::options::{BrokerOptions, TransactionOptions};
 use bolide::model::filter::Filter;
@@ -123,6 +123,7 @@ async fn receive(broker: &Broker) -> Vec<Delivered> {
         wait: Duration::from_millis(200),
         client: ClientId("client".into()),
         attempt_id: None,
+        ask: Ask::Messages,
     };
     let mut delivery = broker.receive(wish).await.unwrap();
     std::iter::from_fn(|| delivery.next()).collect()

@@ -230,6 +230,7 @@ impl Dispatcher {
                 self.changed_lanes.insert(key);
             }
             Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
+            Record::CatalogApplied { revision } => self.meta.applied = self.meta.applied.max(Some(revision)),
             Record::Reset { group, topic, queue, next } => self.reset((topic, queue, group), next, rows),
             Record::LiteTopicPut { topic, queue, name } => lite_topic::put(rows, topic, queue, &name),
             Record::LiteTopicDeleted { topic, queue } => self.delete_queue(topic, queue, rows),

@@ -7,6 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::message::NewMessage;
 use crate::model::message::{MessageType, StoredMessage};
@@ -37,6 +38,7 @@ struct Model {
     recalled: BTreeMap<HoldKey, TopicId>,
     lanes: BTreeMap<LaneKey, QueueOffset>,
     growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
+    applied: Option<Revision>,
 }
 
 impl Model {
@@ -161,6 +163,7 @@ impl Model {
                     None => drop(self.lanes.remove(&key)),
                 }
             }
+            Record::CatalogApplied { revision } => self.applied = self.applied.max(Some(revision)),
             Record::QueuesAdded { topic, growth } => {
                 self.growths.entry(topic).or_default().insert(growth.before(), growth);
             }
@@ -223,6 +226,7 @@ impl Model {
                 }
             }
         }
+        model.applied = meta::read(kv).unwrap().applied;
         model.lanes.extend(lane::all(kv).unwrap());
         for topic in (1..=3).map(TopicId) {
             let growths = growth::of_topic(kv, topic).unwrap();
@@ -294,7 +298,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(17),
         Just(18),
         Just(19),
-        Just(19)
+        Just(19),
+        Just(20)
     ];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -434,6 +439,7 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
             order_key: step.offset % 3,
             from: (step.count > 2).then_some(offset),
         },
+        20 => Record::CatalogApplied { revision: Revision(step.offset) },
         // The model does not care which ids are those of lite topics.
         17 => Record::LiteTopicPut { topic, queue, name: format!("lite-{}", step.offset) },
         18 => Record::LiteTopicDeleted { topic, queue },

@@ -93,6 +93,7 @@ pub fn describe(record: &Record) -> String {
             format!("reset: group {group}, topic {topic}, queue {queue}, begins anew at {next}")
         }
         Record::QueuesAdded { topic, growth } => format!("topic {topic}: queues added to {}", growth.before()),
+        Record::CatalogApplied { revision } => format!("catalogue of the cluster at revision {revision}"),
         Record::LaneParked { group, topic, queue, order_key, from } => {
             let from = from.map_or_else(|| "caught up".to_owned(), |from| format!("passed over from {from}"));
             format!("lane: group {group}, topic {topic}, queue {queue}, message group {order_key:016x}, {from}")

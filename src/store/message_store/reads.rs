@@ -1,5 +1,6 @@
 //! Reads of the folded state. They may block on the disk: callers on a request thread go through `Tasks::blocking`.
 
+use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
@@ -70,6 +71,12 @@ impl Store {
     pub fn next_ids(&self) -> (TopicId, GroupId) {
         let meta = self.inner.fold.meta();
         (meta.next_topic, meta.next_group)
+    }
+
+    /// The revision of the cluster's catalogue that topics and groups are of, by what is folded; `None`: of no cluster.
+    #[must_use]
+    pub fn applied(&self) -> Option<Revision> {
+        self.inner.fold.meta().applied
     }
 
     /// The queues of a topic in order: those it was created with, also while they are empty, then those of its lite topics.

@@ -11,11 +11,11 @@ use crate::model::topic::Promise;
 use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
-    DelayOutcome, FLAG_ORIGIN, HalfOutcome, HoldKey, KIND_ADVANCED, KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED,
-    KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LANE_PARKED,
-    KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED,
-    KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
-    MESSAGE_FIXED_BYTES, MessageRecord, PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, Record, SettleReason,
+    DelayOutcome, FLAG_ORIGIN, HalfOutcome, HoldKey, KIND_ADVANCED, KIND_CATALOG_APPLIED, KIND_DELAY_ENDED,
+    KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED,
+    KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LOG_TRIMMED, KIND_MESSAGE,
+    KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
+    LeaseState, MESSAGE_FIXED_BYTES, MessageRecord, PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, Record, SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
@@ -88,6 +88,7 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::Reset { .. } => KIND_RESET,
         Record::LaneParked { .. } => KIND_LANE_PARKED,
         Record::QueuesAdded { .. } => KIND_QUEUES_ADDED,
+        Record::CatalogApplied { .. } => KIND_CATALOG_APPLIED,
     }
 }
 
@@ -237,6 +238,7 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
                 out.put_u64_le(fence.get());
             }
         }
+        Record::CatalogApplied { revision } => out.put_u64_le(revision.0),
     }
 }
 

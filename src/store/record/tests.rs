@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::cluster::Revision;
 use crate::model::group::{Backoff, Group, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
@@ -253,6 +254,7 @@ fn record() -> impl Strategy<Value = Record> {
         }),
         (any::<u32>(), offsets())
             .prop_map(|(topic, fences)| Record::QueuesAdded { topic: TopicId(topic), growth: Growth { fences } }),
+        any::<u64>().prop_map(|revision| Record::CatalogApplied { revision: Revision(revision) }),
     ]
 }
 

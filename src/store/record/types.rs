@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{
@@ -47,6 +48,7 @@ pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
 pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
 pub(super) const KIND_QUEUES_ADDED: u8 = 24;
+pub(super) const KIND_CATALOG_APPLIED: u8 = 27;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -391,6 +393,12 @@ pub enum Record {
         topic: TopicId,
         /// What its queues held.
         growth: Growth,
+    },
+    /// The catalogue is as the route service had it at this revision; what changed with it lies before, in the same unit or in
+    /// those right in front of it.
+    CatalogApplied {
+        /// Revision.
+        revision: Revision,
     },
 }
 
