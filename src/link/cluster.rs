@@ -54,6 +54,8 @@ const WARMTHS_MAX: usize = 10_000;
 pub struct ClusterOptions {
     /// Name of this process, unlike that of any other.
     pub name: Arc<str>,
+    /// A random number: a process that begins anew under the same name is another one.
+    pub instance: u64,
     /// Whether a consumer group that nobody created comes into being at its first use.
     pub auto_create_groups: bool,
     /// Lite topics that one client may subscribe to.
@@ -68,6 +70,7 @@ impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
             name: "proxy".into(),
+            instance: 0,
             auto_create_groups: true,
             lite_subscriptions_per_client_max: 2_000,
             clients_max: 50_000,
@@ -126,6 +129,7 @@ impl Cluster {
             route: route.clone(),
             trust,
             name: options.name.clone(),
+            instance: options.instance,
             connect: options.connect.clone(),
             shutdown: shutdown.clone(),
             clock: clock.clone(),

@@ -60,7 +60,7 @@ impl From<PublishError> for Refusal {
             // Surely not stored, and sent again it finds its place.
             PublishError::Overloaded | PublishError::Moved => Code::TooManyRequests,
             // Retryable, and on another broker: what the family says when a broker cannot take messages for now.
-            PublishError::DiskFull | PublishError::Unavailable | PublishError::Moved => Code::HaNotAvailable,
+            PublishError::DiskFull | PublishError::Unavailable => Code::HaNotAvailable,
             PublishError::TooLarge => Code::PayloadTooLarge,
             // The one code that says "it may have been stored".
             PublishError::ShardFailed => Code::MasterPersistenceTimeout,
@@ -237,7 +237,6 @@ mod tests {
             (PublishError::TooLarge, 41300),
             (PublishError::ShardFailed, 50401),
             (PublishError::Unavailable, 50002),
-            (PublishError::Moved, 50002),
         ];
         for (error, code) in publish {
             assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");

@@ -9,6 +9,9 @@ use crate::link::cluster::{Cluster, Unanswered};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, QueueOffset, ShardId};
 
+/// How much later than the wait's end an empty answer may come.
+const LAST_WORD: Duration = Duration::from_millis(400);
+
 impl Cluster {
     /// The shard of a broker's name, if the topic has queues there. A topic on one shard needs no name.
     fn shard_of_home(&self, home: Option<&str>, topic: &TopicName) -> Result<ShardId, OffsetError> {
@@ -52,7 +55,7 @@ impl Cluster {
         let _live = self.client_opened(&pull.client);
         let (from, wait) = (pull.offset, pull.wait);
         let began = self.inner.clock.mark();
-        let pulled = self.ask_home(home, &topic, wait + patience, |client| {
+        let pulled = self.ask_home(home, &topic, patience.max(wait + LAST_WORD), |client| {
             let wait = wait.saturating_sub(began.elapsed());
             let pull = Pull { wait, ..pull.clone() };
             async move { client.pull(pull).await }

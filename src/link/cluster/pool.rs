@@ -1,6 +1,7 @@
 //! A connection to each shard of the newest view: begun, ended and pointed elsewhere as views change.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::api::{BrokerStatus, LiteEviction};
-use crate::link::client::{Dial, Hello, ShardClient};
+use crate::link::client::{Bounds, Connector, Dial, ShardClient, Way};
 use crate::link::cluster::clients::Clients;
 use crate::link::cluster::patience::Waiting;
-use crate::model::cluster::View;
+use crate::link::hello::{Hello, Role};
+use crate::model::cluster::{Shard, View};
 use crate::model::position::ShardId;
 use crate::model::time::Timestamp;
 use crate::observe::meters::Meters;
@@ -29,12 +31,31 @@ const REPORT_EVERY: u32 = 3;
 /// Clients in one report; a long list goes in several.
 const REPORT_BATCH: usize = 1_000;
 
+/// How connections to brokers come about: over the network, or by streams made in this process, for tests and simulations.
+#[derive(Clone, Default)]
+pub struct Connect(Option<Arc<dyn Fn(&Shard) -> Connector + Send + Sync>>);
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connect(own streams: {})", self.0.is_some())
+    }
+}
+
+impl Connect {
+    /// By streams that `connector` makes for each broker.
+    #[must_use]
+    pub fn by_streams(connector: impl Fn(&Shard) -> Connector + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(connector)))
+    }
+}
+
 /// Connections to the shards.
 #[derive(Debug)]
 pub struct Pool {
     pub route: RouteClient,
     pub trust: Trust,
     pub name: Arc<str>,
+    pub instance: u64,
     pub connect: Connect,
     pub shutdown: Shutdown,
     pub clock: Clock,
@@ -88,9 +109,34 @@ impl Pool {
                         is_new
                     });
                 }
-                None => drop(members.insert(*id, self.member(*id, shard.address.clone(), view))),
+                None => drop(members.insert(*id, self.member(shard, view))),
             }
         }
+    }
+
+    fn member(self: &Arc<Self>, shard: &Shard, view: &View) -> Member {
+        let (address, known) = watch::channel(shard.address.clone());
+        let way = match &self.connect.0 {
+            Some(connector) => Way::Streams(connector(shard)),
+            None => Way::Address(known),
+        };
+        let who = Hello {
+            version: env!("CARGO_PKG_VERSION").into(),
+            role: Role::Proxy,
+            name: self.name.clone(),
+            cluster: Some(view.cluster),
+            instance: self.instance,
+            shard: Some(shard.id),
+        };
+        let dial = Dial { way, trust: self.trust.clone(), who, bounds: Bounds::default() };
+        let route = self.route.clone();
+        let revision = Arc::new(move || route.view().revision);
+        let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
+        let client = ShardClient::connect(dial, revision, clock, tasks, self.meters.clone());
+        let member = Member { client, address, status: Arc::default(), left: CancellationToken::new() };
+        drop(self.tasks.spawn_background(attend(self.clone(), (&member).into())));
+        drop(self.tasks.spawn_background(hear(self.clone(), (&member).into())));
+        member
     }
 
     /// The connection of a shard; `None` when the newest view does not know it.
@@ -125,5 +171,58 @@ impl Pool {
     /// What each shard said last; none of those that do not answer.
     pub fn statuses(&self) -> Vec<(ShardId, Option<BrokerStatus>)> {
         self.members.read().iter().map(|(shard, member)| (*shard, member.status.lock().clone())).collect()
+    }
+}
+
+/// What the tasks of a member share with it.
+struct Attended {
+    client: ShardClient,
+    status: Arc<Mutex<Option<BrokerStatus>>>,
+    left: CancellationToken,
+}
+
+impl From<&Member> for Attended {
+    fn from(member: &Member) -> Self {
+        Self { client: member.client.clone(), status: member.status.clone(), left: member.left.clone() }
+    }
+}
+
+/// Asks a shard how it is, and tells it which clients live.
+async fn attend(pool: Arc<Pool>, shard: Attended) {
+    let mut reported = Timestamp(0);
+    for round in 0u32.. {
+        let asked = Waiting::new(&pool.clock, STATUS_EVERY).within(shard.client.status()).await;
+        *shard.status.lock() = asked.and_then(Result::ok);
+        if round.is_multiple_of(REPORT_EVERY) && shard.client.is_connected() {
+            let (clients, now) = pool.clients.heard_since(reported);
+            for batch in clients.chunks(REPORT_BATCH) {
+                shard.client.clients_alive(batch.to_vec());
+            }
+            reported = now;
+        }
+        tokio::select! {
+            biased;
+            () = shard.left.cancelled() => return,
+            () = pool.shutdown.stopping() => return,
+            () = pool.clock.sleep(STATUS_EVERY) => {}
+        }
+    }
+}
+
+/// Hands on which clients lost a lite topic.
+async fn hear(pool: Arc<Pool>, shard: Attended) {
+    let mut notices = shard.client.notices();
+    loop {
+        tokio::select! {
+            biased;
+            () = shard.left.cancelled() => return,
+            () = pool.shutdown.stopping() => return,
+            notice = notices.recv() => match notice {
+                // Without anybody who listens it is lost, and its client finds out at its next sync.
+                Ok(eviction) => drop(pool.evictions.send(eviction)),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+        }
     }
 }

@@ -10,8 +10,8 @@ use crate::broker::check_kinds;
 use crate::link::client::Failure;
 use crate::link::cluster::patience::Waiting;
 use crate::link::cluster::plan::{Part, Place, parts, turns};
-use crate::link::cluster::{Cluster, Placement};
-use crate::model::cluster::View;
+use crate::link::cluster::Cluster;
+use crate::model::cluster::{Placement, Revision, View};
 use crate::model::message::NewMessage;
 use crate::model::name::TopicName;
 use crate::model::position::ShardId;
@@ -84,7 +84,7 @@ impl Cluster {
             pending.sort_unstable();
             if has_moved {
                 let bound = waiting.left().min(MOVED_WAIT);
-                self.inner.route.reached(view.revision.next(), bound).await;
+                self.inner.route.reached(Revision(view.revision.0 + 1), bound).await;
             }
             if !waiting.pause().await {
                 return Err(first_error.unwrap_or(PublishError::Unavailable));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use crate::broker::Handles;
 use crate::broker::api::{AckOutcome, ChangeOutcome, LiteError, LiteEviction, LiteSync, RecallError, SettleError};
 use crate::link::client::{Failure, ShardClient};
 use crate::link::cluster::patience::Waiting;
@@ -68,11 +69,10 @@ impl Cluster {
         if !self.may_settle(group, topic)? {
             return Ok(outcomes);
         }
-        let ring = self.ring();
         let mut parts: BTreeMap<ShardId, (Vec<usize>, Vec<String>)> = BTreeMap::new();
         for (index, handle) in handles.iter().enumerate() {
-            if let Some((receipt, _)) = ring.open(handle) {
-                let part = parts.entry(receipt.shard).or_default();
+            if let Some(shard) = self.shard_of(handle) {
+                let part = parts.entry(shard).or_default();
                 part.0.push(index);
                 part.1.push(handle.clone());
             }
@@ -150,14 +150,26 @@ impl Cluster {
         handle: &str,
     ) -> Result<Option<ShardId>, SettleError> {
         let may = self.may_settle(group, topic)?;
-        Ok(self.ring().open(handle).filter(|_| may).map(|(receipt, _)| receipt.shard))
+        Ok(if may { self.shard_of(handle) } else { None })
+    }
+
+    /// The shard whose word counts on a handle; `None`: nobody in this cluster made it. Keys change, and this process may hear
+    /// of a new one after a broker used it: of a handle under a key that is not known here its shard decides.
+    fn shard_of(&self, handle: &str) -> Option<ShardId> {
+        let ring = self.ring();
+        if let Some((receipt, _)) = ring.open(handle) {
+            return Some(receipt.shard);
+        }
+        let shard = Handles::shard_of(handle).filter(|_| ring.is_of_other_key(handle))?;
+        self.view().shards.contains_key(&shard).then_some(shard)
     }
 
     /// See [`Brokers::recall`](crate::link::Brokers::recall).
     pub async fn recall(&self, topic: &TopicName, handle: &str, patience: Duration) -> Result<String, RecallError> {
         let found = self.topic(topic).ok_or_else(|| RecallError::TopicNotFound(topic.clone()))?;
         // What is wrong with the request itself is said first, as a broker would; any shard of the topic knows.
-        let shard = match self.ring().shard_of_recall(handle) {
+        let named = Handles::shard_of_recall(handle).filter(|shard| self.view().shards.contains_key(shard));
+        let shard = match named {
             Some(shard) => shard,
             None => *self.holders(&self.view(), &found).first().ok_or(RecallError::BadHandle)?,
         };
