@@ -325,8 +325,10 @@ pub struct Check {
     pub message_group: String,
     /// Content.
     pub message: StoredMessage,
-    pub(super) topic_id: TopicId,
-    pub(super) ticket: u64,
+    /// The topic's id: of two topics of one name, one after the other, this one.
+    pub topic_id: TopicId,
+    /// Which taking of the check this is; an older one is void.
+    pub ticket: u64,
 }
 
 /// Which transactions to list.

@@ -163,6 +163,7 @@ impl From<ReceiveError> for OffsetError {
             // A pull names a queue and asks for no lite topic.
             ReceiveError::LiteFilter => Self::ShardFailed(error.to_string()),
             ReceiveError::Overloaded => Self::Overloaded,
+            ReceiveError::Unavailable => Self::Unavailable,
             ReceiveError::ShardFailed(cause) => Self::ShardFailed(cause),
         }
     }

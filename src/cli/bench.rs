@@ -24,6 +24,7 @@ use crate::cli::bench::consume::Consumer;
 use crate::cli::bench::load::Load;
 use crate::cli::bench::report::Report;
 use crate::cli::bench::send::Messages;
+use crate::cli::connect::AtArgs;
 use crate::config::units::parse_duration;
 
 const EXAMPLES: &str = "\
@@ -191,9 +192,8 @@ pub struct CommonArgs {
     /// Topic [default: bench, or bench-e2e and bench-nack where a backlog would be in the way]
     #[arg(long)]
     topic: Option<String>,
-    /// Where a missing topic is created
-    #[arg(long, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
-    address: String,
+    #[command(flatten)]
+    at: AtArgs,
     /// Connections
     #[arg(long, default_value_t = 4, value_parser = positive)]
     connections: usize,
@@ -254,14 +254,14 @@ impl CommonArgs {
     /// The topic, which is created if it is missing.
     fn topic(&self, default: &str) -> Result<String> {
         let topic = self.topic.as_deref().unwrap_or(default);
-        topic::ensure(&self.target(), topic, &self.address)?;
+        topic::ensure(&self.target(), topic, &self.at)?;
         Ok(topic.to_owned())
     }
 
     /// The same for delayed messages.
     fn delay_topic(&self) -> Result<String> {
         let topic = self.topic.as_deref().unwrap_or("bench-delay");
-        topic::ensure_typed(&self.target(), topic, crate::wire::admin::TopicType::Delay, &self.address)?;
+        topic::ensure_typed(&self.target(), topic, crate::wire::admin::TopicType::Delay, &self.at)?;
         Ok(topic.to_owned())
     }
 
@@ -366,7 +366,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
             let comparison = kinds::Comparison {
                 pair,
                 target: common.target(),
-                address: common.address.clone(),
+                at: common.at.clone(),
                 connections: common.connections,
                 in_flight,
                 parallel,

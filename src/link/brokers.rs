@@ -17,7 +17,6 @@ use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, QueueOffset, ShardId};
 use crate::model::topic::Topic;
-use crate::observe::meters::Meters;
 use crate::route::RouteClient;
 use crate::runtime::clock::Clock;
 use crate::runtime::shutdown::Shutdown;
@@ -97,9 +96,8 @@ impl Brokers {
         shutdown: Shutdown,
         clock: Clock,
         tasks: Tasks,
-        meters: Arc<Meters>,
     ) -> Self {
-        let cluster = Cluster::start(route, trust, options, shutdown, clock, tasks, meters);
+        let cluster = Cluster::start(route, trust, options, shutdown, clock, tasks);
         Self { form: Form::Cluster(cluster), patience: patience_of(None) }
     }
 
@@ -327,22 +325,22 @@ impl Brokers {
         }
     }
 
-    /// Some of what is to be asked now about a topic, at most `max` and about `bytes` of messages. `producers`: clients that can be
+    /// Some of what is to be asked now about a topic, at most `max` and at most `bytes_max` bytes of messages. `producers`: clients that can be
     /// asked here; what another process can ask better is left to it for a while. Each must be handed over.
     pub async fn due_checks(
         &self,
         topic: &TopicName,
         producers: &[ClientId],
         max: usize,
-        bytes: usize,
+        bytes_max: usize,
     ) -> Vec<DueCheck> {
         match &self.form {
             Form::Here { broker, .. } => {
-                let due = broker.due_checks(topic, max).await;
+                let due = broker.due_checks(topic, max, bytes_max).await;
                 due.into_iter().map(|check| DueCheck { check, shard: None }).collect()
             }
             Form::Cluster(cluster) => {
-                let due = cluster.due_checks(topic, producers, max, bytes).await;
+                let due = cluster.due_checks(topic, producers, max, bytes_max).await;
                 due.into_iter().map(|(shard, check)| DueCheck { check, shard: Some(shard) }).collect()
             }
         }
@@ -355,6 +353,15 @@ impl Brokers {
             (Form::Cluster(cluster), Some(shard)) => cluster.hand_over_check(shard, &due.check, hand_over).await,
             // Taken while this was another handle; it comes again by itself.
             (Form::Cluster(_), None) => false,
+        }
+    }
+
+    /// A check that nobody could take; it comes again.
+    pub async fn leave_check(&self, due: &DueCheck) {
+        match (&self.form, due.shard) {
+            (Form::Here { broker, .. }, _) => drop(broker.hand_over_check(&due.check, || false)),
+            (Form::Cluster(cluster), Some(shard)) => cluster.leave_check(shard, &due.check).await,
+            (Form::Cluster(_), None) => {}
         }
     }
 

@@ -33,7 +33,6 @@ use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GroupId, ShardId};
 use crate::model::topic::Topic;
-use crate::observe::meters::Meters;
 use crate::route::RouteClient;
 use crate::runtime::clock::Clock;
 use crate::runtime::shutdown::Shutdown;
@@ -121,7 +120,6 @@ impl Cluster {
         shutdown: Shutdown,
         clock: Clock,
         tasks: Tasks,
-        meters: Arc<Meters>,
     ) -> Self {
         let (evictions, _) = broadcast::channel(EVICTIONS_MAX);
         let clients = Arc::new(Clients::new(options.clients_max, clock.clone()));
@@ -134,7 +132,6 @@ impl Cluster {
             shutdown: shutdown.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
-            meters,
             clients: clients.clone(),
             evictions: evictions.clone(),
             members: parking_lot::RwLock::default(),
@@ -195,7 +192,7 @@ impl Cluster {
         self.inner.clients.forget(client);
         let told = self.inner.pool.all().into_iter().map(|(_, shard)| async move {
             // One that does not hear of it lets the client's session run out.
-            let _ = shard.client_terminated(client.clone()).await;
+            let _ = shard.client_terminated(client).await;
         });
         let all = futures::future::join_all(told);
         let _ = patience::Waiting::new(&self.inner.clock, Duration::from_secs(1)).within(all).await;

@@ -49,7 +49,7 @@ impl Cluster {
         }
         let answers = near.into_iter().filter_map(|shard| Some((shard, self.inner.pool.client(shard)?))).map(
             |(shard, client)| async move {
-                let due = client.due_checks(name, producers, max, bytes);
+                let due = client.due_checks(name, producers, max, bytes as u64);
                 (shard, self.waiting(ASK_TIME).within(due).await)
             },
         );
@@ -66,14 +66,20 @@ impl Cluster {
     pub async fn hand_over_check(&self, shard: ShardId, check: &Check, hand_over: impl FnOnce() -> bool) -> bool {
         let Some(client) = self.inner.pool.client(shard) else { return false };
         // Without its leave nothing goes out: the transaction may have ended.
-        if !matches!(self.waiting(ASK_TIME).within(client.claim_check(check)).await, Some(Ok(true))) {
+        if self.waiting(ASK_TIME).within(client.claim_check(check)).await != Some(true) {
             return false;
         }
         if hand_over() {
             return true;
         }
-        // If it does not hear this, the check counts although nobody saw it: one of many.
-        let _ = self.waiting(ASK_TIME).within(client.unclaim_check(check)).await;
+        self.leave_check(shard, check).await;
         false
+    }
+
+    /// A check that nobody here could take. If its shard does not hear this, it counts although nobody saw it: one of many.
+    pub async fn leave_check(&self, shard: ShardId, check: &Check) {
+        if let Some(client) = self.inner.pool.client(shard) {
+            let _ = self.waiting(ASK_TIME).within(client.unclaim_check(check)).await;
+        }
     }
 }

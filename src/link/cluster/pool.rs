@@ -17,7 +17,6 @@ use crate::link::hello::{Hello, Role};
 use crate::model::cluster::{Shard, View};
 use crate::model::position::ShardId;
 use crate::model::time::Timestamp;
-use crate::observe::meters::Meters;
 use crate::route::RouteClient;
 use crate::runtime::clock::Clock;
 use crate::runtime::shutdown::Shutdown;
@@ -60,7 +59,6 @@ pub struct Pool {
     pub shutdown: Shutdown,
     pub clock: Clock,
     pub tasks: Tasks,
-    pub meters: Arc<Meters>,
     pub clients: Arc<Clients>,
     pub evictions: broadcast::Sender<LiteEviction>,
     pub members: RwLock<BTreeMap<ShardId, Member>>,
@@ -131,8 +129,7 @@ impl Pool {
         let dial = Dial { way, trust: self.trust.clone(), who, bounds: Bounds::default() };
         let route = self.route.clone();
         let revision = Arc::new(move || route.view().revision);
-        let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
-        let client = ShardClient::connect(dial, revision, clock, tasks, self.meters.clone());
+        let client = ShardClient::connect(dial, revision, self.clock.clone(), &self.tasks);
         let member = Member { client, address, status: Arc::default(), left: CancellationToken::new() };
         drop(self.tasks.spawn_background(attend(self.clone(), (&member).into())));
         drop(self.tasks.spawn_background(hear(self.clone(), (&member).into())));

@@ -137,7 +137,13 @@ impl Cluster {
         waiting: &Waiting,
     ) -> Result<Vec<Published>, Failure<PublishError>> {
         let Some(client) = self.inner.pool.client(shard) else { return Err(Failure::Away) };
-        client.publish(publish, waiting.left()).await
+        let was_connected = client.is_connected();
+        match waiting.within(client.publish(publish)).await {
+            Some(answer) => answer,
+            // It waited for a connection, and was never sent.
+            None if !was_connected && !client.is_connected() => Err(Failure::Away),
+            None => Err(Failure::Unknown),
+        }
     }
 }
 

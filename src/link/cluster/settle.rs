@@ -2,6 +2,7 @@
 //! and asked again; a client is never told that a handle is invalid because its shard could not be asked.
 
 use std::collections::BTreeMap;
+use std::fmt::{Debug, Display};
 use std::future::Future;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ impl Cluster {
         call: impl Fn(ShardClient) -> F,
     ) -> Result<T, Unanswered<E>>
     where
+        E: Debug + Display,
         F: Future<Output = Result<T, Failure<E>>>,
     {
         loop {

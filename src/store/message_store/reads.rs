@@ -12,8 +12,8 @@ use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
 use crate::store::kv::{
-    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, queue_entry,
-    queue_tail, recalled, topic,
+    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, lite_want,
+    queue_entry, queue_tail, recalled, topic,
 };
 use crate::store::message_store::Store;
 use crate::store::record::{HoldKey, LeaseState};
@@ -101,6 +101,22 @@ impl Store {
     /// The fold cannot be read.
     pub fn lite_topics(&self) -> Result<Vec<(TopicId, QueueId, String)>, FoldError> {
         lite_topic::all(self.kv())
+    }
+
+    /// The highest queue that a lite topic ever had, by parent; parent 0: below any that was deleted.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn highest_lite_queues(&self) -> Result<Vec<(TopicId, QueueId)>, FoldError> {
+        lite_topic::highest(self.kv())
+    }
+
+    /// Lite topics that do not exist yet and that groups wait for.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lite_wants(&self) -> Result<Vec<(TopicId, GroupId, String)>, FoldError> {
+        lite_want::all(self.kv())
     }
 
     /// First and next offset of a queue.

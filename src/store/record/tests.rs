@@ -242,6 +242,9 @@ fn record() -> impl Strategy<Value = Record> {
         }),
         any::<(u32, u32)>()
             .prop_map(|(topic, queue)| Record::LiteTopicDeleted { topic: TopicId(topic), queue: QueueId(queue) }),
+        (any::<(u32, u32, bool)>(), "[a-zA-Z0-9_-]{1,64}").prop_map(|((topic, group, is_wanted), name)| {
+            Record::LiteWanted { topic: TopicId(topic), group: GroupId(group), name, is_wanted }
+        }),
         (hold_key(), message()).prop_map(|(key, message)| Record::Delayed { key, message }),
         (hold_key(), any::<u32>(), delay_outcome).prop_map(|(key, topic, outcome)| Record::DelayEnded {
             key,

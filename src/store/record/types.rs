@@ -37,6 +37,7 @@ pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
 pub(super) const KIND_LITE_TOPIC_PUT: u8 = 20;
 pub(super) const KIND_LITE_TOPIC_DELETED: u8 = 21;
+pub(super) const KIND_LITE_WANTED: u8 = 28;
 pub(super) const KIND_HALF: u8 = 15;
 pub(super) const KIND_HALF_CHECKED: u8 = 16;
 pub(super) const KIND_HALF_ENDED: u8 = 17;
@@ -318,6 +319,17 @@ pub enum Record {
         topic: TopicId,
         /// Its queue there.
         queue: QueueId,
+    },
+    /// A group waits for a lite topic that does not exist, so that it misses nothing of it; or it waits no longer.
+    LiteWanted {
+        /// Parent.
+        topic: TopicId,
+        /// Group.
+        group: GroupId,
+        /// Name of the lite topic.
+        name: String,
+        /// False: it came into being, or nobody in the group asks for it any more.
+        is_wanted: bool,
     },
     /// A half message was stored; also when it was stored once more, because retention takes the place where it was.
     Half(HalfRecord),
