@@ -2,10 +2,12 @@
 
 mod brokers;
 pub mod client;
+mod cluster;
 mod convert;
 mod delivery;
 pub mod hello;
 pub mod server;
 
-pub use brokers::{AliveGuard, Brokers};
+pub use brokers::{AliveGuard, Brokers, DueCheck, Evictions};
+pub use cluster::{ClusterOptions, Connect};
 pub use delivery::Delivery;

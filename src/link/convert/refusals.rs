@@ -114,6 +114,8 @@ impl Refused for PublishError {
             Self::TooLarge => plain(Reason::TooLarge),
             Self::Moved => plain(Reason::Moved),
             Self::ShardFailed => plain(Reason::ShardFailed),
+            // The caller's own word, no broker's.
+            Self::Unavailable => not_done(),
         }
     }
 
@@ -157,6 +159,8 @@ impl Refused for ReceiveError {
             Self::LiteFilter => plain(Reason::LiteFilter),
             Self::Overloaded => plain(Reason::Overloaded),
             Self::ShardFailed(text) => worded(Reason::ShardFailed, text),
+            // The caller's own word, no broker's.
+            Self::Unavailable => not_done(),
         }
     }
 
@@ -190,6 +194,8 @@ impl Refused for SettleError {
             Self::GroupNotFound(group) => of_group(Reason::GroupNotFound, &group),
             Self::Overloaded => plain(Reason::Overloaded),
             Self::ShardFailed => plain(Reason::ShardFailed),
+            // The caller's own word, no broker's.
+            Self::Unavailable => not_done(),
         }
     }
 
@@ -223,6 +229,8 @@ impl Refused for RecallError {
             Self::NotFound => plain(Reason::NotFound),
             Self::TooLate => plain(Reason::TooLate),
             Self::ShardFailed => plain(Reason::ShardFailed),
+            // The caller's own word, no broker's.
+            Self::Unavailable => not_done(),
         }
     }
 
@@ -261,6 +269,8 @@ impl Refused for TransactionError {
             Self::Discarded => plain(Reason::Discarded),
             Self::Overloaded => plain(Reason::Overloaded),
             Self::ShardFailed => plain(Reason::ShardFailed),
+            // The caller's own word, no broker's.
+            Self::Unavailable => not_done(),
         }
     }
 
@@ -304,6 +314,7 @@ impl Refused for OffsetError {
                 numbers: vec![queue.get().into(), offset.get(), first.get(), next.get()],
                 ..of_topic(Reason::OutOfRange, &topic)
             },
+            Self::UnknownBroker { .. } => malformed(self.to_string()),
             Self::NoPosition { group, topic, queue } => wire::Refusal {
                 group: Some(group_out(&group)),
                 numbers: vec![queue.get().into()],
@@ -311,6 +322,8 @@ impl Refused for OffsetError {
             },
             Self::Overloaded => plain(Reason::Overloaded),
             Self::ShardFailed(text) => worded(Reason::ShardFailed, text),
+            // The caller's own word, no broker's.
+            Self::Unavailable => not_done(),
         }
     }
 
@@ -367,6 +380,8 @@ impl Refused for LiteError {
             Self::Stale => plain(Reason::Stale),
             Self::Overloaded => plain(Reason::Overloaded),
             Self::ShardFailed => plain(Reason::ShardFailed),
+            // The caller's own word, no broker's.
+            Self::Unavailable => not_done(),
         }
     }
 

@@ -63,12 +63,13 @@ fn refused_reset(error: OffsetError) -> Status {
         OffsetError::TopicNotFound(_) | OffsetError::GroupNotFound(_) | OffsetError::NoPosition { .. } => {
             Status::not_found(text)
         }
-        OffsetError::WhichQueue { .. } => Status::invalid_argument(text),
+        OffsetError::WhichQueue { .. } | OffsetError::UnknownBroker { .. } => Status::invalid_argument(text),
         OffsetError::UnknownQueue { .. }
         | OffsetError::OutOfRange { .. }
         | OffsetError::NotReadable(_)
         | OffsetError::GroupDisabled(_) => Status::failed_precondition(text),
         OffsetError::Overloaded => Status::resource_exhausted(text),
+        OffsetError::Unavailable => Status::unavailable(text),
         OffsetError::ShardFailed(_) => Status::internal(text),
     }
 }

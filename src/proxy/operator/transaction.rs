@@ -58,6 +58,7 @@ fn failed(error: &TransactionError) -> Status {
         TransactionError::TopicNotFound(_) | TransactionError::Unknown => Status::not_found(text),
         TransactionError::Opposite { .. } | TransactionError::Discarded => Status::failed_precondition(text),
         TransactionError::Overloaded => Status::resource_exhausted(text),
+        TransactionError::Unavailable => Status::unavailable(text),
         TransactionError::ShardFailed => Status::internal(text),
     }
 }
