@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::cli::bench::client::{Identity, Target, expect_ok, resource};
-use crate::cli::connect;
+use crate::cli::connect::{self, TrustArgs};
 use crate::cli::failure::Failure;
 use crate::wire::admin;
 use crate::wire::rocketmq::{Code, QueryRouteRequest};
@@ -65,7 +65,7 @@ async fn create(topic: &str, address: &str) -> Result<()> {
 }
 
 async fn create_as(topic: admin::Topic, address: &str) -> Result<()> {
-    let mut client = connect::admin(address).await?;
+    let mut client = connect::admin(address, &TrustArgs::default()).await?;
     match client.create_topic(admin::CreateTopicRequest { topic: Some(topic) }).await {
         Ok(_) => Ok(()),
         Err(status) => bail!("{}", Failure::from(status).at(address)),
