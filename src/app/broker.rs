@@ -20,9 +20,8 @@ use crate::console::Verdict;
 use crate::link::server::BrokerServer;
 use crate::model::cluster::{ReceiptKey, Revision};
 use crate::model::name::{GroupName, TopicName};
-use crate::proxy::operator::{OperatorService, Seat};
+use crate::proxy::operator::OperatorService;
 use crate::route::{Me, RemoteOptions, Role, RouteClient};
-use crate::wire::admin as wire;
 use crate::wire::admin::admin_server::AdminServer;
 
 /// Name of the service that proxies call.
@@ -95,11 +94,11 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     members::show_route(&meters, &route);
     let facts = standalone::facts(&broker, None, &clock, &dir, disk);
     let applied = broker.clone();
-    let seat = Seat { role: wire::Role::Broker, name: name.as_str().into() };
-    let operators = OperatorService::broker(seat, broker.clone(), Arc::new(move || applied.applied()), facts);
+    let operators = OperatorService::of_broker(broker.clone(), facts, &name, Arc::new(move || applied.applied()));
     let mut routes = Routes::builder();
     routes.add_service(AdminServer::new(operators)).add_service(BrokerServer::new(
         broker.clone(),
+        &name,
         ground.trust.clone(),
         clock.clone(),
         tasks.clone(),
@@ -124,6 +123,8 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         Verdict { ready: status.ready, reason: status.reason }
     };
     let close = async move {
+        // Proxies turn to others now, not when the lease ends.
+        route.goodbye().await;
         ended.drain();
         internal.closed().await;
         broker.close().await;

@@ -81,7 +81,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         clock: clock.clone(),
     };
     let seat = Seat { role: wire::Role::Proxy, name: name.as_str().into() };
-    let operators = OperatorService::cluster(seat, route.clone(), ground.trust.clone(), facts, tasks.clone());
+    let operators = OperatorService::for_cluster(seat, route.clone(), ground.trust.clone(), facts, tasks.clone());
     let routes = Routes::new(AdminServer::new(operators));
     let internal = Internal::serve(&ground, port.listen()?, routes, &[ADMIN], config.proxy.drain_timeout)?;
     // Without a view every topic would seem to be missing: better no port than wrong answers.
@@ -102,6 +102,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     let judged = brokers.clone();
     let close = async move {
         listening.closed().await;
+        route.goodbye().await;
         ended.drain();
         internal.closed().await;
     };

@@ -26,7 +26,7 @@ pub(super) async fn reset(
     if !request.dry_run {
         tracing::info!(%group, %topic, queues = seeks.len(), "an operator moved a group to another position");
     }
-    Ok(wire::ResetGroupResponse { queues: seeks.iter().map(told).collect() })
+    Ok(wire::ResetGroupResponse { queues: seeks.iter().map(told).collect(), missing: Vec::new() })
 }
 
 fn target(request: &wire::ResetGroupRequest, now: Timestamp) -> Result<SeekTarget, Status> {
@@ -54,6 +54,7 @@ fn told(one: &QueueSeek) -> wire::QueueReset {
         skipped: one.seek.skipped,
         rewound: one.seek.rewound,
         in_flight: one.seek.in_flight,
+        broker: String::new(),
     }
 }
 
