@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 3] =
-    ["apache/rocketmq/v2/service.proto", "apache/rocketmq/v2/admin.proto", "bolide/admin/v1/admin.proto"];
+const FILES: [&str; 4] = [
+    "apache/rocketmq/v2/service.proto",
+    "apache/rocketmq/v2/admin.proto",
+    "bolide/admin/v1/admin.proto",
+    "bolide/route/v1/route.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -24,6 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // The body stays a slice of the receive buffer instead of being copied.
         .bytes(".apache.rocketmq.v2.Message.body")
+        // The same bytes go to every member of a cluster.
+        .bytes(".bolide.route.v1.WatchEvent.changes")
         // Written by hand so that a stored message is spliced into the answer instead of being decoded and encoded again.
         .extern_path(".apache.rocketmq.v2.ReceiveMessageResponse", "crate::wire_receive::ReceiveMessageResponse")
         .compile_fds(descriptors)?;

@@ -21,6 +21,7 @@ mod options;
 pub mod queue_entry;
 pub mod queue_tail;
 pub mod recalled;
+pub mod route;
 pub mod topic;
 
 pub use error::{FoldError, OpenFoldError};
@@ -60,11 +61,13 @@ pub enum Family {
     Growth,
     /// Names of lite topics: see [`lite_topic`].
     LiteTopic,
+    /// What the route service knows: see [`route`].
+    Route,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -80,6 +83,7 @@ impl Family {
         Self::Lane,
         Self::Growth,
         Self::LiteTopic,
+        Self::Route,
     ];
 
     /// Its name on disk.
@@ -101,6 +105,7 @@ impl Family {
             Self::Lane => "lane",
             Self::Growth => "growth",
             Self::LiteTopic => "lite_topic",
+            Self::Route => "route",
         }
     }
 }

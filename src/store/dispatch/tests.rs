@@ -18,7 +18,7 @@ use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::kv::KvOptions;
 use crate::store::kv::half::{HeldHalf, Trace};
 use crate::store::kv::handle::{FlushWait, FoldEnv};
-use crate::store::kv::{Family, growth, lane, lane_entry, queue_entry};
+use crate::store::kv::{self, Family, growth, lane, lane_entry, queue_entry};
 use crate::store::record::{HalfOutcome, HoldKey, MessageRecord, SettleReason, Unit};
 
 /// State as the words of the record documentation describe it, without any thought for speed.
@@ -37,6 +37,7 @@ struct Model {
     recalled: BTreeMap<HoldKey, TopicId>,
     lanes: BTreeMap<LaneKey, QueueOffset>,
     growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
+    route: BTreeMap<Bytes, Bytes>,
 }
 
 impl Model {
@@ -161,6 +162,8 @@ impl Model {
                     None => drop(self.lanes.remove(&key)),
                 }
             }
+            Record::RoutePut { key, value } => drop(self.route.insert(key, value)),
+            Record::RouteDeleted { key } => drop(self.route.remove(&key)),
             Record::QueuesAdded { topic, growth } => {
                 self.growths.entry(topic).or_default().insert(growth.before(), growth);
             }
@@ -214,6 +217,7 @@ impl Model {
                 }
             }
         }
+        model.route.extend(kv::route::all(kv).unwrap());
         model.delays.extend(delay::from(kv, HoldKey::default(), usize::MAX).unwrap());
         for due in 0..12 {
             for hold in 0..6 {
@@ -294,7 +298,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(17),
         Just(18),
         Just(19),
-        Just(19)
+        Just(20),
+        Just(21)
     ];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -437,10 +442,16 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         // The model does not care which ids are those of lite topics.
         17 => Record::LiteTopicPut { topic, queue, name: format!("lite-{}", step.offset) },
         18 => Record::LiteTopicDeleted { topic, queue },
+        20 => Record::RoutePut { key: fact(step), value: Bytes::from(vec![step.group as u8; step.count as usize]) },
+        21 => Record::RouteDeleted { key: fact(step) },
         _ => Record::Opened { shard: ShardId(0), term: Term(step.offset), at: Timestamp(0) },
     };
     unit.push(&record);
     unit
+}
+
+fn fact(step: &Step) -> Bytes {
+    Bytes::from(format!("t{}", step.topic))
 }
 
 fn open(env: &FoldEnv) -> Kv {
