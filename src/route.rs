@@ -10,6 +10,7 @@ mod change;
 mod client;
 mod convert;
 mod leases;
+mod members;
 mod moves;
 mod remote;
 pub mod server;
@@ -20,7 +21,8 @@ mod version;
 mod watching;
 
 pub use client::{Me, Registered, RemoteOptions, Role, RouteClient, RouteError};
-pub use remote::Connect;
+pub use members::{Listed, Member, Members};
+pub use remote::{Connect, Connections};
 pub use service::{Membership, OpenRouteError, Route, RouteOptions};
 pub use state::{Bounds, Command, Outcome};
 pub use version::refusal as version_refusal;

@@ -12,7 +12,8 @@ use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{ShardId, TopicId};
 use crate::model::settings::{CatalogError, GroupSpec, TopicSpec};
 use crate::model::topic::Topic;
-use crate::route::remote::{Connect, Remote};
+use crate::route::members::Members;
+use crate::route::remote::{Connect, Connections, Remote};
 use crate::route::service::Route;
 use crate::route::state::{Command, Outcome};
 use crate::runtime::clock::Clock;
@@ -179,6 +180,24 @@ impl RouteClient {
         match &self.form {
             Form::Here(..) => true,
             Form::Far(remote) => remote.connected(),
+        }
+    }
+
+    /// Who listens to the route service, and how far moves are.
+    ///
+    /// # Errors
+    /// The route service is away, or older than this question.
+    pub async fn members(&self) -> Result<Members, RouteError> {
+        match &self.form {
+            Form::Here(route, _) => Ok(route.members()),
+            Form::Far(remote) => remote.members().await,
+        }
+    }
+
+    /// From now on this member tells how many connections of clients it has.
+    pub fn tell_connections(&self, connections: Connections) {
+        if let Form::Far(remote) = &self.form {
+            remote.tell_connections(connections);
         }
     }
 

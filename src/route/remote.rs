@@ -21,6 +21,7 @@ use crate::route::client::{Me, RemoteOptions, Role, RouteError};
 use crate::route::convert::{
     changes, cluster_bytes, cluster_id, group_in, group_spec_out, refusal_in, topic_in, topic_spec_out,
 };
+use crate::route::members::{Member, Members};
 use crate::route::state::{Command, Outcome};
 use crate::runtime::clock::Clock;
 use crate::runtime::entropy::Entropy;
@@ -32,6 +33,9 @@ use crate::wire::route::route_client::RouteClient as Client;
 /// How a connection comes about.
 pub type Connect = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Channel, String>> + Send>> + Send + Sync>;
 
+/// How many connections of clients there are.
+pub type Connections = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// How often a lease is renewed; it lasts five times as long.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Shortest and longest pause before the next attempt.
@@ -40,6 +44,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time of a change, repetitions included.
 const CHANGE_LIMIT: Duration = Duration::from_secs(12);
+/// Longest wait for an answer that changes nothing.
+const READ_LIMIT: Duration = Duration::from_secs(2);
 /// Pause before a change is sent once more.
 const CHANGE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -64,6 +70,7 @@ struct Shared {
     connected: AtomicBool,
     leaving: Notify,
     left: watch::Sender<bool>,
+    connections: Mutex<Option<Connections>>,
 }
 
 impl fmt::Debug for Remote {
@@ -94,6 +101,7 @@ impl Remote {
             connected: AtomicBool::new(false),
             leaving: Notify::new(),
             left: watch::Sender::new(false),
+            connections: Mutex::new(None),
         });
         let (alive, mut last) = watch::channel(());
         let keeper = shared.clone();
@@ -137,6 +145,25 @@ impl Remote {
             _ = left.wait_for(|left| *left) => {}
             () = self.shared.clock.sleep(RENEW_EVERY) => {}
         }
+    }
+
+    pub(super) fn tell_connections(&self, connections: Connections) {
+        *self.shared.connections.lock() = Some(connections);
+    }
+
+    pub(super) async fn members(&self) -> Result<Members, RouteError> {
+        let shared = &self.shared;
+        let channel = shared.channel.lock().clone();
+        let channel = channel.ok_or_else(|| RouteError::Away("no connection".to_owned()))?;
+        let mut asked = Request::new(wire::MembersRequest {});
+        shared.trust.stamp(&mut asked);
+        let mut client = Client::new(channel);
+        let answer = tokio::select! {
+            biased;
+            answer = client.members(asked) => answer.map_err(|status| RouteError::Away(status.message().to_owned()))?,
+            () = shared.clock.sleep(READ_LIMIT) => return Err(RouteError::Away(format!("no answer within {READ_LIMIT:?}"))),
+        };
+        Ok(members_in(answer.into_inner()))
     }
 
     pub(super) async fn change(&self, command: Command) -> Result<(Outcome, Revision), RouteError> {
@@ -238,7 +265,7 @@ impl Shared {
                 () = self.clock.sleep(RENEW_EVERY), if !say.is_closed() => {}
             }
             // Also when events come all the time; a full queue holds a renewal already.
-            let _ = say.try_send(saying(wire::watch_request::Request::Renew(wire::Renew {})));
+            let _ = say.try_send(saying(wire::watch_request::Request::Renew(self.renewal())));
         }
     }
 
@@ -278,6 +305,14 @@ impl Shared {
             self.changed.send_replace(story.view.revision);
         }
         ended
+    }
+
+    fn renewal(&self) -> wire::Renew {
+        let connections = self.connections.lock().clone();
+        wire::Renew {
+            revision: Some(self.changed.borrow().0),
+            connections: connections.map(|connections| connections()),
+        }
     }
 
     fn hello(&self) -> wire::WatchRequest {
@@ -395,6 +430,26 @@ fn request(command: Command) -> wire::ChangeRequest {
         Command::Found(..) | Command::Alive(..) | Command::Continue => None,
     };
     wire::ChangeRequest { change }
+}
+
+fn members_in(answer: wire::MembersResponse) -> Members {
+    let member = |member: wire::Member| Member {
+        me: Me {
+            role: if member.role() == wire::Role::Broker { Role::Broker } else { Role::Proxy },
+            name: member.name,
+            address: member.address,
+            version: member.version,
+        },
+        revision: member.revision.map(Revision),
+        connections: member.connections,
+    };
+    let sealed = |sealed: wire::Sealed| {
+        (crate::model::position::TopicId(sealed.topic), sealed.shards.into_iter().map(ShardId).collect())
+    };
+    Members {
+        members: answer.members.into_iter().map(member).collect(),
+        sealed: answer.sealed.into_iter().map(sealed).collect(),
+    }
 }
 
 fn read(answer: wire::ChangeResponse) -> Result<(Outcome, Revision), RouteError> {

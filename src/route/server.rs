@@ -10,9 +10,11 @@ use crate::model::cluster::Revision;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{ShardId, TopicId};
 use crate::model::settings::CatalogError;
+use crate::route::client::{Me, Role};
 use crate::route::convert::{
     Unclear, cluster_bytes, cluster_id, group_out, group_spec_in, refusal_out, topic_out, topic_spec_in,
 };
+use crate::route::members::{Listed, Member, Members};
 use crate::route::service::{Membership, Route};
 use crate::route::state::{Command, Outcome};
 use crate::route::version;
@@ -103,7 +105,7 @@ impl Serving {
     }
 
     /// Whether the member belongs here, and its place among the members.
-    async fn welcome(&self, hello: &wire::Hello) -> Result<Membership, Status> {
+    async fn welcome(&self, hello: &wire::Hello) -> Result<(Membership, Listed), Status> {
         if let Some(words) = version::refusal(&hello.version, version::OWN) {
             return Err(Status::failed_precondition(words));
         }
@@ -120,21 +122,45 @@ impl Serving {
             wire::Role::Proxy => None,
             wire::Role::Unspecified => return Err(Status::invalid_argument("a member is a broker or a proxy")),
         };
-        self.route.join(broker).await.map_err(|error| match error {
+        let joined = self.route.join(broker).await.map_err(|error| match error {
             CatalogError::TooMany(text) => Status::resource_exhausted(text),
             CatalogError::Overloaded | CatalogError::ShardFailed => Status::unavailable(error.to_string()),
             other => Status::failed_precondition(other.to_string()),
-        })
+        })?;
+        let me = Me {
+            role: if hello.role() == wire::Role::Broker { Role::Broker } else { Role::Proxy },
+            name: hello.name.clone(),
+            address: hello.address.clone(),
+            version: hello.version.clone(),
+        };
+        // What it knows of before counts until it says more; nothing, when it comes for the first time.
+        Ok((joined, self.route.list(me, Some(Revision(hello.revision)))))
+    }
+}
+
+fn member_out(member: Member) -> wire::Member {
+    let role = if member.is_proxy() { wire::Role::Proxy } else { wire::Role::Broker };
+    wire::Member {
+        role: role.into(),
+        name: member.me.name,
+        address: member.me.address,
+        version: member.me.version,
+        revision: member.revision.map(|revision| revision.0),
+        connections: member.connections,
     }
 }
 
 /// Hears what the member says until it says good-bye, or nothing more. A cut ends no lease: time does.
-async fn hear(mut said: Streaming<wire::WatchRequest>, member: Membership) {
+async fn hear(mut said: Streaming<wire::WatchRequest>, member: Membership, listed: Listed) {
     use wire::watch_request::Request as Said;
     while let Ok(Some(request)) = said.message().await {
         match request.request {
             Some(Said::Goodbye(_)) => return member.leave(),
-            Some(Said::Renew(_) | Said::Hello(_)) | None => member.renew(),
+            Some(Said::Renew(renew)) => {
+                listed.tell(renew.revision.map(Revision), renew.connections);
+                member.renew();
+            }
+            Some(Said::Hello(_)) | None => member.renew(),
         }
     }
 }
@@ -156,13 +182,13 @@ impl Service for Serving {
         let Some(wire::watch_request::Request::Hello(hello)) = first.and_then(|first| first.request) else {
             return Err(Status::invalid_argument("a member says hello first"));
         };
-        let member = self.welcome(&hello).await?;
+        let (member, listed) = self.welcome(&hello).await?;
         let shutdown = self.route.shutdown().clone();
         drop(self.route.inner.tasks.spawn_background(async move {
             tokio::select! {
                 biased;
                 () = shutdown.stopping() => {}
-                () = hear(said, member) => {}
+                () = hear(said, member, listed) => {}
             }
         }));
         let seen = (hello.revision > 0).then_some(Revision(hello.revision));
@@ -180,6 +206,17 @@ impl Service for Serving {
             })
         });
         Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn members(&self, request: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {
+        self.trust.check(request.metadata())?;
+        let Members { members, sealed } = self.route.members();
+        let sealed = sealed.into_iter().map(|(topic, shards)| wire::Sealed {
+            topic: topic.get(),
+            shards: shards.into_iter().map(ShardId::get).collect(),
+        });
+        let members = members.into_iter().map(member_out).collect();
+        Ok(Response::new(wire::MembersResponse { members, sealed: sealed.collect() }))
     }
 
     async fn change(&self, request: Request<wire::ChangeRequest>) -> Result<Response<wire::ChangeResponse>, Status> {

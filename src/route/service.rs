@@ -19,6 +19,7 @@ use crate::route::book::Book;
 use crate::route::change::{Change, apply};
 use crate::route::convert::{Unclear, restored, stored};
 use crate::route::leases::Leases;
+use crate::route::members::Roll;
 use crate::route::state::{Bounds, Command, Outcome, State};
 use crate::route::upkeep;
 use crate::runtime::budget::{Budget, Share};
@@ -111,6 +112,7 @@ pub(super) struct Inner {
     /// The log failed: nothing is decided or told any more.
     failed: CancellationToken,
     members: Budget,
+    pub(super) roll: Mutex<Roll>,
 }
 
 /// Under one lock, so that the order of decisions is the order of the log.
@@ -190,6 +192,7 @@ impl Route {
             book: Mutex::new(Book::new(view.clone(), options.steps_bytes_max)),
             desk: Mutex::new(Desk { state, leases, revision, pending: VecDeque::new() }),
             members: Budget::new(options.members_max),
+            roll: Mutex::default(),
             options,
             clock,
             tasks,

@@ -21,7 +21,8 @@ read from there as before, so leave it running until the command ends; a group t
 group, or move it: bolide admin group reset GROUP --topic TOPIC --to latest). Nothing is interrupted. After Ctrl-C the broker goes on
 emptying itself; the same command shows the rest.
 
-Dead letters stay where they are (bolide admin dlq list GROUP): redrive or purge them before the broker goes. `undrain` gives the broker new messages again; topics come back with bolide admin topic rebalance --all.";
+Dead letters stay where they are (bolide admin dlq list GROUP): redrive or purge them before the broker goes. `undrain`
+gives the broker new messages again; topics come back with bolide admin topic rebalance --all.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BrokerCommand {

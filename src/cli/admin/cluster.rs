@@ -18,10 +18,9 @@ use crate::wire::admin;
 
 const STATUS_HELP: &str = "\
 What is wrong stands at the top, in words, the worst first; then the members, the logs of the brokers, and topics that are on
-their way to other brokers. REVISION is the state of topics, groups and brokers that a member has followed (starts of the route service, changes since), and how
-many changes it is behind.
-LAG is what all groups together still have to do there, in messages; UNFOLDED is what a broker would read again after a crash. A dash is
-what a member of an older version does not tell.
+their way to other brokers. REVISION is the state of topics, groups and brokers that a member has followed (starts of the route service, changes since),
+and how many changes it is behind. LAG is what all groups together still have to do there, in messages; UNFOLDED is what a broker
+would read again after a crash. A dash is what a member of an older version does not tell.
 
 The exit code is 0 whenever the answer came, whatever it says; scripts look at `problems` of --output json.";
 
@@ -286,8 +285,8 @@ route   route     0.2.0    -              ready            3.7             -   -
 broker  broker-0  0.2.0    broker-0:8082  ready, draining  3.5 (2 behind)  1h  -
 proxy   old       0.1.0    -              alive            -               -   -
 
-BROKER    SHARD  LOG   UNFOLDED  LAG  DISK FREE  ACCEPTING
-broker-0  0      1MiB  2KiB      12   5GiB       yes
+BROKER    SHARD  LOG      UNFOLDED  LAG  DISK FREE  ACCEPTING
+broker-0  0      1.0 MiB  2.0 KiB   12   5.0 GiB    yes
 
 TOPIC   PROGRESS
 orders  moves to broker-1: waits for broker-0 to seal";

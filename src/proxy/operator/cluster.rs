@@ -52,8 +52,12 @@ impl fmt::Debug for Cluster {
 
 impl Cluster {
     pub(super) fn new(seat: Seat, route: RouteClient, trust: Trust, facts: Facts, tasks: Tasks) -> Self {
-        let peers = Arc::new(Peers::new(trust, facts.clock.clone()));
-        Self { seat, route, peers, facts: Arc::new(facts), tasks }
+        let (peers, facts) = (Arc::new(Peers::new(trust, facts.clock.clone())), Arc::new(facts));
+        if seat.role == wire::Role::Proxy {
+            let told = facts.clone();
+            route.tell_connections(Arc::new(move || (told.connections)()));
+        }
+        Self { seat, route, peers, facts, tasks }
     }
 
     /// Brokers that may hold something of a topic, by shard.

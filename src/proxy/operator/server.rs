@@ -103,15 +103,14 @@ impl OperatorService {
 
     /// The service of one broker of a cluster: it answers for itself, and sends away who wants to change topics and groups.
     #[must_use]
-    pub fn of_broker(broker: Broker, facts: Facts, name: &str, applied: Applied) -> Self {
-        let seat = Seat { role: wire::Role::Broker, name: name.into() };
+    pub fn broker(seat: Seat, broker: Broker, applied: Applied, facts: Facts) -> Self {
         Self { form: Form::Here(Here::new(broker, facts, Some((seat, applied)))) }
     }
 
     /// The service of a proxy or of the route service: it answers for the whole cluster. What changes several brokers runs to its
     /// end on `tasks`, also when the operator goes away.
     #[must_use]
-    pub fn for_cluster(seat: Seat, route: RouteClient, trust: Trust, facts: Facts, tasks: Tasks) -> Self {
+    pub fn cluster(seat: Seat, route: RouteClient, trust: Trust, facts: Facts, tasks: Tasks) -> Self {
         Self { form: Form::Cluster(Cluster::new(seat, route, trust, facts, tasks)) }
     }
 }

@@ -74,5 +74,7 @@ fn brokers_behind(view: &View, wanted: Revision, replies: &[Reply<wire::StatusRe
 
 fn proxies_behind(wanted: Revision, members: &[Member]) -> Vec<wire::Behind> {
     let proxies = members.iter().filter(|member| member.is_proxy());
-    proxies.filter_map(|proxy| place(wire::Role::Proxy, &proxy.name, proxy.revision.map(|at| at.0), wanted)).collect()
+    proxies
+        .filter_map(|proxy| place(wire::Role::Proxy, &proxy.me.name, proxy.revision.map(|at| at.0), wanted))
+        .collect()
 }

@@ -100,8 +100,8 @@ pub(super) fn broker_member(shard: &Shard, answer: Result<&wire::StatusResponse,
 fn proxy_member(member: &Member) -> wire::Member {
     wire::Member {
         role: wire::Role::Proxy.into(),
-        name: member.name.clone(),
-        version: member.version.clone(),
+        name: member.me.name.clone(),
+        version: member.me.version.clone(),
         // Who is on the list holds a lease.
         alive: true,
         revision: member.revision.map(|Revision(at)| at),

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::merge::Reply;
 use crate::model::cluster::Shard;
@@ -73,11 +73,16 @@ impl Peers {
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let client = self.client(&shard.address)?;
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = call(client) => answer.map(Response::into_inner),
             () = self.clock.sleep(limit) => Err(Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs()))),
+        };
+        if answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable) {
+            // Dialled anew next time, with the certificates of then.
+            self.channels.lock().remove(&shard.address);
         }
+        answer
     }
 
     /// Asks brokers at the same time; answers in their order.

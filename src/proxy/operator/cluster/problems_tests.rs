@@ -150,7 +150,7 @@ fn who_is_behind_is_told_by_how_much_and_an_older_member_that_does_not_tell_is_n
 #[test]
 fn two_versions_are_named_with_their_members() {
     let found = after(|_, status| status.members[3].version = "0.1.9".to_owned());
-    says(&found, 0, &["0.1.9 (member proxy-a)", "0.2.0 (members broker-0, broker-1 and route)"]);
+    says(&found, 0, &["0.1.9 (member proxy-a)", "0.2.0 (members route, broker-0 and broker-1)"]);
 }
 
 #[test]
