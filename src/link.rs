@@ -9,5 +9,5 @@ pub mod hello;
 pub mod server;
 
 pub use brokers::{AliveGuard, Brokers, DueCheck, Evictions};
-pub use cluster::{ClusterOptions, Connect};
+pub use cluster::{ClusterOptions, Connect, LinkState};
 pub use delivery::Delivery;

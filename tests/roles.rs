@@ -337,8 +337,9 @@ fn an_internal_port_that_would_be_open_to_everyone_is_refused() -> Result<()> {
 #[test]
 fn a_role_that_does_not_know_where_the_route_service_is_says_how_to_tell_it() -> Result<()> {
     for role in ["broker", "proxy"] {
-        let output =
-            std::process::Command::new(binary()).args([role, "--http", "127.0.0.1:0", "--internal", "127.0.0.1:0"]).output()?;
+        let output = std::process::Command::new(binary())
+            .args([role, "--http", "127.0.0.1:0", "--internal", "127.0.0.1:0"])
+            .output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains("BOLIDE_CLUSTER_ROUTE"), "{role}: {said}");
     }

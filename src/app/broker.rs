@@ -17,11 +17,13 @@ use crate::broker::Broker;
 use crate::broker::api::{ApplyError, Authority, CatalogError, ClusterSetup, GroupSpec, NoPeers, TopicSpec};
 use crate::config::Config;
 use crate::console::Verdict;
+use crate::link::hello::{self, Hello};
 use crate::link::server::BrokerServer;
 use crate::model::cluster::{ReceiptKey, Revision};
 use crate::model::name::{GroupName, TopicName};
-use crate::proxy::operator::OperatorService;
+use crate::proxy::operator::{OperatorService, Seat};
 use crate::route::{Me, RemoteOptions, Role, RouteClient};
+use crate::wire::admin as wire;
 use crate::wire::admin::admin_server::AdminServer;
 
 /// Name of the service that proxies call.
@@ -94,15 +96,16 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     members::show_route(&meters, &route);
     let facts = standalone::facts(&broker, None, &clock, &dir, disk);
     let applied = broker.clone();
-    let operators = OperatorService::of_broker(broker.clone(), facts, &name, Arc::new(move || applied.applied()));
+    let seat = Seat { role: wire::Role::Broker, name: name.as_str().into() };
+    let operators = OperatorService::broker(seat, broker.clone(), Arc::new(move || applied.applied()), facts);
     let mut routes = Routes::builder();
-    routes.add_service(AdminServer::new(operators)).add_service(BrokerServer::new(
-        broker.clone(),
-        &name,
-        ground.trust.clone(),
-        clock.clone(),
-        tasks.clone(),
-    ));
+    let who = Hello {
+        cluster: Some(place.cluster),
+        instance: ground.entropy.next_u64(),
+        ..Hello::of(hello::Role::Broker, &name)
+    };
+    let server = BrokerServer::new(broker.clone(), &name, ground.trust.clone(), clock.clone(), tasks.clone());
+    routes.add_service(AdminServer::new(operators)).add_service(server.introduced_as(who).on_the_spot().into_service());
     let limit = config.proxy.drain_timeout;
     let internal = Internal::serve(&ground, port.listen()?, routes.routes(), &[ADMIN, BROKER], limit)?;
     tracing::info!(broker = %name, shard = %place.shard, cluster = %place.cluster, "this broker has its place");

@@ -12,8 +12,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::app::certificates::{self, TrustFileError};
-use crate::app::keys::KeyError;
 use crate::app::identity::IdentityError;
+use crate::app::keys::KeyError;
 use crate::app::listen::{self, ListenError, Reserved};
 use crate::app::signal::Signals;
 use crate::broker::OpenBrokerError;

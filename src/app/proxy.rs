@@ -60,7 +60,6 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         shutdown.clone(),
         clock.clone(),
         tasks.clone(),
-        meters.clone(),
     );
     let options = standalone::public_options(&config);
     let public = options.listen;
@@ -81,7 +80,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         clock: clock.clone(),
     };
     let seat = Seat { role: wire::Role::Proxy, name: name.as_str().into() };
-    let operators = OperatorService::for_cluster(seat, route.clone(), ground.trust.clone(), facts, tasks.clone());
+    let operators = OperatorService::cluster(seat, route.clone(), ground.trust.clone(), facts, tasks.clone());
     let routes = Routes::new(AdminServer::new(operators));
     let internal = Internal::serve(&ground, port.listen()?, routes, &[ADMIN], config.proxy.drain_timeout)?;
     // Without a view every topic would seem to be missing: better no port than wrong answers.

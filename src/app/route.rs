@@ -58,11 +58,9 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     };
     let seat = Seat { role: wire::Role::Route, name: members::own_name(&config).into() };
     let operators =
-        OperatorService::for_cluster(seat, RouteClient::of(route.clone()), ground.trust.clone(), facts, tasks.clone());
+        OperatorService::cluster(seat, RouteClient::of(route.clone()), ground.trust.clone(), facts, tasks.clone());
     let mut routes = Routes::builder();
-    routes
-        .add_service(AdminServer::new(operators))
-        .add_service(RouteServer::new(route.clone(), ground.trust.clone()).service());
+    routes.add_service(AdminServer::new(operators)).add_service(RouteServer::new(route.clone(), ground.trust.clone()));
     let limit = config.proxy.drain_timeout;
     let internal = Internal::serve(&ground, port.listen()?, routes.routes(), &[ADMIN, ROUTE], limit)?;
     let ready = Ready {

@@ -58,7 +58,9 @@ impl TrustArgs {
         let read = |option: &str, path: &PathBuf| {
             std::fs::read(path).map_err(|error| Failure::Usage(format!("{option} {}: {error}", path.display())))
         };
-        let given = |path: &Option<PathBuf>| path.as_ref().filter(|path| !["", "none"].contains(&path.to_str().unwrap_or_default())).cloned();
+        let given = |path: &Option<PathBuf>| {
+            path.as_ref().filter(|path| !["", "none"].contains(&path.to_str().unwrap_or_default())).cloned()
+        };
         let mut trust = Trust::none();
         if let Some(path) = given(&self.secret_file) {
             let secret = String::from_utf8_lossy(&read("--secret-file", &path)?).into_owned();

@@ -11,6 +11,7 @@ use crate::broker::api::{
     TransactionError,
 };
 use crate::broker::{Broker, TelemetryGuard};
+use crate::link::cluster::LinkState;
 use crate::link::cluster::{ClientGuard, Cluster, ClusterOptions, patience_of};
 use crate::link::delivery::Delivery;
 use crate::model::group::Group;
@@ -146,9 +147,7 @@ impl Brokers {
     #[must_use]
     pub fn telemetry_opened(&self, client: &ClientId) -> AliveGuard {
         match &self.form {
-            Form::Here { broker, .. } => {
-                AliveGuard { _here: Some(broker.telemetry_opened(client)), _cluster: None }
-            }
+            Form::Here { broker, .. } => AliveGuard { _here: Some(broker.telemetry_opened(client)), _cluster: None },
             Form::Cluster(cluster) => AliveGuard { _here: None, _cluster: Some(cluster.client_opened(client)) },
         }
     }
@@ -167,6 +166,15 @@ impl Brokers {
         match &self.form {
             Form::Here { broker, .. } => broker.status(),
             Form::Cluster(cluster) => cluster.status(),
+        }
+    }
+
+    /// The connections to the shards; none where the broker is in this process.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkState> {
+        match &self.form {
+            Form::Here { .. } => Vec::new(),
+            Form::Cluster(cluster) => cluster.links(),
         }
     }
 
@@ -231,9 +239,7 @@ impl Brokers {
     ) -> Result<ChangeOutcome, SettleError> {
         match &self.form {
             Form::Here { broker, .. } => broker.change_invisible(group, topic, handle, duration).await,
-            Form::Cluster(cluster) => {
-                cluster.change_invisible(group, topic, handle, duration, self.patience).await
-            }
+            Form::Cluster(cluster) => cluster.change_invisible(group, topic, handle, duration, self.patience).await,
         }
     }
 
@@ -424,9 +430,7 @@ impl Brokers {
     ) -> Result<(), OffsetError> {
         match &self.form {
             Form::Here { broker, .. } => broker.update_offset(group, topic, queue, offset).await,
-            Form::Cluster(cluster) => {
-                cluster.update_offset(home, group, topic, (queue, offset), self.patience).await
-            }
+            Form::Cluster(cluster) => cluster.update_offset(home, group, topic, (queue, offset), self.patience).await,
         }
     }
 

@@ -41,7 +41,7 @@ use crate::trust::Trust;
 
 pub use clients::ClientGuard;
 pub use patience::patience_of;
-pub use pool::Connect;
+pub use pool::{Connect, LinkState};
 
 /// Evictions that wait for the proxy's task; a client that misses one finds out at its next sync.
 const EVICTIONS_MAX: usize = 1_024;
@@ -199,6 +199,11 @@ impl Cluster {
     }
 
     /// What the shards said last, in sum.
+    pub fn links(&self) -> Vec<LinkState> {
+        self.inner.pool.links()
+    }
+
+    /// State in numbers.
     pub fn status(&self) -> BrokerStatus {
         let view = self.view();
         let statuses = self.inner.pool.statuses();
@@ -289,9 +294,7 @@ impl Cluster {
                 Ok(group)
             }
             // Another proxy was faster, and somebody has changed it since.
-            Err(CatalogError::Differs { .. }) => {
-                self.view().groups.get(name).cloned().ok_or(CatalogError::Overloaded)
-            }
+            Err(CatalogError::Differs { .. }) => self.view().groups.get(name).cloned().ok_or(CatalogError::Overloaded),
             Err(error) => Err(error),
         }
     }

@@ -118,6 +118,12 @@ impl ShardClient {
         self.open_pipe().is_some()
     }
 
+    /// Calls that are not answered yet, long polls among them.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.inner.pipes.iter().map(|pipe| pipe.under_way()).sum()
+    }
+
     /// Clients that lost a lite topic to a subscriber at another process, from now on.
     #[must_use]
     pub fn notices(&self) -> broadcast::Receiver<LiteEviction> {

@@ -48,6 +48,17 @@ impl Connect {
     }
 }
 
+/// A connection to a shard, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// Which.
+    pub shard: ShardId,
+    /// Whether calls can go out at once.
+    pub connected: bool,
+    /// Calls that are not answered yet, long polls among them.
+    pub in_flight: usize,
+}
+
 /// Connections to the shards.
 #[derive(Debug)]
 pub struct Pool {
@@ -163,6 +174,16 @@ impl Pool {
     /// Every shard that could be reached a moment ago.
     pub fn connected(&self) -> Vec<(ShardId, ShardClient)> {
         self.all().into_iter().filter(|(_, client)| client.is_connected()).collect()
+    }
+
+    /// How the connection of each shard is.
+    pub fn links(&self) -> Vec<LinkState> {
+        let state = |(shard, client): (ShardId, ShardClient)| LinkState {
+            shard,
+            connected: client.is_connected(),
+            in_flight: client.under_way(),
+        };
+        self.all().into_iter().map(state).collect()
     }
 
     /// What each shard said last; none of those that do not answer.
