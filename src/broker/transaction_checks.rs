@@ -63,31 +63,30 @@ impl Broker {
         checks
     }
 
-    /// Like [`Broker::due_checks`], for one of several who are connected to producers: of together at most `bytes` bytes, one
-    /// larger than that alone, and without those that were sent by a live client which is not among `producers` and is to be
-    /// asked first. Whoever that one is connected to asks for them, too. Without `producers` all are given.
+    /// Like [`Broker::due_checks`], for one of several who are connected to producers: without those that a live client sent
+    /// which is not among `producers` and is to be asked first. They stay due, for whoever that client is connected to. Without
+    /// `producers` all are given.
     pub async fn due_checks_of(
         &self,
         topic: &TopicName,
         producers: &HashSet<ClientId>,
         max: usize,
-        bytes: u64,
+        bytes_max: usize,
     ) -> Vec<Check> {
-        let mut room = Some(bytes);
-        let mut given = Vec::new();
-        for check in self.due_checks(topic, max).await {
+        let mut given = self.due_checks(topic, max, bytes_max).await;
+        let is_anothers = |check: &Check| {
             let sender = ClientId(check.producer.clone());
-            let is_anothers = !producers.is_empty()
-                && check.checks < CHECKS_OF_SENDER
+            check.checks < CHECKS_OF_SENDER
                 && !producers.contains(&sender)
-                && self.inner.members.knows(holder_of(&sender));
-            match room.filter(|_| !is_anothers) {
-                Some(left) => {
-                    let size = (check.message.rest.len() + check.message.system_static.len()) as u64;
-                    room = left.checked_sub(size).filter(|left| *left > 0);
-                    given.push(check);
-                }
-                None => self.unclaim_check(&check),
+                && self.inner.members.knows(holder_of(&sender))
+        };
+        if !producers.is_empty() {
+            let now = self.inner.clock.now();
+            let anothers: Vec<Check> = given.extract_if(.., |check| is_anothers(check)).collect();
+            let mut core = self.inner.core.lock();
+            for check in anothers {
+                let key = HalfKey { topic: check.topic_id, id: check.transaction_id };
+                core.transactions.put_back(&key, check.ticket, now);
             }
         }
         given

@@ -309,9 +309,13 @@ impl Transactions {
 
     /// A taken check could not be handed to a client.
     pub fn undelivered(&mut self, key: &HalfKey, ticket: u64, now: Timestamp) {
+        self.put_back(key, ticket, now.plus(RETRY_AFTER));
+    }
+
+    /// A taken check was not for the one who took it, and is due again at `next`.
+    pub fn put_back(&mut self, key: &HalfKey, ticket: u64, next: Timestamp) {
         let Some(pending) = self.pending.get_mut(key).filter(|pending| pending.ticket == ticket) else { return };
         let before = pending.next;
-        let next = now.plus(RETRY_AFTER);
         pending.ticket = 0;
         pending.next = next;
         self.reschedule(key, before, next);

@@ -326,7 +326,7 @@ impl ShardClient {
         topic: &TopicName,
         producers: &[ClientId],
         max: usize,
-        bytes: u64,
+        bytes: usize,
     ) -> Result<Vec<Check>, Failure<Never>> {
         let due = DueChecks { topic: topic.clone(), producers: producers.to_vec(), max, bytes };
         let manner = Manner { connects_for: Duration::ZERO, may_cancel: false, ..ONCE };

@@ -71,7 +71,7 @@ pub struct DueChecks {
     /// Most checks.
     pub max: usize,
     /// Most bytes, unless a single one is larger.
-    pub bytes: u64,
+    pub bytes: usize,
 }
 
 fn names(group: &GroupName, topic: &TopicName) -> (Option<wire::Name>, Option<wire::Name>) {
@@ -146,7 +146,7 @@ pub fn request_out(request: Request) -> Verb {
             topic: Some(topic_out(&due.topic)),
             producers: due.producers.into_iter().map(|client| client.0.to_string()).collect(),
             max: count_out(due.max),
-            bytes_max: due.bytes,
+            bytes_max: due.bytes as u64,
         }),
         Request::ClaimCheck(check) => Verb::ClaimCheck(check_ref_out(&check)),
         Request::UnclaimCheck(check) => Verb::UnclaimCheck(check_ref_out(&check)),
@@ -225,7 +225,7 @@ pub fn request_in(verb: Verb) -> Result<Request, Malformed> {
             topic: topic_in(due.topic)?,
             producers: due.producers.into_iter().map(client).collect(),
             max: due.max as usize,
-            bytes: due.bytes_max,
+            bytes: usize::try_from(due.bytes_max).unwrap_or(usize::MAX),
         }),
         Verb::ClaimCheck(place) => Request::ClaimCheck(check_ref_in(place)?),
         Verb::UnclaimCheck(place) => Request::UnclaimCheck(check_ref_in(place)?),

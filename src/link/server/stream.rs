@@ -64,7 +64,7 @@ impl PeerStream {
         let shutdown = self.shared.broker.shutdown().clone();
         let known = tokio::select! {
             biased;
-            known = self.greet(&mut incoming) => known,
+            known = greet(&self.shared, self.number, &self.outbox, &mut incoming) => known,
             () = clock.sleep(SILENCE_MAX) => Err("nobody said hello".to_owned()),
         };
         let known = match known {
@@ -110,15 +110,6 @@ impl PeerStream {
                 () = &mut stopping => return,
             }
         }
-    }
-
-    async fn greet(&self, incoming: &mut Streaming<wire::ToBroker>) -> Result<Known, String> {
-        let first = incoming.message().await.map_err(|status| status.message().to_owned())?;
-        let hello = first.and_then(|first| first.hello).ok_or("the first word must be hello")?;
-        let hello = hello_in(hello).map_err(|error| error.to_string())?;
-        self.shared.who.speaks_with(&hello).map_err(|error| error.to_string())?;
-        self.outbox.hello(hello_out(&self.shared.who));
-        Ok(self.shared.know(self.number, &hello, &self.outbox))
     }
 
     fn arrived(&mut self, batch: wire::ToBroker) {
@@ -192,4 +183,19 @@ impl PeerStream {
             }
         }
     }
+}
+
+/// The peer's first word, and ours.
+async fn greet(
+    shared: &Arc<Shared>,
+    number: usize,
+    outbox: &Arc<Outbox>,
+    incoming: &mut Streaming<wire::ToBroker>,
+) -> Result<Known, String> {
+    let first = incoming.message().await.map_err(|status| status.message().to_owned())?;
+    let hello = first.and_then(|first| first.hello).ok_or("the first word must be hello")?;
+    let hello = hello_in(hello).map_err(|error| error.to_string())?;
+    shared.who.speaks_with(&hello).map_err(|error| error.to_string())?;
+    outbox.hello(hello_out(&shared.who));
+    Ok(shared.know(number, &hello, outbox))
 }
