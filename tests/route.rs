@@ -12,9 +12,7 @@ use bolide::model::position::{ShardId, TopicId};
 use bolide::model::settings::{CatalogError, GroupSpec, TopicSpec};
 use bolide::model::time::Timestamp;
 use bolide::route::server::RouteServer;
-use bolide::route::{
-    Bounds, Command, Connect, Me, RemoteOptions, Role, Route, RouteClient, RouteError, RouteOptions,
-};
+use bolide::route::{Bounds, Command, Connect, Me, RemoteOptions, Role, Route, RouteClient, RouteError, RouteOptions};
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
 use bolide::runtime::tasks::Tasks;
@@ -76,8 +74,7 @@ impl World {
             let log = LogOptions::tiny(DIR, self.segment_bytes);
             let mut options = StoreOptions { log, ..StoreOptions::default() };
             options.retention.age = self.retention;
-            let store =
-                Store::open(options, self.files.life(), self.env.clone(), &clock, tasks.clone()).ok()?;
+            let store = Store::open(options, self.files.life(), self.env.clone(), &clock, tasks.clone()).ok()?;
             let opened =
                 Route::open(self.options.clone(), store.clone(), clock.clone(), tasks.clone(), entropy.clone()).await;
             let Ok(route) = opened else {
@@ -324,8 +321,7 @@ fn a_watcher_goes_on_with_what_it_knows_while_the_service_is_away_and_misses_not
     World::new(3).life(async |life: Life| {
         let net = Net::default();
         net.serve(&life, Trust::none());
-        let (one, other) =
-            (net.client(&life, broker(0), Trust::none()), net.client(&life, proxy(1), Trust::none()));
+        let (one, other) = (net.client(&life, broker(0), Trust::none()), net.client(&life, proxy(1), Trust::none()));
         one.register().await.unwrap();
         one.create_topic(t("before"), TopicSpec::default()).await.unwrap();
         until("the first topic", Duration::from_secs(1), || other.view().topics.contains_key(&t("before"))).await;
@@ -452,15 +448,9 @@ fn a_member_of_another_cluster_is_not_let_in() {
             let options = StoreOptions { log, ..StoreOptions::default() };
             let env = FoldEnv::memory().unwrap();
             let store = Store::open(options, files.life(), env, &life.clock, life.tasks.clone()).unwrap();
-            Route::open(
-                RouteOptions::default(),
-                store,
-                life.clock.clone(),
-                life.tasks.clone(),
-                life.entropy.clone(),
-            )
-            .await
-            .unwrap()
+            Route::open(RouteOptions::default(), store, life.clock.clone(), life.tasks.clone(), life.entropy.clone())
+                .await
+                .unwrap()
         };
         net.serve(&Life { route: other.clone(), ..life.clone() }, Trust::none());
         tokio::time::sleep(Duration::from_secs(5)).await;

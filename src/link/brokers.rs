@@ -146,9 +146,7 @@ impl Brokers {
     #[must_use]
     pub fn telemetry_opened(&self, client: &ClientId) -> AliveGuard {
         match &self.form {
-            Form::Here { broker, .. } => {
-                AliveGuard { _here: Some(broker.telemetry_opened(client)), _cluster: None }
-            }
+            Form::Here { broker, .. } => AliveGuard { _here: Some(broker.telemetry_opened(client)), _cluster: None },
             Form::Cluster(cluster) => AliveGuard { _here: None, _cluster: Some(cluster.client_opened(client)) },
         }
     }
@@ -231,9 +229,7 @@ impl Brokers {
     ) -> Result<ChangeOutcome, SettleError> {
         match &self.form {
             Form::Here { broker, .. } => broker.change_invisible(group, topic, handle, duration).await,
-            Form::Cluster(cluster) => {
-                cluster.change_invisible(group, topic, handle, duration, self.patience).await
-            }
+            Form::Cluster(cluster) => cluster.change_invisible(group, topic, handle, duration, self.patience).await,
         }
     }
 
@@ -424,9 +420,7 @@ impl Brokers {
     ) -> Result<(), OffsetError> {
         match &self.form {
             Form::Here { broker, .. } => broker.update_offset(group, topic, queue, offset).await,
-            Form::Cluster(cluster) => {
-                cluster.update_offset(home, group, topic, (queue, offset), self.patience).await
-            }
+            Form::Cluster(cluster) => cluster.update_offset(home, group, topic, (queue, offset), self.patience).await,
         }
     }
 

@@ -76,7 +76,8 @@ fn a_check_goes_to_the_proxy_of_its_sender_and_counts_only_when_it_was_handed_ov
         let (mine, other) = (ClientId("mine".into()), ClientId("other".into()));
         let _streams = (one.telemetry_opened(&mine), two.telemetry_opened(&other));
         for number in 0..6 {
-            let early = NewMessage { orphan_after: Some(Duration::from_secs(1)), ..half(&format!("h{number}"), "mine") };
+            let early =
+                NewMessage { orphan_after: Some(Duration::from_secs(1)), ..half(&format!("h{number}"), "mine") };
             send(&two, &topic, early).await;
         }
         until("checks are due", async || !one.topics_to_check().await.is_empty()).await;

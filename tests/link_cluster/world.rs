@@ -129,9 +129,8 @@ impl World {
         let name = format!("broker-{index}");
         let server =
             BrokerServer::new(node.broker.clone(), &name, Trust::none(), self.clock.clone(), self.tasks.clone());
-        let serving = tuned(tonic::transport::Server::builder())
-            .add_service(server.into_service())
-            .serve_with_incoming(incoming);
+        let serving =
+            tuned(tonic::transport::Server::builder()).add_service(server.into_service()).serve_with_incoming(incoming);
         node.server = Some(tokio::spawn(async move { serving.await.unwrap() }));
     }
 

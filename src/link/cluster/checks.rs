@@ -18,9 +18,12 @@ const ASK_TIME: Duration = Duration::from_secs(1);
 impl Cluster {
     /// See [`Brokers::topics_to_check`](crate::link::Brokers::topics_to_check).
     pub async fn topics_to_check(&self) -> Vec<Arc<Topic>> {
-        let answers = self.inner.pool.connected().into_iter().map(|(_, client)| async move {
-            self.waiting(ASK_TIME).within(client.topics_to_check()).await
-        });
+        let answers = self
+            .inner
+            .pool
+            .connected()
+            .into_iter()
+            .map(|(_, client)| async move { self.waiting(ASK_TIME).within(client.topics_to_check()).await });
         let answered = join_all(answers).await.into_iter().flatten().filter_map(Result::ok);
         let mut names: Vec<TopicName> = answered.flatten().collect();
         names.sort();
@@ -49,7 +52,7 @@ impl Cluster {
         }
         let answers = near.into_iter().filter_map(|shard| Some((shard, self.inner.pool.client(shard)?))).map(
             |(shard, client)| async move {
-                let due = client.due_checks(name, producers, max, bytes as u64);
+                let due = client.due_checks(name, producers, max, bytes);
                 (shard, self.waiting(ASK_TIME).within(due).await)
             },
         );

@@ -77,8 +77,7 @@ impl Cluster {
 
     /// A look without waiting, and the question whether this attempt was answered before, elsewhere.
     async fn look(&self, holders: &[ShardId], receive: &Receive) -> Result<Option<FarDelivery>, ReceiveError> {
-        let near: Vec<ShardId> =
-            holders.iter().copied().filter(|shard| self.inner.pool.is_connected(*shard)).collect();
+        let near: Vec<ShardId> = holders.iter().copied().filter(|shard| self.inner.pool.is_connected(*shard)).collect();
         let looks = self.warmth(receive, |warmth| warmth.looks(&near));
         let mut asked = match &receive.attempt_id {
             // What a client was given under this id comes before anything new.

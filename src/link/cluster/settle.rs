@@ -124,8 +124,8 @@ impl Cluster {
     ) -> Result<ChangeOutcome, SettleError> {
         let Some(shard) = self.settled_at(group, topic, handle)? else { return Ok(ChangeOutcome::InvalidHandle) };
         let mut waiting = self.waiting(patience);
-        let changed = self
-            .ask(shard, &mut waiting, |client| async move { client.suspend(group, topic, handle, duration).await });
+        let changed =
+            self.ask(shard, &mut waiting, |client| async move { client.suspend(group, topic, handle, duration).await });
         changed.await.map_err(settle_error)
     }
 
@@ -145,12 +145,7 @@ impl Cluster {
     }
 
     /// The shard of a handle; `None` when it is no handle of this cluster, or none can be this group's.
-    fn settled_at(
-        &self,
-        group: &GroupName,
-        topic: &TopicName,
-        handle: &str,
-    ) -> Result<Option<ShardId>, SettleError> {
+    fn settled_at(&self, group: &GroupName, topic: &TopicName, handle: &str) -> Result<Option<ShardId>, SettleError> {
         let may = self.may_settle(group, topic)?;
         Ok(if may { self.shard_of(handle) } else { None })
     }
