@@ -94,6 +94,7 @@ fn a_broker_that_is_cut_off_stops_neither_senders_nor_receivers() {
     in_cluster(3, async |world, [one, two]| {
         let topic = world.create("t", TopicType::Normal).await;
         world.cut(1);
+        misses_one(&one).await;
         let began = Instant::now();
         for number in 0..12 {
             send(&one, &topic, message(&number.to_string())).await;
@@ -114,6 +115,7 @@ fn an_ordered_message_waits_for_its_broker_and_is_stored_once_or_surely_not() {
         let shards: Vec<ShardId> = world.nodes.iter().map(|node| node.shard).collect();
         let home = world.node_of(owner(order_key("m"), &shards).unwrap());
         world.cut(home);
+        misses_one(&one).await;
         let began = Instant::now();
         let patient = one.within(Some(Duration::from_secs(3)));
         assert_eq!(publish(&patient, &topic, vec![ordered("a", "m")]).await, Err(PublishError::Unavailable));
@@ -283,9 +285,10 @@ fn an_ack_waits_for_its_broker_and_is_never_answered_in_its_place() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             world.serve(0);
         };
-        let (acked, ()) = tokio::join!(two.ack(&group(), &topic, &handles), heals);
+        let group = group();
+        let (acked, ()) = tokio::join!(two.ack(&group, &topic, &handles), heals);
         assert_eq!(acked, Ok(vec![AckOutcome::Done; 4]), "what was acked before is acked again");
-        let changed = two.change_invisible(&group(), &topic, "nonsense", LEASE).await;
+        let changed = two.change_invisible(&group, &topic, "nonsense", LEASE).await;
         assert_eq!(changed, Ok(ChangeOutcome::InvalidHandle));
     });
 }

@@ -165,7 +165,9 @@ impl World {
 
     /// Creates a topic, and waits until every broker has it.
     pub async fn create(&self, name: &str, topic_type: TopicType) -> TopicName {
-        let spec = TopicSpec { queues: Some(2), topic_type: Some(topic_type), ..TopicSpec::default() };
+        // A lite topic is a queue of its own: its parent has no say in their number.
+        let queues = (topic_type != TopicType::Lite).then_some(2);
+        let spec = TopicSpec { queues, topic_type: Some(topic_type), ..TopicSpec::default() };
         let (topic, revision) = self.route.create_topic(t(name), spec).await.unwrap();
         for node in &self.nodes {
             assert!(node.broker.reached(revision).await);
@@ -242,6 +244,11 @@ pub fn in_cluster(brokers: usize, life: impl AsyncFnOnce(&mut World, [Brokers; 2
 /// Waits until a proxy's connections are all there.
 pub async fn reaches_all(proxy: &Brokers) {
     until("the proxy reaches every broker", async || proxy.status().ready && proxy.status().reason.is_empty()).await;
+}
+
+/// Waits until a proxy has noticed that it reaches a broker less.
+pub async fn misses_one(proxy: &Brokers) {
+    until("the proxy misses a broker", async || proxy.status().reason.contains("cannot be reached")).await;
 }
 
 pub fn t(name: &str) -> TopicName {
