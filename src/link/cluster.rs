@@ -45,6 +45,8 @@ pub use pool::{Connect, LinkState};
 
 /// Evictions that wait for the proxy's task; a client that misses one finds out at its next sync.
 const EVICTIONS_MAX: usize = 1_024;
+/// Longest wait for a group that comes into being.
+const CREATES_WITHIN: Duration = Duration::from_secs(2);
 /// Groups and topics of which it is remembered where they found messages.
 const WARMTHS_MAX: usize = 10_000;
 
@@ -275,7 +277,7 @@ impl Cluster {
         view.placement(topic.id).cloned().unwrap_or_default()
     }
 
-    /// A group, created when nobody did before.
+    /// A group, created when nobody did before. Waits a bounded time: the route service may be away.
     async fn group_at_first_use(&self, name: &GroupName) -> Result<Arc<Group>, CatalogError> {
         if let Some(group) = self.view().groups.get(name) {
             return Ok(group.clone());
@@ -283,14 +285,18 @@ impl Cluster {
         if !self.inner.options.auto_create_groups {
             return Err(CatalogError::NotFound(name.to_string()));
         }
+        let created = patience::Waiting::new(&self.inner.clock, CREATES_WITHIN).within(self.create_group(name)).await;
+        created.unwrap_or(Err(CatalogError::Overloaded))
+    }
+
+    async fn create_group(&self, name: &GroupName) -> Result<Arc<Group>, CatalogError> {
         let _turn = self.inner.creating.lock().await;
         if let Some(group) = self.view().groups.get(name) {
             return Ok(group.clone());
         }
-        let created = self.inner.route.create_group(name.clone(), GroupSpec::default()).await;
-        match created {
+        match self.inner.route.create_group(name.clone(), GroupSpec::default()).await {
             Ok((group, revision)) => {
-                self.inner.route.reached(revision, Duration::from_secs(2)).await;
+                self.inner.route.reached(revision, CREATES_WITHIN).await;
                 Ok(group)
             }
             // Another proxy was faster, and somebody has changed it since.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, join, join_all};
 use futures::stream::FuturesUnordered;
 
 use crate::broker::api::{Ask, CatalogError, Receive, ReceiveError};
@@ -79,38 +79,25 @@ impl Cluster {
     async fn look(&self, holders: &[ShardId], receive: &Receive) -> Result<Option<FarDelivery>, ReceiveError> {
         let near: Vec<ShardId> = holders.iter().copied().filter(|shard| self.inner.pool.is_connected(*shard)).collect();
         let looks = self.warmth(receive, |warmth| warmth.looks(&near));
-        let mut asked = match &receive.attempt_id {
-            // What a client was given under this id comes before anything new.
-            Some(_) => {
-                let first = looks.first().copied();
-                let others = near.iter().copied().filter(|shard| Some(*shard) != first);
-                let repeats = join_all(others.map(|shard| self.quick(shard, receive, Ask::RepeatOnly)));
-                match first {
-                    Some(shard) => {
-                        let (found, repeats) =
-                            futures::future::join(self.quick(shard, receive, Ask::Messages), repeats).await;
-                        let repeated = repeats.into_iter().flatten().flatten().find(|again| !again.is_empty());
-                        if repeated.is_some() {
-                            return Ok(repeated);
-                        }
-                        Some((shard, found))
-                    }
-                    None => {
-                        let repeats = repeats.await;
-                        let repeated = repeats.into_iter().flatten().flatten().find(|again| !again.is_empty());
-                        if repeated.is_some() {
-                            return Ok(repeated);
-                        }
-                        None
-                    }
-                }
+        let first = looks.first().copied();
+        let look = async {
+            match first {
+                Some(shard) => self.quick(shard, receive, Ask::Messages).await,
+                None => None,
             }
-            None => None,
         };
-        for shard in looks {
-            let found = match asked.take() {
-                Some((_, found)) => found,
-                None => self.quick(shard, receive, Ask::Messages).await,
+        // What a client was given under this id comes before anything new.
+        let others = near.iter().copied().filter(|shard| receive.attempt_id.is_some() && Some(*shard) != first);
+        let repeats = join_all(others.map(|shard| self.quick(shard, receive, Ask::RepeatOnly)));
+        let (mut found, repeats) = join(look, repeats).await;
+        let repeated = repeats.into_iter().flatten().flatten().find(|again| !again.is_empty());
+        if repeated.is_some() {
+            return Ok(repeated);
+        }
+        for (index, shard) in looks.into_iter().enumerate() {
+            let found = match index {
+                0 => found.take(),
+                _ => self.quick(shard, receive, Ask::Messages).await,
             };
             match found {
                 Some(Ok(delivery)) => {
