@@ -263,6 +263,7 @@ impl From<ReceiveError> for LiteError {
             ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
             ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
             ReceiveError::Overloaded => Self::Overloaded,
+            ReceiveError::Unavailable => Self::Unavailable,
             ReceiveError::LiteFilter | ReceiveError::ShardFailed(_) => Self::ShardFailed,
         }
     }

@@ -12,7 +12,7 @@ pub enum Failure {
     /// The command line or a value on it is not valid; exit code 2, as for what clap refuses.
     #[error("{0}")]
     Usage(String),
-    /// No such topic or group; exit code 3.
+    /// No such topic, group or broker; exit code 3.
     #[error("{0}")]
     NotFound(String),
     /// It exists with other settings, or the present state forbids it; exit code 4.
@@ -30,7 +30,7 @@ pub enum Failure {
     },
     /// A server answered that does not know the operators' service; exit code 5 too.
     #[error(
-        "{address} answers, but as no internal address of a bolide broker does (its default is 127.0.0.1:8082): {reason}. {INTERNAL_HINT}"
+        "{address} answers, but as no internal address of a bolide server of this version does (its default is 127.0.0.1:8082): {reason}. {INTERNAL_HINT}"
     )]
     NotInternal {
         /// Where.
@@ -86,6 +86,9 @@ impl From<tonic::Status> for Failure {
             Code::Unimplemented | Code::Unknown => {
                 let reason = if text.is_empty() { "it has no such service".to_owned() } else { text };
                 Self::NotInternal { address: SOMEWHERE.to_owned(), reason }
+            }
+            Code::Unauthenticated => {
+                Self::Failed(format!("{text}; --secret-file or BOLIDE_CLUSTER_SECRET_FILE names the file with it"))
             }
             _ => Self::Failed(text),
         }

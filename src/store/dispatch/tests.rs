@@ -19,7 +19,7 @@ use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::kv::KvOptions;
 use crate::store::kv::half::{HeldHalf, Trace};
 use crate::store::kv::handle::{FlushWait, FoldEnv};
-use crate::store::kv::{Family, growth, lane, lane_entry, queue_entry};
+use crate::store::kv::{self, Family, growth, lane, lane_entry, queue_entry};
 use crate::store::record::{HalfOutcome, HoldKey, MessageRecord, SettleReason, Unit};
 
 /// State as the words of the record documentation describe it, without any thought for speed.
@@ -41,6 +41,7 @@ struct Model {
     lanes: BTreeMap<LaneKey, QueueOffset>,
     growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
     applied: Option<Revision>,
+    route: BTreeMap<Bytes, Bytes>,
 }
 
 impl Model {
@@ -180,6 +181,8 @@ impl Model {
                 }
             }
             Record::CatalogApplied { revision } => self.applied = self.applied.max(Some(revision)),
+            Record::RoutePut { key, value } => drop(self.route.insert(key, value)),
+            Record::RouteDeleted { key } => drop(self.route.remove(&key)),
             Record::QueuesAdded { topic, growth } => {
                 self.growths.entry(topic).or_default().insert(growth.before(), growth);
             }
@@ -240,6 +243,7 @@ impl Model {
                 }
             }
         }
+        model.route.extend(kv::route::all(kv).unwrap());
         model.delays.extend(delay::from(kv, HoldKey::default(), usize::MAX).unwrap());
         for due in 0..12 {
             for hold in 0..6 {
@@ -325,7 +329,9 @@ fn step() -> impl Strategy<Value = Step> {
         Just(20),
         Just(20),
         Just(21),
-        Just(22)
+        Just(22),
+        Just(23),
+        Just(24)
     ];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -472,10 +478,16 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
         20 | 21 => {
             Record::LiteWanted { topic, group, name: format!("lite-{}", step.offset % 4), is_wanted: step.kind == 20 }
         }
+        23 => Record::RoutePut { key: fact(step), value: Bytes::from(vec![step.group as u8; step.count as usize]) },
+        24 => Record::RouteDeleted { key: fact(step) },
         _ => Record::Opened { shard: ShardId(0), term: Term(step.offset), at: Timestamp(0) },
     };
     unit.push(&record);
     unit
+}
+
+fn fact(step: &Step) -> Bytes {
+    Bytes::from(format!("t{}", step.topic))
 }
 
 fn open(env: &FoldEnv) -> Kv {
