@@ -33,8 +33,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut world =
-            Self { state: State::new(Bounds::default()), told: View::default(), rows: BTreeMap::new() };
+        let mut world = Self { state: State::new(Bounds::default()), told: View::default(), rows: BTreeMap::new() };
         world.ok(Command::Found(ClusterId(7), [1; 32]));
         world.told.cluster = ClusterId(7);
         world
@@ -117,8 +116,7 @@ fn numbers_of_what_was_deleted_are_never_given_again_also_not_after_a_restart() 
     world.ok(Command::CreateGroup(g("a"), GroupSpec::default()));
     world.ok(Command::DeleteTopic(t("a")));
     world.ok(Command::DeleteGroup(g("a")));
-    let rows: Vec<Change> =
-        world.rows.iter().map(|(key, value)| convert::restored(key, value).unwrap()).collect();
+    let rows: Vec<Change> = world.rows.iter().map(|(key, value)| convert::restored(key, value).unwrap()).collect();
     world.state = State::new(Bounds::default());
     world.state.apply(&rows);
     assert!(world.topic("a", TopicSpec::default()) > first);
@@ -209,7 +207,10 @@ fn a_move_is_done_when_all_have_sealed_and_what_was_before_stays_until_all_are_d
     let done = world.placement(topic);
     assert_eq!(world.shards(topic), [0, 1, 2]);
     assert_eq!(done.moving, None);
-    assert_eq!(done.past, [crate::model::cluster::PastPlacement { generation: 1, shards: vec![ShardId(0), ShardId(1)] }]);
+    assert_eq!(
+        done.past,
+        [crate::model::cluster::PastPlacement { generation: 1, shards: vec![ShardId(0), ShardId(1)] }]
+    );
     world.ok(Command::Sealed(topic, 1, ShardId(1)));
     world.ok(Command::Drained(topic, 1, ShardId(0)));
     world.ok(Command::Drained(topic, 1, ShardId(2)));
@@ -287,9 +288,11 @@ fn a_drained_shard_is_left_by_every_topic_a_few_at_a_time_and_by_dead_letters_la
         world.ok(Command::Continue);
         let moving = world.state.placements.values().filter(|placed| placed.placement.moving.is_some()).count();
         assert!(moving <= MOVES_AT_ONCE, "{moving}");
-        let others_are_there = world.state.placements.iter().any(|(topic, placed)| {
-            *topic != letters && placed.placement.holders().contains(&ShardId(1))
-        });
+        let others_are_there = world
+            .state
+            .placements
+            .iter()
+            .any(|(topic, placed)| *topic != letters && placed.placement.holders().contains(&ShardId(1)));
         assert!(!others_are_there || world.shards(letters).contains(&1), "something may still die there");
         seal_all(&mut world);
         drain_all(&mut world);
