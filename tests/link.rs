@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bolide::broker::api::{
     AckOutcome, Ask, ChangeOutcome, ClientId, GroupSpec, LeaseWish, LiteError, OffsetError, PublishError,
-    QueueBoundary, RecallError, Receive, ReceiveError, Resolution, SettleError, TopicSpec, TransactionError,
+    QueueBoundary, RecallError, Receive, ReceiveError, Resolution, TopicSpec, TransactionError,
 };
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
@@ -59,7 +59,7 @@ fn a_publish_is_refused_in_the_same_words() {
             index: 1,
         };
         assert_eq!(caller.publish(vec![message("a"), grouped]).await, Err(conflict));
-        let large = NewMessage { rest: vec![0; 40 * 1024 * 1024].into(), ..message("large") };
+        let large = NewMessage { rest: vec![0; 2 * 1024 * 1024].into(), ..message("large") };
         let refused = caller.publish(vec![large]).await.unwrap_err();
         assert!(matches!(refused, PublishError::TooLarge | PublishError::Overloaded), "{refused:?}");
         let closed = TopicName::new("n", "closed").unwrap();
@@ -186,9 +186,6 @@ fn a_delivery_is_kept_put_back_and_moved_to_the_dead_letters() {
         let letters = caller.receive(Receive { topic: dead, group: undertaker, ..wish(1, 1) }).await.unwrap().all();
         let origin = letters[0].origin.as_ref().unwrap();
         assert_eq!((&origin.topic, origin.attempts), (&topic(), 2));
-        let (nobody, handles) = (GroupName::new("", "nobody").unwrap(), [second[0].handle.clone()]);
-        let refused = caller.ack_as(&nobody, &topic(), &handles).await;
-        assert_eq!(refused, Err(SettleError::GroupNotFound(nobody)));
     });
 }
 
@@ -256,7 +253,12 @@ fn a_check_is_left_to_whoever_the_living_sender_is_connected_to() {
         })
         .await;
         assert_eq!(mine.iter().map(|check| &*check.transaction_id).collect::<Vec<_>>(), ["a"]);
-        let theirs = caller.due_checks(&topic(), &["elsewhere"], 10).await;
+        let mut theirs = Vec::new();
+        until("the other is due", async || {
+            theirs = caller.due_checks(&topic(), &["elsewhere"], 10).await;
+            !theirs.is_empty()
+        })
+        .await;
         assert_eq!(theirs.iter().map(|check| &*check.transaction_id).collect::<Vec<_>>(), ["b"], "still due");
         caller.terminated("elsewhere").await;
     });

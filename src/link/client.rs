@@ -12,9 +12,9 @@ mod session;
 mod shard;
 mod writer;
 
+pub use crate::link::convert::refusals::Never;
 pub use delivery::FarDelivery;
 pub use dial::{Bounds, Connector, Dial, Duplex, MESSAGE_BYTES_MAX, WINDOWS, Way};
-pub use crate::link::convert::refusals::Never;
 pub use failure::Failure;
 pub(super) use pipe::verb_bytes;
 pub use shard::{Revisions, ShardClient};

@@ -5,8 +5,8 @@ pub mod calls;
 pub mod greeting;
 pub mod messages;
 pub mod outcomes;
+pub mod refusals;
 #[cfg(test)]
 #[path = "convert/round_trip_tests.rs"]
 mod round_trip_tests;
-pub mod refusals;
 pub mod words;

@@ -44,7 +44,7 @@ impl ShardClient {
         let mut may_be_done = false;
         let mut request = Some(request);
         loop {
-            let Some(pipe) = self.connected(began, manner).await else {
+            let Some(pipe) = self.connected(until, manner).await else {
                 return Err(if may_be_done { Failure::Unknown } else { Failure::Away });
             };
             let this = if manner.repeats { request.clone() } else { request.take() };
@@ -102,8 +102,9 @@ impl ShardClient {
         in_turn.into_iter().find(|pipe| pipe.is_open())
     }
 
-    /// An open stream, once there is one.
-    async fn connected(&self, began: Timestamp, manner: Manner) -> Option<&Arc<Pipe>> {
+    /// An open stream, once there is one. The wait counts from here: what broke a call off may have taken its time.
+    async fn connected(&self, until: Timestamp, manner: Manner) -> Option<&Arc<Pipe>> {
+        let began = self.inner.clock.steady();
         loop {
             if let Some(pipe) = self.open_pipe() {
                 return Some(pipe);
@@ -114,8 +115,11 @@ impl ShardClient {
                 (false, true) => manner.connects_for,
                 (false, false) => Duration::ZERO,
             };
-            let waited = self.inner.clock.steady().since(began);
-            let left = most.min(manner.patience).checked_sub(waited).filter(|left| !left.is_zero())?;
+            let now = self.inner.clock.steady();
+            let left = most.checked_sub(now.since(began))?.min(until.since(now));
+            if left.is_zero() {
+                return None;
+            }
             let changes = self.inner.standings.iter().map(|standing| {
                 let mut standing = standing.clone();
                 // What came before the look is known already.

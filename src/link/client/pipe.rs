@@ -315,7 +315,12 @@ impl Pipe {
     }
 
     /// What the writer of `epoch` sends next: `None` at the end of the epoch, an empty message never, except as a sign of life.
-    pub fn next_batch(&self, epoch: u64, now: Timestamp, waker: &std::task::Waker) -> std::task::Poll<Option<wire::ToBroker>> {
+    pub fn next_batch(
+        &self,
+        epoch: u64,
+        now: Timestamp,
+        waker: &std::task::Waker,
+    ) -> std::task::Poll<Option<wire::ToBroker>> {
         use std::task::Poll;
         // Before the look: what comes between the two must wake.
         self.writer.register(waker);
@@ -345,10 +350,8 @@ impl Pipe {
             let deadline_ms = u32::try_from(left).unwrap_or(u32::MAX);
             batch.calls.push(wire::Call { id, deadline_ms, revision: slot.revision.0, verb: Some(verb) });
         }
-        let is_empty = batch.calls.is_empty()
-            && batch.cancels.is_empty()
-            && batch.give_back.is_empty()
-            && batch.alive.is_empty();
+        let is_empty =
+            batch.calls.is_empty() && batch.cancels.is_empty() && batch.give_back.is_empty() && batch.alive.is_empty();
         if is_empty && !state.beat {
             return Poll::Pending;
         }

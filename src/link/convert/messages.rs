@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::api::{Check, Delivered, Origin, Published};
-use crate::link::convert::words::{
-    Malformed, message_type_in, message_type_out, millis, topic_in, topic_out, wanted,
-};
+use crate::link::convert::words::{Malformed, message_type_in, message_type_out, millis, topic_in, topic_out, wanted};
 use crate::model::message::{NewMessage, StoredMessage};
 use crate::model::position::{QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
@@ -54,21 +52,13 @@ pub fn new_message_in(message: wire::NewMessage) -> Result<NewMessage, Malformed
 /// Where a message was stored.
 #[must_use]
 pub fn published_out(published: Published) -> wire::Place {
-    wire::Place {
-        queue: published.queue.get(),
-        offset: published.offset.get(),
-        recall_handle: published.recall_handle,
-    }
+    wire::Place { queue: published.queue.get(), offset: published.offset.get(), recall_handle: published.recall_handle }
 }
 
 /// Where a message was stored.
 #[must_use]
 pub fn published_in(place: wire::Place) -> Published {
-    Published {
-        queue: QueueId(place.queue),
-        offset: QueueOffset(place.offset),
-        recall_handle: place.recall_handle,
-    }
+    Published { queue: QueueId(place.queue), offset: QueueOffset(place.offset), recall_handle: place.recall_handle }
 }
 
 /// A stored message.
@@ -159,7 +149,11 @@ pub fn check_ref_out(check: &Check) -> wire::CheckRef {
 /// # Errors
 /// Something is missing.
 pub fn check_ref_in(place: wire::CheckRef) -> Result<Check, Malformed> {
-    check_in(wire::Check { place: Some(place), message: Some(wire::StoredMessage::default()), ..wire::Check::default() })
+    check_in(wire::Check {
+        place: Some(place),
+        message: Some(wire::StoredMessage::default()),
+        ..wire::Check::default()
+    })
 }
 
 /// A check.

@@ -3,9 +3,7 @@
 use crate::broker::api::{
     AckOutcome, BrokerStatus, ChangeOutcome, Check, ClientId, Delivered, LiteEviction, Published, Pulled,
 };
-use crate::link::convert::messages::{
-    check_in, check_out, delivered_in, delivered_out, published_in, published_out,
-};
+use crate::link::convert::messages::{check_in, check_out, delivered_in, delivered_out, published_in, published_out};
 use crate::link::convert::words::{topic_in, topic_out};
 use crate::model::name::TopicName;
 use crate::model::position::QueueOffset;
@@ -228,17 +226,8 @@ pub fn claimed_in(outcome: Outcome) -> Option<bool> {
 /// State in numbers.
 #[must_use]
 pub fn status_out(status: BrokerStatus) -> Outcome {
-    let BrokerStatus {
-        ready,
-        reason,
-        topics,
-        groups,
-        members,
-        lite_topics,
-        lite_subscriptions,
-        pollers,
-        in_flight,
-    } = status;
+    let BrokerStatus { ready, reason, topics, groups, members, lite_topics, lite_subscriptions, pollers, in_flight } =
+        status;
     Outcome::Status(wire::Status {
         ready,
         reason,

@@ -321,11 +321,9 @@ impl Refused for OffsetError {
             Reason::GroupNotFound => Self::GroupNotFound(parts.group()?),
             Reason::NotReadable => Self::NotReadable(parts.topic()?),
             Reason::GroupDisabled => Self::GroupDisabled(parts.group()?),
-            Reason::UnknownQueue => Self::UnknownQueue {
-                queue: QueueId(parts.small(0)?),
-                queues: parts.small(1)?,
-                topic: parts.topic()?,
-            },
+            Reason::UnknownQueue => {
+                Self::UnknownQueue { queue: QueueId(parts.small(0)?), queues: parts.small(1)?, topic: parts.topic()? }
+            }
             Reason::WhichQueue => Self::WhichQueue { queues: parts.small(0)?, topic: parts.topic()? },
             Reason::OutOfRange => Self::OutOfRange {
                 queue: QueueId(parts.small(0)?),
