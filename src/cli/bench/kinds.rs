@@ -62,8 +62,8 @@ pub struct Comparison {
     pub rounds: u32,
     /// Bytes of a body.
     pub body_bytes: usize,
-    /// Process whose CPU is observed.
-    pub cpu_of: Option<u32>,
+    /// Processes whose CPU is observed.
+    pub cpu_of: Vec<u32>,
     /// No progress.
     pub quiet: bool,
 }
@@ -165,7 +165,7 @@ impl Comparison {
             warmup: Duration::ZERO,
             duration: None,
             messages: Some(messages),
-            cpu_of: self.cpu_of,
+            cpu_of: self.cpu_of.clone(),
         }
     }
 
@@ -214,7 +214,7 @@ impl Comparison {
             parallel: self.parallel,
             messages: Some(messages),
             duration: Some(Duration::from_secs(120)),
-            cpu_of: self.cpu_of,
+            cpu_of: self.cpu_of.clone(),
         };
         receive::measure(&drain, &Progress::new("receive", self.quiet))
     }
