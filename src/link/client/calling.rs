@@ -1,5 +1,6 @@
 //! One call from its first attempt to its end: which stream, how long, and what may be asked twice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::select_all;
@@ -12,7 +13,6 @@ use crate::link::convert::calls::{Request, request_out};
 use crate::link::convert::refusals::{Refused, is_not_done};
 use crate::model::time::Timestamp;
 use crate::runtime::tasks::current_lane;
-use std::sync::Arc;
 
 /// Longest wait of a call that may not be repeated for a connection that is being made.
 const CONNECTING_MAX: Duration = Duration::from_secs(2);
@@ -109,12 +109,17 @@ impl ShardClient {
                 return Some(pipe);
             }
             let tries = self.inner.standings.iter().any(|standing| *standing.borrow() == Standing::Trying);
-            let most = if manner.repeats || tries { manner.connects_for.max(CONNECTING_MAX) } else { Duration::ZERO };
-            let most = if manner.repeats && !tries { manner.connects_for } else { most };
+            let most = match (tries, manner.repeats) {
+                (true, _) => manner.connects_for.max(CONNECTING_MAX),
+                (false, true) => manner.connects_for,
+                (false, false) => Duration::ZERO,
+            };
             let waited = self.inner.clock.steady().since(began);
             let left = most.min(manner.patience).checked_sub(waited).filter(|left| !left.is_zero())?;
             let changes = self.inner.standings.iter().map(|standing| {
                 let mut standing = standing.clone();
+                // What came before the look is known already.
+                standing.mark_unchanged();
                 Box::pin(async move {
                     let _ = standing.changed().await;
                 })
