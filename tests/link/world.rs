@@ -53,17 +53,11 @@ impl World {
     /// The broker's end of the link begins.
     pub fn serve(&mut self) {
         let incoming = self.net.listen();
-        let server = BrokerServer::new(
-            self.broker.clone(),
-            "b-0",
-            self.trust.clone(),
-            self.clock.clone(),
-            self.tasks.clone(),
-        )
-        .introduced_as(self.who.clone());
-        let serving = tuned(tonic::transport::Server::builder())
-            .add_service(server.into_service())
-            .serve_with_incoming(incoming);
+        let server =
+            BrokerServer::new(self.broker.clone(), "b-0", self.trust.clone(), self.clock.clone(), self.tasks.clone())
+                .introduced_as(self.who.clone());
+        let serving =
+            tuned(tonic::transport::Server::builder()).add_service(server.into_service()).serve_with_incoming(incoming);
         self.server = Some(tokio::spawn(async move { serving.await.unwrap() }));
     }
 
@@ -112,7 +106,8 @@ pub fn in_world_with(trust: Trust, who: Hello, life: impl AsyncFnOnce(&mut World
         let metrics = Arc::new(Meters::noop());
         let net = Net::new(entropy.clone());
         let options = BrokerOptions::default();
-        let broker = Broker::open(options, store, clock.clone(), tasks.clone(), entropy, metrics, [7; 32]).await.unwrap();
+        let broker =
+            Broker::open(options, store, clock.clone(), tasks.clone(), entropy, metrics, [7; 32]).await.unwrap();
         let mut world = World { broker, net, clock, tasks, server: None, trust, who };
         world.serve();
         life(&mut world).await;
@@ -166,7 +161,11 @@ impl Caller {
         self.publish_to(topic(), messages).await
     }
 
-    pub async fn publish_to(&self, topic: TopicName, messages: Vec<NewMessage>) -> Result<Vec<Published>, PublishError> {
+    pub async fn publish_to(
+        &self,
+        topic: TopicName,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Published>, PublishError> {
         let publish = Publish { topic, messages };
         both!(self, broker => broker.publish(publish).await, client => client.publish(publish).await)
     }

@@ -176,11 +176,8 @@ prop_compose! {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let which = prop_oneof![
-        Just(QueueBoundary::Beginning),
-        Just(QueueBoundary::End),
-        instant().prop_map(QueueBoundary::At)
-    ];
+    let which =
+        prop_oneof![Just(QueueBoundary::Beginning), Just(QueueBoundary::End), instant().prop_map(QueueBoundary::At)];
     let delivery = || (group(), topic(), text(), span());
     let messaging = prop_oneof![
         (topic(), vec(new_message(), 0..3)).prop_map(|(topic, messages)| Request::Publish(Publish { topic, messages })),
@@ -244,8 +241,12 @@ fn publish_error() -> impl Strategy<Value = PublishError> {
     prop_oneof![
         topic().prop_map(E::TopicNotFound),
         topic().prop_map(E::NotWritable),
-        (topic(), topic_type(), message_type(), count())
-            .prop_map(|(topic, expected, found, index)| E::TypeConflict { topic, expected, found, index }),
+        (topic(), topic_type(), message_type(), count()).prop_map(|(topic, expected, found, index)| E::TypeConflict {
+            topic,
+            expected,
+            found,
+            index
+        }),
         (topic(), count()).prop_map(|(topic, most)| E::LiteTopicQuota { topic, most }),
         prop::sample::select(vec![E::Overloaded, E::DiskFull, E::TooLarge, E::Moved, E::ShardFailed]),
     ]
