@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bolide::broker::api::{
-    AckOutcome, ClientId, LeaseWish, LiteAction, LiteSync, OffsetError, Pull, QueueBoundary, ReceiveError, Resolution,
-    TransactionError,
+    AckOutcome, ClientId, GroupSpec, LeaseWish, LiteAction, LiteSync, OffsetError, Pull, QueueBoundary, ReceiveError,
+    Resolution, TransactionError,
 };
 use bolide::link::ClusterOptions;
 use bolide::model::filter::Filter;
@@ -223,6 +223,10 @@ fn a_delayed_message_is_recalled_through_another_proxy_than_it_was_sent_through(
 fn who_loses_a_lite_topic_to_a_client_of_another_proxy_is_told_by_its_own() {
     in_cluster(2, async |world, [one, two]| {
         let topic = world.create("l", TopicType::Lite).await;
+        let spec = GroupSpec { lite_exclusive: Some(true), ..GroupSpec::default() };
+        world.route.create_group(GroupName::new("", "exclusive").unwrap(), spec).await.unwrap();
+        let chat = NewMessage { message_type: MessageType::Lite, lite_topic: "chat".to_owned(), ..message("a") };
+        send(&two, &topic, chat).await;
         let mut evictions = one.evictions();
         let sync = |client: &str| LiteSync {
             client: ClientId(client.into()),
