@@ -68,6 +68,8 @@ struct Shared {
     changed: watch::Sender<Revision>,
     channel: Mutex<Option<Channel>>,
     connected: AtomicBool,
+    /// Why there is no stream, as last seen.
+    why: Mutex<String>,
     leaving: Notify,
     left: watch::Sender<bool>,
     connections: Mutex<Option<Connections>>,
@@ -99,6 +101,7 @@ impl Remote {
             changed: watch::Sender::new(Revision(0)),
             channel: Mutex::new(None),
             connected: AtomicBool::new(false),
+            why: Mutex::new("no connection was tried yet".to_owned()),
             leaving: Notify::new(),
             left: watch::Sender::new(false),
             connections: Mutex::new(None),
@@ -170,7 +173,6 @@ impl Remote {
         let shared = &self.shared;
         let repeatable = is_repeatable(&command);
         let request = request(command);
-        let mut why = "no connection yet".to_owned();
         let trying = async {
             loop {
                 let channel = shared.channel.lock().clone();
@@ -179,10 +181,9 @@ impl Remote {
                     shared.trust.stamp(&mut asked);
                     match Client::new(channel).change(asked).await {
                         Ok(answer) => return read(answer.into_inner()),
-                        Err(status) if status.code() == Code::Unavailable && repeatable => {
-                            why = status.message().to_owned();
-                        }
-                        Err(status) => return Err(RouteError::Away(status.message().to_owned())),
+                        // The connection broke, or will be seen to be broken: asked again on the next one.
+                        Err(status) if repeatable && is_of_connection(&status) => {}
+                        Err(status) => return Err(RouteError::Away(words(&status))),
                     }
                 }
                 shared.clock.sleep(CHANGE_PAUSE).await;
@@ -193,7 +194,7 @@ impl Remote {
             done = trying => Some(done),
             () = shared.clock.sleep(CHANGE_LIMIT) => None,
         };
-        done.unwrap_or_else(|| Err(RouteError::Away(why)))
+        done.unwrap_or_else(|| Err(RouteError::Away(shared.why.lock().clone())))
     }
 }
 
@@ -212,6 +213,7 @@ impl Shared {
                 if *self.changed.borrow() != was_at {
                     pause = PAUSE.0;
                 }
+                self.why.lock().clone_from(&why);
                 // Once for each reason: an attempt is made every second.
                 if why != told {
                     tracing::warn!(address, why, "the route service is away; what is known goes on");
@@ -379,6 +381,11 @@ impl Story {
         (self.view.cluster, self.view.revision) = (cluster, to);
         Ok(())
     }
+}
+
+/// Whether the words may be about the connection and not about what was asked.
+fn is_of_connection(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
 }
 
 /// Whether doing it twice does what doing it once does, and answers the same.

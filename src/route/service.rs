@@ -27,7 +27,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::entropy::Entropy;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::tasks::Tasks;
-use crate::runtime::watermark::Rung;
+use crate::runtime::watermark::{Rung, ShardFailed};
 use crate::store::record::{Record, Unit};
 use crate::store::{AppendError, FoldError, Frame, FrameListener, Store};
 
@@ -81,6 +81,9 @@ pub enum OpenRouteError {
     /// A thread was refused.
     #[error("the appender cannot start: {0}")]
     Start(#[from] std::io::Error),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] ShardFailed),
     /// The first facts of a new cluster could not be stored.
     #[error("the cluster could not be founded: {0}")]
     Found(CatalogError),
@@ -207,6 +210,10 @@ impl Route {
             store,
         });
         inner.store.run(Arc::new(Listener(failed)))?;
+        // The term must be durable before anybody hears of a revision that is made of it: a crash that took it back would give
+        // the same term, and with it the same revisions, to the next life.
+        let opened = inner.store.accepted();
+        inner.store.marks().wait(Rung::Durable, opened).await?;
         let route = Self { inner };
         upkeep::start(&route);
         if route.inner.desk.lock().state.is_new() {

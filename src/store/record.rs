@@ -9,7 +9,7 @@
 //! half    = as message, then first_check_ms u64 | due u64 (0: at once) | producer_len u16 | producer
 //! delayed = hold u64 | due u64 | a message as above, its queue and offset 0
 //! delay_ended = hold u64 | due u64 | topic u32 | outcome u8
-//! route_put = key_len u16 | key | value; route_deleted = key_len u16 | key
+//! route_put = key_len u16 | key | value_len u32 | value; route_deleted = key_len u16 | key
 //! ```
 //! Unknown kinds and versions are an error that names them: state that cannot be understood must not be skipped.
 

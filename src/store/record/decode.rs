@@ -200,9 +200,8 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
         KIND_CATALOG_APPLIED => Record::CatalogApplied { revision: Revision(body.u64()?) },
         KIND_ROUTE_PUT => {
             let key = route_key(record, &mut body)?;
-            let at = body.at();
-            body.rest();
-            Record::RoutePut { key, value: record.slice(at..) }
+            let bytes = body.u32()? as usize;
+            Record::RoutePut { key, value: shared(record, &mut body, bytes)? }
         }
         KIND_ROUTE_DELETED => Record::RouteDeleted { key: route_key(record, &mut body)? },
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),

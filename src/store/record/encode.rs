@@ -180,6 +180,7 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
         }
         Record::RoutePut { key, value } => {
             put_route_key(out, key);
+            out.put_u32_le(length_u32(value.len()));
             out.put_slice(value);
         }
         Record::RouteDeleted { key } => put_route_key(out, key),

@@ -51,9 +51,9 @@ pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
 pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
 pub(super) const KIND_QUEUES_ADDED: u8 = 24;
-pub(super) const KIND_CATALOG_APPLIED: u8 = 27;
 pub(super) const KIND_ROUTE_PUT: u8 = 25;
 pub(super) const KIND_ROUTE_DELETED: u8 = 26;
+pub(super) const KIND_CATALOG_APPLIED: u8 = 27;
 /// Bytes of a key of the route service.
 pub const ROUTE_KEY_BYTES_MAX: usize = 255;
 
