@@ -8,6 +8,8 @@ pub mod failure;
 pub mod health;
 pub mod inspect;
 pub mod print;
+pub mod probe;
+pub mod settings;
 pub mod standalone;
 pub mod table;
 
@@ -39,6 +41,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Ask a running broker whether clients should come to it; exit code 0 if so
     Health(health::HealthArgs),
+    /// Send one message through the public port and receive it again; exit code 0 if it came back
+    Probe(probe::ProbeArgs),
 }
 
 /// Runs the command line of this process.
@@ -48,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::Standalone(args) => standalone::run(args),
         Command::Config(args) => config::run(args),
         Command::Health(args) => health::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Admin(args) => admin::run(args),
         Command::Bench(args) => bench::run(args).map_err(Failure::from),

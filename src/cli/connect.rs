@@ -1,13 +1,11 @@
 //! The connection of the admin commands.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use http::uri::Authority;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::cli::failure::{Failure, INTERNAL_HINT};
@@ -21,9 +19,12 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
 /// A client of the operators' service.
-pub type Client = AdminClient<InterceptedService<Channel, Stamp>>;
+pub type Client = AdminClient<Channel>;
 
-/// Adds to each call what the server asks for.
+/// A connection on which every call shows what the server asks for.
+pub type Channel = InterceptedService<tonic::transport::Channel, Stamp>;
+
+/// Adds the cluster's secret to calls.
 #[derive(Clone, Debug)]
 pub struct Stamp(Trust);
 
@@ -34,60 +35,71 @@ impl Interceptor for Stamp {
     }
 }
 
-/// What the roles of a cluster ask of each other. Inside a pod of the cluster the variables are set already.
+/// What an internal port may ask for. The variables are those of the server's own settings.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrustArgs {
-    /// File with the secret of the cluster
-    #[arg(long, global = true, env = "BOLIDE_CLUSTER_SECRET_FILE", value_name = "FILE", help_heading = TRUST)]
-    secret_file: Option<PathBuf>,
-    /// PEM file of the authority of the cluster; together with the two below, when its internal ports speak TLS
-    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_CA", value_name = "FILE", help_heading = TRUST)]
-    tls_ca: Option<PathBuf>,
-    /// PEM file of a certificate that the authority signed
-    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_CERTIFICATE", value_name = "FILE", help_heading = TRUST)]
-    tls_certificate: Option<PathBuf>,
+    /// File with the cluster's secret
+    #[arg(long, global = true, env = "BOLIDE_CLUSTER_SECRET_FILE", value_name = "FILE", hide_env_values = true)]
+    secret_file: Option<String>,
+    /// PEM file of the authority that signed the server's certificate; with the next two: mutual TLS
+    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<String>,
+    /// PEM file of the certificate to show
+    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_CERTIFICATE", value_name = "FILE")]
+    tls_certificate: Option<String>,
     /// PEM file of its private key
-    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_KEY", value_name = "FILE", help_heading = TRUST)]
-    tls_key: Option<PathBuf>,
+    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<String>,
 }
-
-const TRUST: &str = "Trust in a cluster";
 
 impl TrustArgs {
     fn trust(&self) -> Result<Trust, Failure> {
-        let read = |option: &str, path: &PathBuf| {
-            std::fs::read(path).map_err(|error| Failure::Usage(format!("{option} {}: {error}", path.display())))
+        let given = |file: &Option<String>| file.clone().filter(|file| !file.is_empty() && file != "none");
+        let read = |option: &str, file: &str| {
+            std::fs::read(file).map_err(|error| Failure::Usage(format!("{option} {file}: {error}")))
         };
-        let given = |path: &Option<PathBuf>| path.as_ref().filter(|path| !path.as_os_str().is_empty()).cloned();
         let mut trust = Trust::none();
-        if let Some(path) = given(&self.secret_file) {
-            let secret = String::from_utf8_lossy(&read("--secret-file", &path)?).into_owned();
-            let refused = |error| Failure::Usage(format!("--secret-file {}: {error}", path.display()));
-            trust = Trust::with_secret(&secret).map_err(refused)?;
+        if let Some(file) = given(&self.secret_file) {
+            let text = String::from_utf8(read("--secret-file", &file)?).unwrap_or_default();
+            let refused = |error| Failure::Usage(format!("--secret-file {file}: {error}"));
+            trust = Trust::with_secret(&text).map_err(refused)?;
         }
         match (given(&self.tls_ca), given(&self.tls_certificate), given(&self.tls_key)) {
             (None, None, None) => Ok(trust),
             (Some(ca), Some(certificate), Some(key)) => {
-                let (ca, certificate) = (read("--tls-ca", &ca)?, read("--tls-certificate", &certificate)?);
+                let ca = read("--tls-ca", &ca)?;
+                let certificate = read("--tls-certificate", &certificate)?;
                 let key = read("--tls-key", &key)?;
                 let pem = TlsPem { ca: &ca, certificate: &certificate, key: &key };
-                trust.and_tls(pem).map_err(|error| Failure::Usage(format!("--tls-…: {error}")))
+                let refused = |error| Failure::Usage(format!("--tls-ca, --tls-certificate, --tls-key: {error}"));
+                trust.and_tls(pem).map_err(refused)
             }
             _ => Err(Failure::Usage("--tls-ca, --tls-certificate and --tls-key go together".to_owned())),
         }
     }
 }
 
+/// Where the admin service is, for commands whose first concern is another one.
+#[derive(Args, Clone, Debug)]
+pub struct AtArgs {
+    /// Where a missing topic is created
+    #[arg(long, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
+    pub address: String,
+    /// What it asks for.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
 /// Connects to `host:port` of the internal listener.
 ///
 /// # Errors
-/// [`Failure::Usage`] when the address has no such form, [`Failure::Unreachable`] when nobody answers.
+/// [`Failure::Usage`] when the address has no such form or a file cannot be used, [`Failure::Unreachable`] when nobody answers.
 pub async fn admin(address: &str, trust: &TrustArgs) -> Result<Client, Failure> {
     check_host_port("--address", address)?;
     let trust = trust.trust()?;
     let endpoint = trust
         .endpoint(address)
-        .map_err(|error| Failure::Usage(format!("--address: {error}")))?
+        .map_err(|error| Failure::Usage(format!("--address {address}: {error}")))?
         .connect_timeout(CONNECT_LIMIT)
         .timeout(CALL_LIMIT);
     let unreachable =

@@ -216,10 +216,10 @@ impl Brokers {
         broker.topics_to_check()
     }
 
-    /// Some of what is to be asked now about a topic. Each must be handed over.
-    pub async fn due_checks(&self, topic: &TopicName, max: usize) -> Vec<Check> {
+    /// Some of what is to be asked now about a topic, at most `bytes_max` bytes of messages. Each must be handed over.
+    pub async fn due_checks(&self, topic: &TopicName, max: usize, bytes_max: usize) -> Vec<Check> {
         let Form::Here { broker, .. } = &self.form;
-        broker.due_checks(topic, max).await
+        broker.due_checks(topic, max, bytes_max).await
     }
 
     /// Hands a check to a producer, if it is still to be asked; counts it if `hand_over` says that it went out.

@@ -16,6 +16,7 @@ pub mod lane;
 pub mod lane_entry;
 pub mod lease;
 pub mod lite_topic;
+pub mod lite_want;
 pub mod meta;
 mod options;
 pub mod queue_entry;
@@ -61,13 +62,15 @@ pub enum Family {
     Growth,
     /// Names of lite topics: see [`lite_topic`].
     LiteTopic,
+    /// Lite topics that groups wait for: see [`lite_want`].
+    LiteWant,
     /// What the route service knows: see [`route`].
     Route,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -83,6 +86,7 @@ impl Family {
         Self::Lane,
         Self::Growth,
         Self::LiteTopic,
+        Self::LiteWant,
         Self::Route,
     ];
 
@@ -105,6 +109,7 @@ impl Family {
             Self::Lane => "lane",
             Self::Growth => "growth",
             Self::LiteTopic => "lite_topic",
+            Self::LiteWant => "lite_want",
             Self::Route => "route",
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::broker::api::{LeaseWish, Receive};
+use crate::broker::api::{Ask, LeaseWish, Receive};
 use crate::link::Delivery;
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::proxy::call::{Answer, Call};
@@ -68,6 +68,7 @@ fn wish(call: &Call, request: &v2::ReceiveMessageRequest) -> Result<Receive, Ref
         wait: poll_time(call, request.long_polling_timeout.as_ref()),
         client: client.clone(),
         attempt_id: request.attempt_id.clone().filter(|id| !id.is_empty()),
+        ask: Ask::Messages,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
@@ -13,8 +14,7 @@ use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
 use crate::store::kv::{
-    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, queue_entry,
-    queue_tail, recalled, route, topic,
+    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, lite_want, queue_entry, queue_tail, recalled, topic, route,
 };
 use crate::store::message_store::Store;
 use crate::store::record::{HoldKey, LeaseState};
@@ -82,6 +82,12 @@ impl Store {
         (meta.next_topic, meta.next_group)
     }
 
+    /// The revision of the cluster's catalogue that topics and groups are of, by what is folded; `None`: of no cluster.
+    #[must_use]
+    pub fn applied(&self) -> Option<Revision> {
+        self.inner.fold.meta().applied
+    }
+
     /// The queues of a topic in order: those it was created with, also while they are empty, then those of its lite topics.
     ///
     /// # Errors
@@ -104,6 +110,22 @@ impl Store {
     /// The fold cannot be read.
     pub fn lite_topics(&self) -> Result<Vec<(TopicId, QueueId, String)>, FoldError> {
         lite_topic::all(self.kv())
+    }
+
+    /// The highest queue that a lite topic ever had, by parent; parent 0: below any that was deleted.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn highest_lite_queues(&self) -> Result<Vec<(TopicId, QueueId)>, FoldError> {
+        lite_topic::highest(self.kv())
+    }
+
+    /// Lite topics that do not exist yet and that groups wait for.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lite_wants(&self) -> Result<Vec<(TopicId, GroupId, String)>, FoldError> {
+        lite_want::all(self.kv())
     }
 
     /// First and next offset of a queue.
