@@ -67,8 +67,6 @@ struct CommonArgs {
     /// Form of the answer
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
-    #[command(flatten)]
-    trust: TrustArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
