@@ -61,6 +61,8 @@ struct CommonArgs {
     /// Internal address of the broker; in a cluster, of any proxy
     #[arg(long, global = true, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
     address: String,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Namespace of topics and groups
     #[arg(long, global = true, env = "BOLIDE_NAMESPACE", default_value = "", hide_default_value = true)]
     namespace: String,
