@@ -30,6 +30,8 @@ use crate::wire::admin::admin_server::AdminServer;
 const BROKER: &str = "bolide.broker.v1.BrokerService";
 /// How long a broker that has a place already waits for the route service to confirm it.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
+/// Time for the last answers over links, once long polls have ended: as long as a slow disk takes.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Pause before what was refused or not answered is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -122,15 +124,16 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
             let reason = format!("starting: waiting for what the route service at {where_route_is} knows");
             return Verdict { ready: false, reason };
         }
-        let status = judged.status();
-        Verdict { ready: status.ready, reason: status.reason }
+        standalone::verdict(judged.status())
     };
     let close = async move {
         // Proxies turn to others now, not when the lease ends.
         route.goodbye().await;
         ended.drain();
-        internal.closed().await;
+        // Links are never closed by their callers. What is under way is answered soon, as polls have ended; then they are cut.
+        clock.sleep(LAST_ANSWERS.min(limit)).await;
         broker.close().await;
+        internal.closed().await;
     };
     Ok(ground.running(ready, Box::new(judge), service, Box::pin(close)))
 }

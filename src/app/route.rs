@@ -81,7 +81,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
 fn judge(store: &Store) -> Verdict {
     match store.health() {
         LogHealth::Ready => Verdict { ready: true, reason: String::new() },
-        LogHealth::DiskFull { text } => Verdict { ready: true, reason: text },
+        LogHealth::DiskFull { text } => Verdict { ready: true, reason: format!("not accepting changes: {text}") },
         LogHealth::Failed { text } => Verdict { ready: false, reason: text },
     }
 }

@@ -12,6 +12,7 @@ use crate::app::internal::{ADMIN, Internal};
 use crate::app::keys;
 use crate::app::listen::{self, ListenError};
 use crate::broker::Broker;
+use crate::broker::api::BrokerStatus;
 use crate::config::Config;
 use crate::console::Verdict;
 use crate::link::Brokers;
@@ -86,10 +87,14 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
 /// What a broker says of itself.
 pub(super) fn judge(broker: &Broker) -> crate::console::Judge {
     let broker = broker.clone();
-    Box::new(move || {
-        let status = broker.status();
-        Verdict { ready: status.ready, reason: status.reason }
-    })
+    Box::new(move || verdict(broker.status()))
+}
+
+/// A broker that is ready and gives a reason refuses sends for it.
+pub(super) fn verdict(status: BrokerStatus) -> Verdict {
+    let refuses = status.ready && !status.reason.is_empty();
+    let reason = if refuses { format!("not accepting sends: {}", status.reason) } else { status.reason };
+    Verdict { ready: status.ready, reason }
 }
 
 /// The settings of the public ports, with what the system makes of their addresses.

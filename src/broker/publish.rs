@@ -33,6 +33,10 @@ impl Broker {
     pub async fn publish(&self, publish: Publish) -> Result<Vec<Published>, PublishError> {
         let topic = self.topic_to_publish(&publish.topic).await?;
         check_kinds(&topic, &publish.messages)?;
+        if self.inner.handles.load().is_empty() && publish.messages.iter().any(|message| message.due.is_some()) {
+            // In a cluster whose keys are not known here yet, there is no handle to recall it by.
+            return Err(PublishError::Overloaded);
+        }
         let mut bytes = 0;
         for message in &publish.messages {
             bytes += stored_bytes(message);

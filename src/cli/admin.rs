@@ -61,14 +61,14 @@ struct CommonArgs {
     /// Internal address of the broker; in a cluster, of any proxy
     #[arg(long, global = true, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
     address: String,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Namespace of topics and groups
     #[arg(long, global = true, env = "BOLIDE_NAMESPACE", default_value = "", hide_default_value = true)]
     namespace: String,
     /// Form of the answer
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
-    #[command(flatten)]
-    trust: TrustArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
