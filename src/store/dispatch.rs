@@ -20,7 +20,7 @@ use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
 use crate::store::kv::{
-    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, lite_want, recalled, topic, route,
+    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, lite_want, recalled, route, topic,
 };
 use crate::store::record::{DelayOutcome, LeaseState, MessageHead, Record, decode, message_head, walk};
 
