@@ -124,7 +124,7 @@ impl Session {
 
     fn take(&mut self, command: v2::TelemetryCommand) {
         self.shared.brokers.client_seen(&self.client, self.caller.heartbeats_slowly());
-        // Everything else answers commands that this version never sends.
+        // Everything else answers commands that are never sent: a producer that is asked about a transaction ends it by a call.
         if let Some(Command::Settings(settings)) = command.command {
             self.answer(settings);
         }
