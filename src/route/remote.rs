@@ -193,7 +193,7 @@ impl Remote {
             done = trying => Some(done),
             () = shared.clock.sleep(CHANGE_LIMIT) => None,
         };
-        done.unwrap_or_else(|| Err(RouteError::Away(why)))
+        done.unwrap_or(Err(RouteError::Away(why)))
     }
 }
 
