@@ -79,6 +79,8 @@ impl From<tonic::Status> for Failure {
             Code::InvalidArgument | Code::OutOfRange => Self::Usage(text),
             Code::NotFound => Self::NotFound(text),
             Code::AlreadyExists | Code::FailedPrecondition => Self::Conflict(text),
+            // Said by a server that answers itself: whom it does not reach is in its words. A lost connection has a cause.
+            Code::Unavailable if std::error::Error::source(&status).is_none() => Self::Failed(text),
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { address: SOMEWHERE.to_owned(), reason: text, hint: INTERNAL_HINT }
             }
@@ -107,5 +109,22 @@ impl From<anyhow::Error> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_misses_the_route_service_is_not_told_as_a_proxy_that_is_away() {
+        let said = tonic::Status::unavailable("the route service does not answer");
+        let failure = Failure::from(said.clone());
+        assert_eq!((failure.exit_code(), failure.to_string().as_str()), (1, "the route service does not answer"));
+        let mut lost = said;
+        lost.set_source(Arc::new(std::io::Error::other("connection refused")));
+        assert_eq!(Failure::from(lost).at("a:1").exit_code(), 5);
     }
 }

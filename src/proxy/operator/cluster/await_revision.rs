@@ -78,3 +78,41 @@ fn proxies_behind(wanted: Revision, members: &[Member]) -> Vec<wire::Behind> {
         .filter_map(|proxy| place(wire::Role::Proxy, &proxy.me.name, proxy.revision.map(|at| at.0), wanted))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::cluster::Shard;
+    use crate::model::position::ShardId;
+
+    #[test]
+    fn nobody_waits_for_who_is_dead_or_too_old_to_tell() {
+        // (holds a lease, what it answers, whether it is waited for)
+        let at = |revision| Ok(wire::StatusResponse { revision, ..Default::default() });
+        let table = [
+            (true, at(Some(9)), false),
+            (true, at(Some(10)), false),
+            (true, at(Some(8)), true),
+            (true, at(None), false),
+            (true, Err(Status::unavailable("gone")), true),
+            (false, at(Some(8)), false),
+            (false, Err(Status::unavailable("gone")), false),
+        ];
+        for (number, (alive, answer, waited)) in table.into_iter().enumerate() {
+            let shard = Shard {
+                id: ShardId(0),
+                name: "b".into(),
+                address: "".into(),
+                version: "".into(),
+                alive,
+                draining: false,
+            };
+            let mut view = View::default();
+            view.shards.insert(ShardId(0), Arc::new(shard));
+            let behind = brokers_behind(&view, Revision(9), &[Reply { broker: "b".into(), answer }]);
+            assert_eq!(behind.len(), usize::from(waited), "{number}: {behind:?}");
+        }
+    }
+}
