@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod bench;
+pub mod broker;
 pub mod config;
 pub mod connect;
 pub mod failure;
@@ -9,6 +10,8 @@ pub mod health;
 pub mod inspect;
 pub mod print;
 pub mod probe;
+pub mod proxy;
+pub mod route;
 pub mod settings;
 pub mod standalone;
 pub mod table;
@@ -29,8 +32,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a broker: all roles in this process, data in one directory, nothing to configure
+    /// Run everything in one process: data in one directory, nothing to configure
     Standalone(standalone::StandaloneArgs),
+    /// Run the route service of a cluster: topics, groups, and who is there
+    Route(route::RouteArgs),
+    /// Run a broker of a cluster: a shard of the messages
+    Broker(broker::BrokerArgs),
+    /// Run a proxy of a cluster: clients connect here; it keeps nothing, run as many as you like
+    Proxy(proxy::ProxyArgs),
     /// Administer a running broker: topics, groups, status
     Admin(admin::AdminArgs),
     /// Measure any server of the public protocol
@@ -50,6 +59,9 @@ enum Command {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Standalone(args) => standalone::run(args),
+        Command::Route(args) => route::run(args),
+        Command::Broker(args) => broker::run(args),
+        Command::Proxy(args) => proxy::run(args),
         Command::Config(args) => config::run(args),
         Command::Health(args) => health::run(&args),
         Command::Probe(args) => probe::run(&args),

@@ -8,10 +8,12 @@ mod document;
 mod environment;
 mod keys;
 mod origin;
+mod role;
 pub mod units;
 mod value;
 
 pub use origin::{ConfigError, Ignored, Loaded, Origin, Setting, Sources};
+pub use role::{ClusterConfig, Role};
 
 use std::time::Duration;
 
@@ -21,33 +23,6 @@ use crate::observe::options::ObserveOptions;
 use crate::proxy::operator::options::OperatorOptions;
 use crate::proxy::options::ProxyOptions;
 use crate::store::StoreOptions;
-
-/// What a process is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// Everything in one process.
-    #[default]
-    Standalone,
-    /// Knows topics, groups and members of a cluster.
-    Route,
-    /// Holds messages of a cluster.
-    Broker,
-    /// Speaks with the clients of a cluster.
-    Proxy,
-}
-
-impl Role {
-    /// As the command is called, and as metrics name it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Standalone => "standalone",
-            Self::Route => "route",
-            Self::Broker => "broker",
-            Self::Proxy => "proxy",
-        }
-    }
-}
 
 /// Every room's options.
 #[derive(Clone, Debug, Default)]
@@ -74,23 +49,6 @@ pub struct Config {
     pub console: ConsoleOptions,
     /// Logs, metrics, traces.
     pub observe: ObserveOptions,
-}
-
-/// How the roles of a cluster find and trust each other.
-#[derive(Clone, Debug, Default)]
-pub struct ClusterConfig {
-    /// `host:port` of the route service, or several with commas.
-    pub route: Option<String>,
-    /// `host:port` under which others reach this broker's internal port.
-    pub advertise: Option<String>,
-    /// File of the shared secret.
-    pub secret_file: Option<String>,
-    /// PEM file of the authority that signed every role's certificate.
-    pub tls_ca: Option<String>,
-    /// PEM file of this process's certificate chain.
-    pub tls_certificate: Option<String>,
-    /// PEM file of its private key.
-    pub tls_key: Option<String>,
 }
 
 impl Config {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::Uri;
+use http::uri::Authority;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -93,7 +94,7 @@ impl Trust {
     /// The secret is too short or cannot be sent.
     pub fn with_secret(secret: &str) -> Result<Self, TrustError> {
         let secret = secret.trim();
-        if secret.len() < 16 {
+        if secret.len() < 16 || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TrustError::Secret);
         }
         let mut value: MetadataValue<Ascii> = secret.parse().map_err(|_| TrustError::Secret)?;
@@ -139,9 +140,12 @@ impl Trust {
     pub fn endpoint(&self, address: &str) -> Result<Endpoint, TrustError> {
         let malformed = || TrustError::Address(address.to_owned());
         let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let authority: Authority = address.parse().map_err(|_| malformed())?;
+        if authority.host().is_empty() || authority.port_u16().is_none() || address.contains('@') {
+            return Err(malformed());
+        }
         let uri: Uri = format!("{scheme}://{address}").parse().map_err(|_| malformed())?;
-        let host = uri.host().filter(|host| !host.is_empty() && uri.port_u16().is_some()).ok_or_else(malformed)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let mut endpoint = Endpoint::from(uri);
         if let Some(tls) = &self.tls {
             let client = tls.load().client.clone().domain_name(host);
@@ -243,9 +247,9 @@ mod tests {
 
     use super::*;
 
-    struct Authority(CertifiedIssuer<'static, KeyPair>);
+    struct Issuer(CertifiedIssuer<'static, KeyPair>);
 
-    impl Authority {
+    impl Issuer {
         fn new() -> Self {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -299,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_certificates_of_our_own_authority_meet_and_only_under_their_own_name() {
-        let (ours, theirs) = (Authority::new(), Authority::new());
+        let (ours, theirs) = (Issuer::new(), Issuer::new());
         assert!(meets(&ours.trust("route-0"), &ours.trust("broker-0"), "route-0:8082").await);
         assert!(meets(&ours.trust("::1"), &ours.trust("broker-0"), "[::1]:8082").await);
         assert!(!meets(&ours.trust("route-0"), &ours.trust("broker-0"), "route-1:8082").await, "another name");
@@ -309,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn renewed_certificates_count_from_the_next_connection_on_and_broken_ones_change_nothing() {
-        let (old, new) = (Authority::new(), Authority::new());
+        let (old, new) = (Issuer::new(), Issuer::new());
         let server = old.trust("a");
         let (certificate, key) = new.signed("a");
         let ca = new.0.pem();

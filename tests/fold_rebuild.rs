@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bolide::model::cluster::Revision;
 use bolide::model::group::Group;
 use bolide::model::message::{MessageType, NewMessage, StoredMessage};
 use bolide::model::name::{GroupName, TopicName};
@@ -289,6 +290,26 @@ fn message_groups_and_what_was_passed_over_are_rebuilt_from_the_log() {
     world.kill();
     world.env.destroy(&world.fold_path()).unwrap();
     assert_eq!(world.look().unwrap(), before);
+}
+
+#[test]
+fn the_revision_of_a_cluster_is_rebuilt_with_its_catalogue() {
+    let mut world = World::new(31);
+    let applied = |revision| Record::CatalogApplied { revision: Revision(revision) };
+    let before = world.life(async |store| {
+        let store = running(store);
+        assert_eq!(store.applied(), None, "of no cluster");
+        durable(&store, catalogue()).await;
+        durable(&store, unit(&[applied(3)])).await;
+        durable(&store, unit(&[applied(8)])).await;
+        folded(&store).await;
+        assert_eq!(store.applied(), Some(Revision(8)));
+        dump_store(&store).unwrap()
+    });
+    world.kill();
+    assert_eq!(world.look().unwrap(), before, "after a crash");
+    world.env.destroy(&world.fold_path()).unwrap();
+    assert_eq!(world.look().unwrap(), before, "rebuilt from nothing");
 }
 
 #[test]

@@ -162,7 +162,7 @@ mod tests {
         assert!(problem().contains("cluster.secret_file (secret)"), "{}", problem());
         write("secret", "too short");
         assert!(problem().contains("16"), "{}", problem());
-        write("secret", "long enough for everybody\n");
+        write("secret", "long-enough-for-everybody\n");
         assert!(problem().contains("cluster.tls_ca (ca.pem)"), "{}", problem());
         let made = crate::proxy::tls::self_signed(&["a".to_owned()]).unwrap();
         write("ca.pem", &made.certificate);

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::app::certificates::{self, TrustFileError};
+use crate::app::identity::IdentityError;
 use crate::app::keys::KeyError;
-use crate::app::listen::{self, ListenError};
+use crate::app::listen::{self, ListenError, Reserved};
 use crate::app::signal::Signals;
 use crate::broker::OpenBrokerError;
 use crate::config::{Config, Role};
@@ -21,6 +22,7 @@ use crate::console::{Console, Judge, Readiness};
 use crate::observe::export::{ExportError, Exporters};
 use crate::observe::trace::{self, InstallError};
 use crate::proxy::StartProxyError;
+use crate::route::OpenRouteError;
 use crate::runtime::clock::Clock;
 use crate::runtime::entropy::Entropy;
 use crate::runtime::process;
@@ -28,7 +30,7 @@ use crate::runtime::shutdown::Shutdown;
 use crate::runtime::tasks::{Tasks, Threads};
 use crate::store::OpenStoreError;
 use crate::store::files::{self, Files};
-use crate::trust::{self, Trust};
+use crate::trust::{self, Trust, TrustError};
 
 /// Longest time the store may take to end, on top of the time that open requests have.
 const CLOSE_LIMIT: Duration = Duration::from_secs(20);
@@ -71,12 +73,35 @@ pub enum RunError {
     /// The broker cannot begin.
     #[error(transparent)]
     Broker(#[from] OpenBrokerError),
+    /// The route service cannot begin.
+    #[error(transparent)]
+    Route(#[from] OpenRouteError),
     /// The public services cannot be built.
     #[error(transparent)]
     Proxy(#[from] StartProxyError),
     /// The internal services cannot be built; a broken build.
     #[error("reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The data directory is somebody else's.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Nobody said where the route service is.
+    #[error(
+        "bolide {0} needs to know where the route service is: give its internal address, host:port, by --route, \
+         BOLIDE_CLUSTER_ROUTE or cluster.route"
+    )]
+    NoRoute(&'static str),
+    /// An address is malformed.
+    #[error("{key}: {source}")]
+    Address {
+        /// Which setting.
+        key: &'static str,
+        /// Why.
+        source: TrustError,
+    },
+    /// Something came to light while it ran.
+    #[error("{0}")]
+    GivenUp(String),
     /// The end took too long.
     #[error("the process did not end in {0:?}; the next start replays what is missing")]
     Slow(Duration),
@@ -119,11 +144,12 @@ pub(super) struct Ground {
     pub trust: Trust,
     /// Drains when the internal port is to end, stops when everything is to.
     pub ended: Shutdown,
+    given_up: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Ground {
-    /// Opens the internal port.
-    pub(super) fn internal_listener(&self, config: &Config) -> Result<TcpListener, RunError> {
+    /// Takes the internal port, and does not serve it yet.
+    pub(super) fn internal_port(&self, config: &Config) -> Result<Reserved, RunError> {
         let address = config.admin.listen;
         if self.trust.is_none() && !trust::is_private(address.ip()) {
             if config.role != Role::Standalone {
@@ -131,7 +157,12 @@ impl Ground {
             }
             tracing::warn!(%address, "the internal port asks nobody who they are; keep it off public networks");
         }
-        Ok(listen::open("internal gRPC", listen::widened(address))?)
+        Ok(Reserved::new("internal gRPC", listen::widened(address))?)
+    }
+
+    /// Ends the process with these words: nothing that it could do any more would be right.
+    pub(super) fn give_up(&self, words: String) {
+        self.given_up.send_if_modified(|given| given.is_none() && given.replace(words).is_none());
     }
 
     /// How the process is to look while it runs, and how it ends.
@@ -204,7 +235,9 @@ where
             exporters: exporters.clone(),
             readiness: Readiness::starting("opening the data"),
             ended: Shutdown::new(),
+            given_up: Arc::default(),
         };
+        let mut given_up = ground.given_up.subscribe();
         let (readiness, ended) = (ground.readiness.clone(), ground.ended.clone());
         let console = Console {
             readiness: readiness.clone(),
@@ -237,8 +270,15 @@ where
         readiness.running(judge);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), role = role.name(), places = %at, "ready");
         ready(&at);
-        let signal = signals.next().await;
-        tracing::info!(signal, "ending");
+        let mut failed = None;
+        tokio::select! {
+            biased;
+            signal = signals.next() => tracing::info!(signal, "ending"),
+            words = given_up.wait_for(Option::is_some) => {
+                failed = words.ok().and_then(|words| words.clone());
+                tracing::error!(reason = failed.as_deref(), "ending");
+            }
+        }
         let closing = async {
             readiness.ending();
             service.leave();
@@ -253,7 +293,7 @@ where
         };
         let closed = tokio::select! {
             biased;
-            closed = closing => closed,
+            closed = closing => failed.map_or(closed, |words| Err(RunError::GivenUp(words))),
             _ = signals.next() => {
                 tracing::warn!("ended at once, at the second signal");
                 Ok(())

@@ -7,10 +7,12 @@ use tonic::service::Routes;
 
 use crate::app::gauges::{self, Disk};
 use crate::app::ground::{self, Ground, Ready, RunError, Running, Time};
+use crate::app::identity;
 use crate::app::internal::{ADMIN, Internal};
 use crate::app::keys;
 use crate::app::listen::{self, ListenError};
 use crate::broker::Broker;
+use crate::broker::api::BrokerStatus;
 use crate::config::Config;
 use crate::console::Verdict;
 use crate::link::Brokers;
@@ -31,6 +33,7 @@ pub fn run(config: Config, time: Time, notes: &[String], ready: impl FnOnce(&Rea
 
 async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     let dir = config.store.log.dir.clone();
+    identity::check_alone(&*ground.files, &dir)?;
     let store = open_store(&ground, config.store.clone()).await?;
     let receipt_key = keys::receipt_key(&*ground.files, &dir, &ground.entropy)?;
     let certificate = keys::tls(&*ground.files, &dir, &config.tls)?;
@@ -46,8 +49,8 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         receipt_key,
     )
     .await?;
-    let internal = ground.internal_listener(&config)?;
-    let internal_address = internal.local_addr()?;
+    let internal = ground.internal_port(&config)?;
+    let internal_address = internal.address();
     let limit = config.proxy.drain_timeout;
     let proxy_options = public_options(&config);
     let public = proxy_options.listen;
@@ -59,7 +62,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     gauges::broker(&meters, &broker, &clock, &disk);
     let facts = facts(&broker, Some(&proxy), &clock, &dir, disk);
     let routes = Routes::new(AdminServer::new(OperatorService::new(broker.clone(), facts)));
-    let internal = Internal::serve(&ground, internal, routes, &[ADMIN], limit)?;
+    let internal = Internal::serve(&ground, internal.listen()?, routes, &[ADMIN], limit)?;
     let listening =
         proxy.listen(certificate).map_err(|source| ListenError { what: "client gRPC", address: public, source })?;
     let ready = Ready {
@@ -84,10 +87,14 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
 /// What a broker says of itself.
 pub(super) fn judge(broker: &Broker) -> crate::console::Judge {
     let broker = broker.clone();
-    Box::new(move || {
-        let status = broker.status();
-        Verdict { ready: status.ready, reason: status.reason }
-    })
+    Box::new(move || verdict(broker.status()))
+}
+
+/// A broker that is ready and gives a reason refuses sends for it.
+pub(super) fn verdict(status: BrokerStatus) -> Verdict {
+    let refuses = status.ready && !status.reason.is_empty();
+    let reason = if refuses { format!("not accepting sends: {}", status.reason) } else { status.reason };
+    Verdict { ready: status.ready, reason }
 }
 
 /// The settings of the public ports, with what the system makes of their addresses.
@@ -119,13 +126,13 @@ pub(super) fn facts(
     dir: &Path,
     disk: Arc<dyn Fn() -> Disk + Send + Sync>,
 ) -> Facts {
-    let (of_shards, of_disk, proxy) = (broker.clone(), broker.clone(), proxy.cloned());
+    let (of_shards, of_disk, proxy) = (broker.store().clone(), broker.store().clone(), proxy.cloned());
     Facts {
         data_dir: std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).display().to_string(),
         connections: Box::new(move || proxy.as_ref().map_or(0, Proxy::connections)),
         shards: Box::new(move || vec![gauges::shard(&of_shards)]),
         disk: Box::new(move || {
-            let used = gauges::shard(&of_disk).log_bytes + of_disk.store().stats().fold_disk_bytes;
+            let used = gauges::shard(&of_disk).log_bytes + of_disk.stats().fold_disk_bytes;
             (used, disk().free_bytes)
         }),
         since: clock.mark(),

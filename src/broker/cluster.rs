@@ -23,7 +23,7 @@ use crate::store::record::{Record, Unit};
 /// How long a call may wait for a revision that its caller knows already.
 const REACHED_WITHIN: Duration = Duration::from_secs(2);
 /// Changes beyond so many bytes go into another unit: one unit must fit into a frame, however much has changed.
-const UNIT_BYTES: usize = if cfg!(test) { 64 } else { 64 * 1024 };
+const UNIT_BYTES: usize = 64 * 1024;
 
 /// What a broker of a cluster knows of it.
 #[derive(Debug)]

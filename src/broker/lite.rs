@@ -181,10 +181,13 @@ impl Broker {
     }
 }
 
+/// The queue of a new lite topic, and the groups that get a position on it; with each, whether it is recorded that it waited.
+type NewLite = (QueueId, Vec<(GroupId, bool)>);
+
 /// Lite topics that the messages of one unit bring into being. They exist only when the log has taken the unit.
 #[derive(Debug, Default)]
 pub(super) struct LitePlacing {
-    new: BTreeMap<Arc<str>, (QueueId, Vec<(GroupId, bool)>)>,
+    new: BTreeMap<Arc<str>, NewLite>,
 }
 
 impl LitePlacing {
@@ -263,6 +266,7 @@ impl From<ReceiveError> for LiteError {
             ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
             ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
             ReceiveError::Overloaded => Self::Overloaded,
+            ReceiveError::Unavailable => Self::Unavailable,
             ReceiveError::LiteFilter | ReceiveError::ShardFailed(_) => Self::ShardFailed,
         }
     }

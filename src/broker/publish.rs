@@ -33,6 +33,10 @@ impl Broker {
     pub async fn publish(&self, publish: Publish) -> Result<Vec<Published>, PublishError> {
         let topic = self.topic_to_publish(&publish.topic).await?;
         check_kinds(&topic, &publish.messages)?;
+        if self.inner.handles.load().is_empty() && publish.messages.iter().any(|message| message.due.is_some()) {
+            // In a cluster whose keys are not known here yet, there is no handle to recall it by.
+            return Err(PublishError::Overloaded);
+        }
         let mut bytes = 0;
         for message in &publish.messages {
             bytes += stored_bytes(message);
@@ -232,7 +236,11 @@ pub fn takes(topic_type: TopicType, message_type: MessageType) -> bool {
     }
 }
 
-fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishError> {
+/// Whether a topic takes all of these.
+///
+/// # Errors
+/// [`PublishError::TypeConflict`] with the first one that it does not take.
+pub fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishError> {
     // Dead letters and retries keep the kind that their origin topic took.
     let takes_all = topic.name.is_dead_letter() || topic.name.name().starts_with(RETRY_PREFIX);
     for (index, message) in messages.iter().enumerate() {

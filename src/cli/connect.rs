@@ -1,11 +1,13 @@
 //! The connection of the admin commands.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use http::uri::Authority;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::cli::failure::{Failure, INTERNAL_HINT};
@@ -15,11 +17,13 @@ use crate::wire::admin::admin_client::AdminClient;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Longer than the broker waits for a change to be durable.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// Largest answer: the lag of a group on thousands of topics is some megabytes.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
-/// A connection on which every call shows what the server asks for.
-pub type Channel = InterceptedService<tonic::transport::Channel, Stamp>;
+/// A client of the operators' service.
+pub type Client = AdminClient<InterceptedService<Channel, Stamp>>;
 
-/// Adds the cluster's secret to calls.
+/// Adds to each call what the server asks for.
 #[derive(Clone, Debug)]
 pub struct Stamp(Trust);
 
@@ -30,44 +34,46 @@ impl Interceptor for Stamp {
     }
 }
 
-/// What an internal port may ask for. The variables are those of the server's own settings.
+/// What the roles of a cluster ask of each other. Inside a pod of the cluster the variables are set already.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrustArgs {
-    /// File with the cluster's secret
-    #[arg(long, global = true, env = "BOLIDE_CLUSTER_SECRET_FILE", value_name = "FILE", hide_env_values = true)]
-    secret_file: Option<String>,
-    /// PEM file of the authority that signed the server's certificate; with the next two: mutual TLS
-    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_CA", value_name = "FILE")]
-    tls_ca: Option<String>,
-    /// PEM file of the certificate to show
-    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_CERTIFICATE", value_name = "FILE")]
-    tls_certificate: Option<String>,
+    /// File with the secret of the cluster
+    #[arg(long, global = true, env = "BOLIDE_CLUSTER_SECRET_FILE", value_name = "FILE", help_heading = TRUST)]
+    secret_file: Option<PathBuf>,
+    /// PEM file of the authority of the cluster; together with the two below, when its internal ports speak TLS
+    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_CA", value_name = "FILE", help_heading = TRUST)]
+    tls_ca: Option<PathBuf>,
+    /// PEM file of a certificate that the authority signed
+    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_CERTIFICATE", value_name = "FILE", help_heading = TRUST)]
+    tls_certificate: Option<PathBuf>,
     /// PEM file of its private key
-    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_KEY", value_name = "FILE")]
-    tls_key: Option<String>,
+    #[arg(long, global = true, env = "BOLIDE_CLUSTER_TLS_KEY", value_name = "FILE", help_heading = TRUST)]
+    tls_key: Option<PathBuf>,
 }
+
+const TRUST: &str = "Trust in a cluster";
 
 impl TrustArgs {
     fn trust(&self) -> Result<Trust, Failure> {
-        let given = |file: &Option<String>| file.clone().filter(|file| !file.is_empty() && file != "none");
-        let read = |option: &str, file: &str| {
-            std::fs::read(file).map_err(|error| Failure::Usage(format!("{option} {file}: {error}")))
+        let read = |option: &str, path: &PathBuf| {
+            std::fs::read(path).map_err(|error| Failure::Usage(format!("{option} {}: {error}", path.display())))
+        };
+        let given = |path: &Option<PathBuf>| {
+            path.as_ref().filter(|path| !["", "none"].contains(&path.to_str().unwrap_or_default())).cloned()
         };
         let mut trust = Trust::none();
-        if let Some(file) = given(&self.secret_file) {
-            let text = String::from_utf8(read("--secret-file", &file)?).unwrap_or_default();
-            let refused = |error| Failure::Usage(format!("--secret-file {file}: {error}"));
-            trust = Trust::with_secret(&text).map_err(refused)?;
+        if let Some(path) = given(&self.secret_file) {
+            let secret = String::from_utf8_lossy(&read("--secret-file", &path)?).into_owned();
+            let refused = |error| Failure::Usage(format!("--secret-file {}: {error}", path.display()));
+            trust = Trust::with_secret(&secret).map_err(refused)?;
         }
         match (given(&self.tls_ca), given(&self.tls_certificate), given(&self.tls_key)) {
             (None, None, None) => Ok(trust),
             (Some(ca), Some(certificate), Some(key)) => {
-                let ca = read("--tls-ca", &ca)?;
-                let certificate = read("--tls-certificate", &certificate)?;
+                let (ca, certificate) = (read("--tls-ca", &ca)?, read("--tls-certificate", &certificate)?);
                 let key = read("--tls-key", &key)?;
                 let pem = TlsPem { ca: &ca, certificate: &certificate, key: &key };
-                let refused = |error| Failure::Usage(format!("--tls-ca, --tls-certificate, --tls-key: {error}"));
-                trust.and_tls(pem).map_err(refused)
+                trust.and_tls(pem).map_err(|error| Failure::Usage(format!("--tls-…: {error}")))
             }
             _ => Err(Failure::Usage("--tls-ca, --tls-certificate and --tls-key go together".to_owned())),
         }
@@ -88,19 +94,19 @@ pub struct AtArgs {
 /// Connects to `host:port` of the internal listener.
 ///
 /// # Errors
-/// [`Failure::Usage`] when the address has no such form or a file cannot be used, [`Failure::Unreachable`] when nobody answers.
-pub async fn admin(address: &str, trust: &TrustArgs) -> Result<AdminClient<Channel>, Failure> {
+/// [`Failure::Usage`] when the address has no such form, [`Failure::Unreachable`] when nobody answers.
+pub async fn admin(address: &str, trust: &TrustArgs) -> Result<Client, Failure> {
     check_host_port("--address", address)?;
     let trust = trust.trust()?;
     let endpoint = trust
         .endpoint(address)
-        .map_err(|error| Failure::Usage(format!("--address {address}: {error}")))?
+        .map_err(|error| Failure::Usage(format!("--address: {error}")))?
         .connect_timeout(CONNECT_LIMIT)
         .timeout(CALL_LIMIT);
     let unreachable =
         |error| Failure::Unreachable { address: address.to_owned(), reason: root_cause(&error), hint: INTERNAL_HINT };
     let channel = endpoint.connect().await.map_err(unreachable)?;
-    Ok(AdminClient::with_interceptor(channel, Stamp(trust)))
+    Ok(AdminClient::with_interceptor(channel, Stamp(trust)).max_decoding_message_size(ANSWER_MAX))
 }
 
 /// Whether `address` is a host and a port, and nothing else.

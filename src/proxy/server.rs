@@ -27,6 +27,7 @@ use crate::proxy::convert::filter::Compiled;
 use crate::proxy::convert::route::Address;
 use crate::proxy::intake::Metered;
 use crate::proxy::listener::{self, Listening};
+use crate::proxy::messaging::lite;
 use crate::proxy::options::ProxyOptions;
 use crate::proxy::service::Service;
 use crate::proxy::session::checks;
@@ -180,6 +181,7 @@ impl Front {
         let (reporter, health) = tonic_health::server::health_reporter();
         drop(shared.tasks.spawn_background(report_health(shared.clone(), reporter)));
         drop(shared.tasks.spawn_background(checks::run(shared.clone())));
+        drop(shared.tasks.spawn_background(lite::tell_others(shared.clone())));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTOR_SET)

@@ -20,7 +20,7 @@ use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
 use crate::store::kv::{
-    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, lite_want, recalled, topic,
+    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, lite_want, recalled, route, topic,
 };
 use crate::store::record::{DelayOutcome, LeaseState, MessageHead, Record, decode, message_head, walk};
 
@@ -239,6 +239,8 @@ impl Dispatcher {
             }
             Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
             Record::CatalogApplied { revision } => self.meta.applied = self.meta.applied.max(Some(revision)),
+            Record::RoutePut { key, value } => route::put(rows, &key, &value),
+            Record::RouteDeleted { key } => route::delete(rows, &key),
             Record::Reset { group, topic, queue, next } => self.reset((topic, queue, group), next, rows),
             Record::LiteTopicPut { topic, queue, name } => {
                 lite_topic::put(rows, topic, queue, &name);

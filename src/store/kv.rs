@@ -22,6 +22,7 @@ mod options;
 pub mod queue_entry;
 pub mod queue_tail;
 pub mod recalled;
+pub mod route;
 pub mod topic;
 
 pub use error::{FoldError, OpenFoldError};
@@ -63,11 +64,13 @@ pub enum Family {
     LiteTopic,
     /// Lite topics that groups wait for: see [`lite_want`].
     LiteWant,
+    /// What the route service knows: see [`route`].
+    Route,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -84,6 +87,7 @@ impl Family {
         Self::Growth,
         Self::LiteTopic,
         Self::LiteWant,
+        Self::Route,
     ];
 
     /// Its name on disk.
@@ -106,6 +110,7 @@ impl Family {
             Self::Growth => "growth",
             Self::LiteTopic => "lite_topic",
             Self::LiteWant => "lite_want",
+            Self::Route => "route",
         }
     }
 }

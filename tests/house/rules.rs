@@ -54,6 +54,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("route/remote.rs", &["wire"]),
     ("route/server.rs", &["wire"]),
     ("route/convert.rs", &["wire"]),
+    ("route/convert/", &["wire"]),
     ("link/client/", &["wire"]),
     ("link/server/", &["wire"]),
     ("link/convert/", &["wire"]),

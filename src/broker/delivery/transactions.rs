@@ -309,12 +309,30 @@ impl Transactions {
 
     /// A taken check could not be handed to a client.
     pub fn undelivered(&mut self, key: &HalfKey, ticket: u64, now: Timestamp) {
+        self.put_back(key, ticket, now.plus(RETRY_AFTER));
+    }
+
+    /// A taken check was not for the one who took it, and is due again at `next`.
+    pub fn put_back(&mut self, key: &HalfKey, ticket: u64, next: Timestamp) {
         let Some(pending) = self.pending.get_mut(key).filter(|pending| pending.ticket == ticket) else { return };
         let before = pending.next;
-        let next = now.plus(RETRY_AFTER);
         pending.ticket = 0;
         pending.next = next;
         self.reschedule(key, before, next);
+    }
+
+    /// A check that counts reached nobody after all; `before` is the count before it. The count, and when the next is due; nothing
+    /// when another check has counted since.
+    pub fn taken_back(&mut self, key: &HalfKey, before: u32, now: Timestamp) -> Option<(u32, Timestamp)> {
+        let counted = |pending: &&mut Pending| pending.ticket == 0 && pending.checks == before.saturating_add(1);
+        let pending = self.pending.get_mut(key).filter(counted)?;
+        let was_due = pending.next;
+        let next = now.plus(RETRY_AFTER);
+        pending.checks = before;
+        pending.next = next;
+        self.unschedule(key, was_due);
+        self.schedule(key, next, before);
+        Some((before, next))
     }
 
     /// Halves that are to be given up; at most `max`.

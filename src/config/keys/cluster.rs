@@ -11,7 +11,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "cluster.advertise",
-        help: "host:port under which the other roles reach this broker's internal port. None: the host's name and server.internal's port.",
+        help: "host:port under which the other roles reach this broker's internal port. None: the address of server.internal, or the host's name and that port where it is 0.0.0.0.",
         access: Access::OptionalText { at: |c| &mut c.cluster.advertise },
     },
     Key {

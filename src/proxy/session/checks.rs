@@ -33,6 +33,8 @@ const BYTES_PER_CLIENT: usize = 4 * 1024 * 1024;
 /// Most checks that are taken for a topic at one look, and most bytes of their messages, which are in memory together.
 const CHECKS_PER_TOPIC: usize = 1_024;
 const BYTES_PER_TOPIC: usize = 16 * 1024 * 1024;
+/// Producers of a topic that brokers hear of: so that the one that sent a message is asked, wherever it is connected.
+const CLIENTS_NAMED: usize = 1_024;
 /// Checks of the same transaction that go to the same client before another one's turn comes.
 const CHECKS_IN_A_ROW: u32 = 2;
 
@@ -79,7 +81,9 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         // Without anybody to ask nothing is taken, and nothing counts: it stays due until somebody comes.
         return 0;
     }
-    let checks = shared.brokers.due_checks(topic, room.min(CHECKS_PER_TOPIC), room_bytes.min(BYTES_PER_TOPIC)).await;
+    let clients: Vec<ClientId> = producers.iter().map(|producer| producer.client.clone()).take(CLIENTS_NAMED).collect();
+    let bytes = room_bytes.min(BYTES_PER_TOPIC);
+    let checks = shared.brokers.due_checks(topic, &clients, room.min(CHECKS_PER_TOPIC), bytes).await;
     for check in checks {
         let bytes = check.message.rest.len() + check.message.system_static.len();
         let chosen = turns(&producers, &check).find(|producer| {
@@ -87,7 +91,7 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         });
         let Some(producer) = chosen else {
             // The bytes of the others used up what all may get at this look.
-            shared.brokers.hand_over_check(&check, || false).await;
+            shared.brokers.leave_check(&check).await;
             continue;
         };
         let command = match command(shared, &check) {

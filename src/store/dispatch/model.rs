@@ -15,7 +15,7 @@ use crate::model::position::{GrantId, HoldId, HolderId, ShardId, Term};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Permission, Promise, Topic, TopicType};
 use crate::store::kv::half::{HeldHalf, Trace};
-use crate::store::kv::{growth, lane, queue_entry};
+use crate::store::kv::{self, growth, lane, queue_entry};
 use crate::store::record::{HalfOutcome, HoldKey, MessageRecord, SettleReason, Unit};
 
 /// State as the words of the record documentation describe it, without any thought for speed.
@@ -37,6 +37,7 @@ pub(super) struct Model {
     pub(super) lanes: BTreeMap<LaneKey, QueueOffset>,
     pub(super) growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
     pub(super) applied: Option<Revision>,
+    pub(super) route: BTreeMap<Bytes, Bytes>,
 }
 
 impl Model {
@@ -176,6 +177,8 @@ impl Model {
                 }
             }
             Record::CatalogApplied { revision } => self.applied = self.applied.max(Some(revision)),
+            Record::RoutePut { key, value } => drop(self.route.insert(key, value)),
+            Record::RouteDeleted { key } => drop(self.route.remove(&key)),
             Record::QueuesAdded { topic, growth } => {
                 self.growths.entry(topic).or_default().insert(growth.before(), growth);
             }
@@ -245,6 +248,7 @@ impl Model {
                 }
             }
         }
+        model.route.extend(kv::route::all(kv).unwrap());
         model.applied = meta::read(kv).unwrap().applied;
         model.lanes.extend(lane::all(kv).unwrap());
         for topic in (1..=3).map(TopicId) {
@@ -321,7 +325,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         Just(20),
         Just(20),
         Just(21),
-        Just(22)
+        Just(22),
+        Just(23),
+        Just(24)
     ];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -462,6 +468,8 @@ pub(super) fn unit_of(step: &Step, model: &Model) -> Unit {
             from: (step.count > 2).then_some(offset),
         },
         22 => Record::CatalogApplied { revision: Revision(step.offset) },
+        23 => Record::RoutePut { key: fact(step), value: Bytes::from(vec![step.group as u8; step.count as usize]) },
+        24 => Record::RouteDeleted { key: fact(step) },
         // The model does not care which ids are those of lite topics.
         17 => Record::LiteTopicPut { topic, queue, name: format!("lite-{}", step.offset) },
         18 => Record::LiteTopicDeleted { topic, queue },
@@ -472,4 +480,8 @@ pub(super) fn unit_of(step: &Step, model: &Model) -> Unit {
     };
     unit.push(&record);
     unit
+}
+
+fn fact(step: &Step) -> Bytes {
+    Bytes::from(format!("t{}", step.topic))
 }

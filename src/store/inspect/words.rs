@@ -98,6 +98,9 @@ pub fn describe(record: &Record) -> String {
         }
         Record::QueuesAdded { topic, growth } => format!("topic {topic}: queues added to {}", growth.before()),
         Record::CatalogApplied { revision } => format!("catalogue of the cluster at revision {revision}"),
+        // Values may hold keys of receipt handles, which must not be shown.
+        Record::RoutePut { key, value } => format!("route: {} has {} bytes", key.escape_ascii(), value.len()),
+        Record::RouteDeleted { key } => format!("route: {} is gone", key.escape_ascii()),
         Record::LaneParked { group, topic, queue, order_key, from } => {
             let from = from.map_or_else(|| "caught up".to_owned(), |from| format!("passed over from {from}"));
             format!("lane: group {group}, topic {topic}, queue {queue}, message group {order_key:016x}, {from}")

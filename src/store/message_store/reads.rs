@@ -1,5 +1,7 @@
 //! Reads of the folded state. They may block on the disk: callers on a request thread go through `Tasks::blocking`.
 
+use bytes::Bytes;
+
 use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
@@ -13,7 +15,7 @@ use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
 use crate::store::kv::{
     Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, lite_want,
-    queue_entry, queue_tail, recalled, topic,
+    queue_entry, queue_tail, recalled, route, topic,
 };
 use crate::store::message_store::Store;
 use crate::store::record::{HoldKey, LeaseState};
@@ -48,6 +50,14 @@ impl Store {
     /// The rows themselves, for [`inspect`](crate::store::inspect).
     pub(in crate::store) fn fold_rows(&self) -> &Kv {
         self.kv()
+    }
+
+    /// Every fact of the route service, by key.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn route_facts(&self) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
+        route::all(self.kv())
     }
 
     /// Every topic, by id.

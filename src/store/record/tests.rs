@@ -258,6 +258,9 @@ fn record() -> impl Strategy<Value = Record> {
         (any::<u32>(), offsets())
             .prop_map(|(topic, fences)| Record::QueuesAdded { topic: TopicId(topic), growth: Growth { fences } }),
         any::<u64>().prop_map(|revision| Record::CatalogApplied { revision: Revision(revision) }),
+        (prop::collection::vec(any::<u8>(), 0..=255), bytes())
+            .prop_map(|(key, value)| Record::RoutePut { key: Bytes::from(key), value }),
+        prop::collection::vec(any::<u8>(), 0..=255).prop_map(|key| Record::RouteDeleted { key: Bytes::from(key) }),
     ]
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
@@ -49,7 +51,11 @@ pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
 pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
 pub(super) const KIND_QUEUES_ADDED: u8 = 24;
+pub(super) const KIND_ROUTE_PUT: u8 = 25;
+pub(super) const KIND_ROUTE_DELETED: u8 = 26;
 pub(super) const KIND_CATALOG_APPLIED: u8 = 27;
+/// Bytes of a key of the route service.
+pub const ROUTE_KEY_BYTES_MAX: usize = 255;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -411,6 +417,18 @@ pub enum Record {
     CatalogApplied {
         /// Revision.
         revision: Revision,
+    },
+    /// The route service noted a fact, or changed it.
+    RoutePut {
+        /// Which, at most [`ROUTE_KEY_BYTES_MAX`] bytes.
+        key: Bytes,
+        /// What, in the words of the route service.
+        value: Bytes,
+    },
+    /// The route service gave up a fact.
+    RouteDeleted {
+        /// Which, at most [`ROUTE_KEY_BYTES_MAX`] bytes.
+        key: Bytes,
     },
 }
 
