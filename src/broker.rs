@@ -3,9 +3,11 @@
 mod administer;
 pub mod api;
 mod catalog;
+mod cluster;
 mod dead_letter;
 mod delay;
 pub mod delivery;
+mod give_back;
 mod handles;
 mod holding;
 mod judging;
@@ -32,6 +34,7 @@ mod transaction_upkeep;
 mod upkeep;
 mod verbs;
 
+pub use handles::Handles;
 pub use members::LiveGuard as TelemetryGuard;
 pub use receive::Delivery;
 pub use report::GroupCounts;

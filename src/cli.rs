@@ -9,6 +9,7 @@ pub mod health;
 pub mod inspect;
 pub mod print;
 pub mod probe;
+pub mod settings;
 pub mod standalone;
 pub mod table;
 

@@ -13,6 +13,8 @@ mod value;
 
 pub use origin::{ConfigError, Ignored, Loaded, Origin, Setting, Sources};
 
+use std::time::Duration;
+
 use crate::broker::options::BrokerOptions;
 use crate::console::options::ConsoleOptions;
 use crate::observe::options::ObserveOptions;
@@ -20,9 +22,42 @@ use crate::proxy::operator::options::OperatorOptions;
 use crate::proxy::options::ProxyOptions;
 use crate::store::StoreOptions;
 
+/// What a process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Everything in one process.
+    #[default]
+    Standalone,
+    /// Knows topics, groups and members of a cluster.
+    Route,
+    /// Holds messages of a cluster.
+    Broker,
+    /// Speaks with the clients of a cluster.
+    Proxy,
+}
+
+impl Role {
+    /// As the command is called, and as metrics name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Standalone => "standalone",
+            Self::Route => "route",
+            Self::Broker => "broker",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 /// Every room's options.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
+    /// What the process is.
+    pub role: Role,
+    /// Time after the order to end in which everything is still served, and only readiness is denied.
+    pub drain_delay: Duration,
+    /// Where the other roles are, and how they are trusted.
+    pub cluster: ClusterConfig,
     /// Request threads; none: one per core.
     pub lanes: Option<usize>,
     /// Log and fold.
@@ -39,6 +74,34 @@ pub struct Config {
     pub console: ConsoleOptions,
     /// Logs, metrics, traces.
     pub observe: ObserveOptions,
+}
+
+/// How the roles of a cluster find and trust each other.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterConfig {
+    /// `host:port` of the route service, or several with commas.
+    pub route: Option<String>,
+    /// `host:port` under which others reach this broker's internal port.
+    pub advertise: Option<String>,
+    /// File of the shared secret.
+    pub secret_file: Option<String>,
+    /// PEM file of the authority that signed every role's certificate.
+    pub tls_ca: Option<String>,
+    /// PEM file of this process's certificate chain.
+    pub tls_certificate: Option<String>,
+    /// PEM file of its private key.
+    pub tls_key: Option<String>,
+}
+
+impl Config {
+    /// The defaults of a role.
+    #[must_use]
+    pub fn of(role: Role) -> Self {
+        let mut config = Self { role, ..Self::default() };
+        config.observe.node_type = role.name();
+        role.name().clone_into(&mut config.observe.node_id);
+        config
+    }
 }
 
 /// Files of the public port's certificate; none: a self-signed one is made at the first start.

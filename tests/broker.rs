@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    AckOutcome, CatalogError, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LetterPage,
+    AckOutcome, Ask, CatalogError, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LetterPage,
     Publish, PublishError, Receive, ReceiveError, Remedy, SettleError, TopicSpec, Which,
 };
 use bolide::broker::options::BrokerOptions;
@@ -112,6 +112,7 @@ fn wish(filter: &str, batch: usize, wait: u64) -> Receive {
         wait: Duration::from_secs(wait),
         client: ClientId("client".into()),
         attempt_id: None,
+        ask: Ask::Messages,
     }
 }
 

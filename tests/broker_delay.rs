@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bolide::broker::Broker;
-use bolide::broker::api::{ClientId, Delivered, LeaseWish, Publish, Published, RecallError, Receive, TopicSpec};
+use bolide::broker::api::{Ask, ClientId, Delivered, LeaseWish, Publish, Published, RecallError, Receive, TopicSpec};
 use bolide::broker::options::BrokerOptions;
 use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
@@ -139,6 +139,7 @@ impl Life {
                 wait,
                 client: ClientId("client".into()),
                 attempt_id: None,
+                ask: Ask::Messages,
             };
             let mut delivery = self.broker.receive(wish).await.unwrap();
             let got: Vec<Delivered> = std::iter::from_fn(|| delivery.next()).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bolide::broker::Broker;
-use bolide::broker::api::{AckOutcome, ClientId, Delivered, LeaseWish, Publish, Receive, TopicSpec};
+use bolide::broker::api::{AckOutcome, Ask, ClientId, Delivered, LeaseWish, Publish, Receive, TopicSpec};
 use bolide::broker::options::BrokerOptions;
 use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
@@ -99,6 +99,7 @@ async fn receive(broker: &Broker, batch: usize) -> Vec<Delivered> {
         wait: Duration::ZERO,
         client: ClientId("client".into()),
         attempt_id: None,
+        ask: Ask::Messages,
     };
     let mut delivery = broker.receive(wish).await.unwrap();
     std::iter::from_fn(|| delivery.next()).collect()

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    AckOutcome, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LiteAction, LiteError, LiteListing,
-    LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, SeekTarget, TopicSpec,
+    AckOutcome, Ask, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LiteAction, LiteError,
+    LiteListing, LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, Remedy, SeekTarget, TopicSpec,
+    Which,
 };
 use bolide::broker::options::BrokerOptions;
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
+use bolide::model::position::QueueOffset;
 use bolide::model::tag::TagFilter;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
@@ -129,6 +131,7 @@ fn receive_wish(who: &str) -> Receive {
         wait: Duration::from_secs(1),
         client: client(who),
         attempt_id: None,
+        ask: Ask::Messages,
     }
 }
 
@@ -216,6 +219,121 @@ fn a_group_that_begins_at_the_end_still_gets_the_first_message_of_what_it_waited
         got.sort_by(|a, b| a.message.message_id.cmp(&b.message.message_id));
         assert_eq!(ids(&got), ["after", "first"]);
     });
+}
+
+async fn group_at_the_end(broker: &Broker) {
+    let start = Some(bolide::model::group::StartPosition::Latest);
+    broker.create_group(group(), GroupSpec { start, ..GroupSpec::default() }).await.unwrap();
+}
+
+#[test]
+fn what_begins_after_a_kill_before_members_are_back_is_not_missed_by_a_group_that_begins_at_the_end() {
+    let mut world = World::new();
+    world.life(async |broker| {
+        create(&broker, TopicSpec::default()).await;
+        group_at_the_end(&broker).await;
+        subscribe(&broker, "a", &["new", "given up", "never"]).await;
+        broker.sync_lite(wish("a", LiteAction::Remove, &["given up"], None)).await.unwrap();
+    });
+    // Twice, so that what was recorded is also read from the folded state, and the log behind it is replayed.
+    world.life(async |broker| assert_eq!(names(&broker).await, Vec::<String>::new()));
+    world.life(async |broker| {
+        send(&broker, "new", &["first"]).await;
+        send(&broker, "given up", &["not for us"]).await;
+        send(&broker, "unheard of", &["nor this"]).await;
+        subscribe(&broker, "a", &["new", "given up", "unheard of"]).await;
+        assert_eq!(ids(&receive(&broker, "a").await), ["first"]);
+    });
+}
+
+#[test]
+fn what_begins_while_its_members_are_silent_or_after_its_time_to_live_is_not_missed_either() {
+    let mut world = World::new();
+    world.life(async |broker| {
+        create(&broker, TopicSpec { lite_ttl: Some(Some(30 * MINUTE)), ..TopicSpec::default() }).await;
+        group_at_the_end(&broker).await;
+        subscribe(&broker, "a", &["x", "y"]).await;
+        send(&broker, "y", &["y0"]).await;
+        for one in receive(&broker, "a").await {
+            ack(&broker, &one).await;
+        }
+        // As long as somebody says that it subscribes, the group is in the next lite topic of the name from its beginning.
+        until(async || {
+            subscribe(&broker, "a", &["x", "y"]).await;
+            names(&broker).await.is_empty()
+        })
+        .await;
+        tokio::time::sleep(4 * MINUTE).await;
+        assert_eq!(broker.status().lite_subscriptions, 0, "silent for too long");
+        send(&broker, "x", &["x0"]).await;
+        subscribe(&broker, "a", &["x", "y"]).await;
+        assert_eq!(ids(&receive(&broker, "a").await), ["x0"]);
+    });
+    world.life(async |broker| {
+        send(&broker, "y", &["y1"]).await;
+        subscribe(&broker, "a", &["y"]).await;
+        assert_eq!(ids(&receive(&broker, "a").await), ["y1"]);
+    });
+}
+
+#[test]
+fn what_is_waited_for_in_vain_is_bounded_and_forgotten_after_a_day() {
+    let mut world = World::new();
+    world.options.lite_subscriptions_max = 3;
+    let latest = Some(LiteStart::Latest);
+    world.life(async |broker| {
+        create(&broker, TopicSpec::default()).await;
+        for (who, name) in [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")] {
+            broker.sync_lite(wish(who, LiteAction::Add, &[name], latest)).await.unwrap();
+            broker.client_terminated(&client(who)).await;
+        }
+        for name in ["1", "2", "3", "4", "5"] {
+            send(&broker, name, &[name]).await;
+        }
+        // The longest forgotten had to make room; the others begin at their first message.
+        broker.sync_lite(wish("a", LiteAction::Add, &["1", "2"], latest)).await.unwrap();
+        assert!(receive(&broker, "a").await.is_empty());
+        broker.sync_lite(wish("a", LiteAction::CompleteAdd, &["3", "4", "5"], latest)).await.unwrap();
+        let mut got = receive(&broker, "a").await;
+        got.sort_by(|a, b| a.message.message_id.cmp(&b.message.message_id));
+        assert_eq!(ids(&got), ["3", "4", "5"]);
+        broker.sync_lite(wish("a", LiteAction::CompleteAdd, &["6"], latest)).await.unwrap();
+    });
+    world.life(async |broker| {
+        tokio::time::sleep(Duration::from_secs(24 * 3_600 + 60)).await;
+        send(&broker, "6", &["too late"]).await;
+        broker.sync_lite(wish("a", LiteAction::Add, &["6"], latest)).await.unwrap();
+        assert!(receive(&broker, "a").await.is_empty());
+    });
+}
+
+#[test]
+fn a_dead_letter_never_goes_into_a_lite_topic_that_came_later() {
+    let mut world = World::new();
+    world.life(async |broker| {
+        create(&broker, TopicSpec { lite_ttl: Some(Some(MINUTE)), ..TopicSpec::default() }).await;
+        broker.create_group(group(), GroupSpec { max_attempts: Some(1), ..GroupSpec::default() }).await.unwrap();
+        subscribe(&broker, "a", &["old"]).await;
+        send(&broker, "old", &["bad"]).await;
+        assert_eq!(ids(&receive(&broker, "a").await), ["bad"]);
+        until(async || broker.topic(&TopicName::dead_letter(&group())).is_some()).await;
+        until(async || names(&broker).await.is_empty()).await;
+    });
+    for again in ["after-a-kill", "after-its-parent-was-deleted", "after-that-and-a-kill"] {
+        world.life(async |broker| {
+            if again == "after-its-parent-was-deleted" {
+                broker.delete_topic(&parent()).await.unwrap();
+                create(&broker, TopicSpec::default()).await;
+            }
+            send(&broker, again, &["other"]).await;
+            let all = Which::Range { from: QueueOffset(0), until: None };
+            let settled = broker.settle_dead_letters(&group(), all, Remedy::Redrive).await.unwrap();
+            let fates: Vec<LetterFate> = settled.outcomes.into_iter().map(|outcome| outcome.fate).collect();
+            assert_eq!(fates, [LetterFate::LiteGone(parent())], "{again}");
+            subscribe(&broker, "b", &[again]).await;
+            assert_eq!(ids(&receive(&broker, "b").await), ["other"], "{again}");
+        });
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bolide::broker::Broker;
-use bolide::broker::api::{ClientId, Delivered, LeaseWish, Publish, Receive, TopicSpec};
+use bolide::broker::api::{Ask, ClientId, Delivered, LeaseWish, Publish, Receive, TopicSpec};
 use bolide::broker::options::BrokerOptions;
 use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
@@ -134,6 +134,7 @@ fn wish(filter: Filter, batch: usize, wait: u64) -> Receive {
         wait: Duration::from_secs(wait),
         client: ClientId("client".into()),
         attempt_id: None,
+        ask: Ask::Messages,
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    Check, ClientId, Delivered, LeaseWish, Publish, PublishError, Receive, Resolution, TopicSpec, TransactionError,
-    TransactionFilter,
+    Ask, Check, ClientId, Delivered, LeaseWish, Publish, PublishError, Receive, Resolution, TopicSpec,
+    TransactionError, TransactionFilter,
 };
 use bolide::broker::options::{BrokerOptions, TransactionOptions};
 use bolide::model::filter::Filter;
@@ -123,6 +123,7 @@ async fn receive(broker: &Broker) -> Vec<Delivered> {
         wait: Duration::from_millis(200),
         client: ClientId("client".into()),
         attempt_id: None,
+        ask: Ask::Messages,
     };
     let mut delivery = broker.receive(wish).await.unwrap();
     std::iter::from_fn(|| delivery.next()).collect()
@@ -152,7 +153,7 @@ async fn rollback(broker: &Broker, id: &str) -> Result<(), TransactionError> {
 async fn checked(broker: &Broker) -> Vec<Check> {
     let mut handed = Vec::new();
     for due in broker.topics_to_check() {
-        for check in broker.due_checks(&due.name, 100).await {
+        for check in broker.due_checks(&due.name, 100, usize::MAX).await {
             if broker.hand_over_check(&check, || true) {
                 handed.push(check);
             }
@@ -338,7 +339,7 @@ fn a_check_taken_before_the_end_does_not_leave_after_it_and_none_follows() {
         create(&broker).await;
         send(&broker, &["a"]).await;
         tokio::time::sleep(Duration::from_secs(7)).await;
-        let taken = broker.due_checks(&topic(), 9).await;
+        let taken = broker.due_checks(&topic(), 9, usize::MAX).await;
         assert_eq!(taken.len(), 1);
         commit(&broker, "a").await.unwrap();
         assert!(!broker.hand_over_check(&taken[0], || panic!("a check of an ended transaction left")));
@@ -355,7 +356,7 @@ fn counted_checks_outlive_a_kill_and_undelivered_ones_are_not_counted() {
         send(&broker, &["a"]).await;
         tokio::time::sleep(HOUR).await;
         for _ in 0..50 {
-            for check in broker.due_checks(&topic(), 9).await {
+            for check in broker.due_checks(&topic(), 9, usize::MAX).await {
                 assert_eq!(check.checks, 0);
                 assert!(!broker.hand_over_check(&check, || false));
             }

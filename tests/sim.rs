@@ -13,6 +13,8 @@ use std::time::Instant;
 
 mod history;
 
+#[path = "sim/checks.rs"]
+mod checks;
 #[path = "sim/direct.rs"]
 mod direct;
 #[path = "sim/net.rs"]

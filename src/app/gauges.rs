@@ -16,20 +16,25 @@ use crate::store::LogHealth;
 const LOCAL_DISK: &[&str] = &["local", "disk"];
 const NOT_SYSTEM: &str = "false";
 
-/// Sees to it that every scrape shows the state of this process.
-pub(super) fn register(
-    meters: &Meters,
-    broker: &Broker,
-    proxy: &Proxy,
-    clock: &Clock,
-    disk: &Arc<dyn Fn() -> Disk + Send + Sync>,
-) {
-    let (broker, proxy, clock, since, disk) =
-        (broker.clone(), proxy.clone(), clock.clone(), clock.mark(), disk.clone());
+/// Every scrape shows the process itself.
+pub(super) fn process(meters: &Meters, clock: &Clock) {
+    let since = clock.mark();
+    meters.observe_with(Box::new(move |sampler| process_state(sampler, since)));
+}
+
+/// Every scrape shows a broker and its store.
+pub(super) fn broker(meters: &Meters, broker: &Broker, clock: &Clock, disk: &Arc<dyn Fn() -> Disk + Send + Sync>) {
+    let (broker, clock, disk) = (broker.clone(), clock.clone(), disk.clone());
     meters.observe_with(Box::new(move |sampler| {
         broker_state(sampler, &broker, &clock);
         store_state(sampler, &broker, &clock, &disk());
-        process_state(sampler, since);
+    }));
+}
+
+/// Every scrape shows what a proxy has in hand.
+pub(super) fn proxy(meters: &Meters, proxy: &Proxy) {
+    let proxy = proxy.clone();
+    meters.observe_with(Box::new(move |sampler| {
         sampler.gauge(&catalog::IN_FLIGHT_BYTES, &[], proxy.send_bytes_in_flight() as f64);
     }));
 }

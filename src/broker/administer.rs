@@ -19,6 +19,7 @@ impl Broker {
     /// # Errors
     /// See [`CatalogError`].
     pub async fn create_topic(&self, name: TopicName, spec: TopicSpec) -> Result<Arc<Topic>, CatalogError> {
+        self.check_own_catalogue()?;
         let mut ids = self.inner.catalog_change.lock().await;
         if let Some(topic) = self.topic(&name) {
             let differing = topic_differences(&topic, &spec);
@@ -43,6 +44,7 @@ impl Broker {
     /// # Errors
     /// See [`CatalogError`].
     pub async fn update_topic(&self, name: &TopicName, spec: TopicSpec) -> Result<Arc<Topic>, CatalogError> {
+        self.check_own_catalogue()?;
         // On a task of its own: a caller that goes away must not leave log and memory with different settings.
         let (broker, name) = (self.clone(), name.clone());
         let updated = self.inner.tasks.spawn_background(async move { broker.update_topic_now(&name, spec).await });
@@ -83,6 +85,7 @@ impl Broker {
     /// # Errors
     /// See [`CatalogError`].
     pub async fn delete_topic(&self, name: &TopicName) -> Result<(), CatalogError> {
+        self.check_own_catalogue()?;
         let _ids = self.inner.catalog_change.lock().await;
         let topic = self.topic(name).ok_or_else(|| CatalogError::NotFound(format!("topic {name}")))?;
         let seq = {
@@ -101,6 +104,7 @@ impl Broker {
     /// # Errors
     /// See [`CatalogError`].
     pub async fn create_group(&self, name: GroupName, spec: GroupSpec) -> Result<Arc<Group>, CatalogError> {
+        self.check_own_catalogue()?;
         let mut ids = self.inner.catalog_change.lock().await;
         if let Some(group) = self.group(&name) {
             let differing = group_differences(&group, &spec);
@@ -125,6 +129,7 @@ impl Broker {
     /// # Errors
     /// See [`CatalogError`].
     pub async fn update_group(&self, name: &GroupName, spec: GroupSpec) -> Result<Arc<Group>, CatalogError> {
+        self.check_own_catalogue()?;
         // On a task of its own: a caller that goes away must not leave log and memory with different settings.
         let (broker, name) = (self.clone(), name.clone());
         let updated = self.inner.tasks.spawn_background(async move { broker.update_group_now(&name, spec).await });
@@ -148,6 +153,7 @@ impl Broker {
     /// # Errors
     /// See [`CatalogError`].
     pub async fn delete_group(&self, name: &GroupName) -> Result<(), CatalogError> {
+        self.check_own_catalogue()?;
         let _ids = self.inner.catalog_change.lock().await;
         let group = self.group(name).ok_or_else(|| CatalogError::NotFound(format!("consumer group {name}")))?;
         let seq = {
@@ -165,10 +171,15 @@ impl Broker {
         if !self.inner.options.auto_create_groups {
             return Err(ReceiveError::GroupNotFound(name.clone()));
         }
-        self.create_group(name.clone(), GroupSpec::default()).await.map_err(|error| match error {
-            CatalogError::TooMany(_) | CatalogError::Overloaded => ReceiveError::Overloaded,
-            other => ReceiveError::ShardFailed(other.to_string()),
-        })
+        let group = match &self.inner.cluster {
+            Some(cluster) => self.group_by_authority(cluster, name).await,
+            None => self.create_group(name.clone(), GroupSpec::default()).await.map(Some),
+        };
+        match group {
+            Ok(Some(group)) => Ok(group),
+            Ok(None) | Err(CatalogError::TooMany(_) | CatalogError::Overloaded) => Err(ReceiveError::Overloaded),
+            Err(other) => Err(ReceiveError::ShardFailed(other.to_string())),
+        }
     }
 
     /// Whole segments leave the log by the broker's age, so a topic can shorten it and never lengthen it.
@@ -184,7 +195,7 @@ impl Broker {
         }
     }
 
-    fn show_topic(&self, topic: &Arc<Topic>) {
+    pub(super) fn show_topic(&self, topic: &Arc<Topic>) {
         if topic.promise == Promise::Written {
             self.inner.any_written.store(true, Ordering::Relaxed);
         }

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 pub use crate::broker::delivery::reset::Seek;
 use crate::model::filter::Filter;
+mod cluster;
 mod letters;
 mod lite;
 
@@ -18,6 +19,7 @@ use crate::model::position::{QueueId, QueueOffset, TopicId};
 pub use crate::model::settings::{CatalogError, GroupSpec, TopicSpec};
 use crate::model::time::Timestamp;
 use crate::model::topic::TopicType;
+pub use cluster::{ApplyError, Authority, ClusterSetup, NoPeers, Peers, Setup};
 pub use letters::{Letter, LetterError, LetterFate, LetterOutcome, LetterPage, LettersSettled, Remedy, Which};
 pub use lite::{LiteError, LiteEviction, LiteListing, LiteSync, LiteView};
 
@@ -83,6 +85,9 @@ pub enum PublishError {
     /// The request is larger than one log frame.
     #[error("the request stores more bytes than fit at once")]
     TooLarge,
+    /// The topic, or the message group, lives on another shard now.
+    #[error("the message belongs to another broker now; try again")]
+    Moved,
     /// The log failed; whether it was stored is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
@@ -95,6 +100,17 @@ pub enum LeaseWish {
     Fixed(Duration),
     /// As long as the client lives, up to the group's consume timeout.
     AutoRenew,
+}
+
+/// What a receive may be answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ask {
+    /// Messages.
+    #[default]
+    Messages,
+    /// What an earlier receive with the same attempt id got, at once; nothing new. So a proxy asks brokers where an attempt may
+    /// have been answered before, without getting two answers to one receive.
+    RepeatOnly,
 }
 
 /// A wish for messages.
@@ -116,6 +132,8 @@ pub struct Receive {
     pub client: ClientId,
     /// Same id within its lease: the same messages again.
     pub attempt_id: Option<String>,
+    /// With what it may be answered.
+    pub ask: Ask,
 }
 
 /// Why nothing is delivered, beyond there being nothing.

@@ -99,9 +99,12 @@ impl Broker {
 
     async fn dead_letter_topic(&self, group: &Group) -> Result<Arc<Topic>, CatalogError> {
         let name = TopicName::dead_letter(&group.name);
-        match self.topic(&name) {
-            Some(topic) => Ok(topic),
-            None => self.create_topic(name, TopicSpec { queues: Some(1), ..TopicSpec::default() }).await,
+        match (self.topic(&name), &self.inner.cluster) {
+            (Some(topic), _) => Ok(topic),
+            (None, Some(cluster)) => {
+                self.dead_letter_topic_by_authority(cluster, &name).await?.ok_or(CatalogError::Overloaded)
+            }
+            (None, None) => self.create_topic(name, TopicSpec { queues: Some(1), ..TopicSpec::default() }).await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Recall of a delayed message: OK only if nobody will ever get it. The race with its firing is decided under one lock.
 //!
 //! ```text
-//! handle = sealed( kind u8 | shard u32 | topic u32 | due u64 | hold u64 | message id )       big-endian
+//! handle = sealed( shard u32 | topic u32 | due u64 | hold u64 | message id )       big-endian
 //! ```
 
 use std::time::Duration;
@@ -17,9 +17,7 @@ use crate::model::topic::TopicType;
 use crate::store::FoldError;
 use crate::store::record::{DelayOutcome, HoldKey, Record, Unit};
 
-/// First byte of a recall handle; a receipt has another.
-const KIND: u8 = b'r';
-const FIXED_BYTES: usize = 25;
+const FIXED_BYTES: usize = 24;
 /// How long after its time a message's end can still be told.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Recalls are forgotten in lumps of so much time: each costs a record.
@@ -39,27 +37,26 @@ type Decided = (DelayOutcome, Option<UnitSeq>);
 impl Broker {
     /// The text by which a message can be recalled.
     pub(super) fn recall_handle(&self, topic: TopicId, key: HoldKey, message_id: &str) -> String {
-        let mut plain = Vec::with_capacity(FIXED_BYTES + message_id.len() + 16);
-        plain.push(KIND);
+        let mut plain = Vec::with_capacity(FIXED_BYTES + message_id.len());
         plain.extend_from_slice(&self.inner.shard.get().to_be_bytes());
         plain.extend_from_slice(&topic.get().to_be_bytes());
         plain.extend_from_slice(&key.due.millis().to_be_bytes());
         plain.extend_from_slice(&key.hold.get().to_be_bytes());
         plain.extend_from_slice(message_id.as_bytes());
-        self.inner.handles.seal_bytes(plain)
+        self.inner.handles.load().seal_recall(&plain)
     }
 
     fn open_recall_handle(&self, text: &str) -> Option<(TopicId, HoldKey, String)> {
-        let plain = self.inner.handles.open_bytes(text)?;
-        if plain.len() < FIXED_BYTES || plain[0] != KIND {
+        let plain = self.inner.handles.load().open_recall(text)?;
+        if plain.len() < FIXED_BYTES {
             return None;
         }
         let number =
             |from: usize, to: usize| plain[from..to].iter().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
-        let topic = TopicId(u32::try_from(number(5, 9)).ok()?);
-        let key = HoldKey { due: Timestamp(number(9, 17)), hold: HoldId(number(17, 25)) };
+        let topic = TopicId(u32::try_from(number(4, 8)).ok()?);
+        let key = HoldKey { due: Timestamp(number(8, 16)), hold: HoldId(number(16, 24)) };
         let message_id = String::from_utf8(plain[FIXED_BYTES..].to_vec()).ok()?;
-        (number(1, 5) == u64::from(self.inner.shard.get())).then_some((topic, key, message_id))
+        (number(0, 4) == u64::from(self.inner.shard.get())).then_some((topic, key, message_id))
     }
 
     /// Cancels a delayed message and hands back its id; that an earlier call did so is as good.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::broker::api::{ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
+use crate::broker::api::{Ask, ClientId, Delivered, LeaseWish, Origin, Receive, ReceiveError};
 use crate::broker::delivery::core::Core;
 use crate::broker::delivery::lease::{Grant, LeaseTerms};
 use crate::broker::delivery::subscription::{Missing, Wish};
@@ -52,6 +52,12 @@ impl Delivery {
         self.held.is_empty()
     }
 
+    /// Whether its client may have got it before: such a delivery is never given back.
+    #[must_use]
+    pub fn is_repeated(&self) -> bool {
+        self.repeated
+    }
+
     /// Takes the next message; from now on it is the client's.
     #[allow(clippy::should_implement_trait)] // taking has a consequence that an iterator's adapters would hide
     pub fn next(&mut self) -> Option<Delivered> {
@@ -79,7 +85,7 @@ impl Delivery {
             u64::from(record.body_bytes),
         );
         Some(Delivered {
-            handle: inner.handles.seal(&receipt, 0),
+            handle: inner.handles.load().seal(&receipt, 0),
             attempt: grant.attempt,
             queue,
             offset: grant.entry.offset,
@@ -181,6 +187,12 @@ impl Broker {
     }
 
     async fn receive_while_alive(&self, receive: Receive) -> Result<Delivery, ReceiveError> {
+        if self.inner.handles.load().is_empty() {
+            return Err(ReceiveError::Overloaded);
+        }
+        if receive.ask == Ask::RepeatOnly {
+            return self.receive_again(&receive).await;
+        }
         let (topic, group) = self.check_receive(&receive).await?;
         if receive.filter != Filter::ALL
             && self.inner.core.lock().is_lite_receive(topic.id, group.id, holder_of(&receive.client))
@@ -423,6 +435,16 @@ impl Broker {
             Some(error) if delivery.held.is_empty() => Err(ReceiveError::ShardFailed(error.to_string())),
             _ => Ok(()),
         }
+    }
+
+    /// What an earlier receive with this attempt id got, or nothing, at once.
+    async fn receive_again(&self, receive: &Receive) -> Result<Delivery, ReceiveError> {
+        let topic = self.topic(&receive.topic).ok_or_else(|| ReceiveError::TopicNotFound(receive.topic.clone()))?;
+        let group = self.group_or_default(&receive.group);
+        let group = Arc::new(group.ok_or_else(|| ReceiveError::GroupNotFound(receive.group.clone()))?);
+        let key = attempt_key(&receive.client, receive.attempt_id.as_deref());
+        let again = self.repeat(&topic, &group, key).await?;
+        Ok(again.unwrap_or_else(|| self.delivery(&topic, &group, Vec::new(), true)))
     }
 
     /// The messages that this attempt got before, if it still holds any.

@@ -103,7 +103,9 @@ impl Broker {
         suspends: bool,
     ) -> Result<ChangeOutcome, SettleError> {
         let Some((topic, group)) = self.place(group, topic)? else { return Ok(ChangeOutcome::InvalidHandle) };
-        let Some((receipt, serial)) = self.inner.handles.open(handle) else { return Ok(ChangeOutcome::InvalidHandle) };
+        let Some((receipt, serial)) = self.inner.handles.load().open(handle) else {
+            return Ok(ChangeOutcome::InvalidHandle);
+        };
         if !belongs(&receipt, &topic, &group) {
             return Ok(ChangeOutcome::InvalidHandle);
         }
@@ -132,7 +134,7 @@ impl Broker {
         if let Some(seq) = seq {
             inner.durable(seq).await.map_err(|_| SettleError::ShardFailed)?;
         }
-        let handle = inner.handles.seal(&Receipt { lease_end, ..receipt }, serial.wrapping_add(1));
+        let handle = inner.handles.load().seal(&Receipt { lease_end, ..receipt }, serial.wrapping_add(1));
         Ok(ChangeOutcome::Changed { handle })
     }
 
@@ -190,15 +192,15 @@ impl Broker {
     /// A different, never empty text for a handle: the same delivery if it is one of ours.
     #[must_use]
     pub fn another_text(&self, handle: &str) -> String {
-        match self.inner.handles.open(handle) {
-            Some((receipt, serial)) => self.inner.handles.seal(&receipt, serial.wrapping_add(1)),
-            // Bounded, so that a client cannot make its own text grow by repeating this.
-            None => format!("invalid-{}", handle.chars().take(64).collect::<String>()),
-        }
+        self.inner.handles.load().another_text(handle)
     }
 
     /// Topic and group of a settlement; `None` when the group does not exist but might: then no handle can be its.
     fn place(&self, group: &GroupName, topic: &TopicName) -> Result<Option<Place>, SettleError> {
+        if self.inner.handles.load().is_empty() {
+            // In a cluster whose keys are not known here yet: to call a good handle bad would be a lie.
+            return Err(SettleError::Overloaded);
+        }
         let found = self.topic(topic).ok_or_else(|| SettleError::TopicNotFound(topic.clone()))?;
         match self.group(group) {
             Some(group) => Ok(Some((found, group))),
@@ -214,7 +216,7 @@ impl Broker {
     }
 
     fn open_handle(&self, handle: &str, topic: &Topic, group: &Group) -> Option<Receipt> {
-        let (receipt, _) = self.inner.handles.open(handle)?;
+        let (receipt, _) = self.inner.handles.load().open(handle)?;
         belongs(&receipt, topic, group).then_some(receipt)
     }
 

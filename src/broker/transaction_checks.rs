@@ -27,10 +27,12 @@ impl Broker {
         due.iter().filter_map(|topic| Some(core.topic(*topic)?.topic.clone())).collect()
     }
 
-    /// Takes at most `max` due checks of a topic. What is not handed over by [`Broker::hand_over_check`] comes again after 5 s.
-    pub async fn due_checks(&self, topic: &TopicName, max: usize) -> Vec<Check> {
+    /// Takes at most `max` due checks of a topic, of messages of at most `bytes_max` bytes together as they are stored, unless
+    /// one alone is larger: nothing beyond that is read. What is not handed over by [`Broker::hand_over_check`] comes again after
+    /// 5 s.
+    pub async fn due_checks(&self, topic: &TopicName, max: usize, bytes_max: usize) -> Vec<Check> {
         let Some(topic) = self.topic(topic) else { return Vec::new() };
-        let due = self.inner.core.lock().transactions.take_due(topic.id, self.inner.clock.now(), max);
+        let due = self.inner.core.lock().transactions.take_due(topic.id, self.inner.clock.now(), max, bytes_max);
         let places: Vec<_> = due.iter().map(|due| due.at).collect();
         let read = self.inner.store.read_messages(&places).await;
         let mut checks = Vec::with_capacity(due.len());

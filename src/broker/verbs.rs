@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use crate::broker::api::{BrokerStatus, ClientId};
+use crate::broker::api::{BrokerStatus, ClientId, Setup};
 use crate::broker::catalog::{Catalog, NextIds};
+use crate::broker::cluster::Membership;
 use crate::broker::delivery::core::{Core, ordering};
 use crate::broker::delivery::lite::LiteTopic;
 use crate::broker::delivery::subscription::{QueueState, Subscription};
@@ -71,7 +73,10 @@ pub(super) struct Inner {
     /// Serialises changes of the catalogue; the ids are handed out under it.
     pub catalog_change: tokio::sync::Mutex<NextIds>,
     pub members: Members,
-    pub handles: Handles,
+    /// Replaced when the keys of the cluster change.
+    pub handles: ArcSwap<Handles>,
+    /// Nothing for a broker that stands alone.
+    pub cluster: Option<Membership>,
     pub pollers: Budget,
     pub shutdown: Shutdown,
     pub timer_changed: Arc<Notify>,
@@ -102,8 +107,9 @@ impl Broker {
         tasks: Tasks,
         entropy: Entropy,
         metrics: Arc<Meters>,
-        receipt_key: [u8; 32],
+        setup: impl Into<Setup>,
     ) -> Result<Self, OpenBrokerError> {
+        let (handles, cluster) = Membership::of(setup.into(), store.applied());
         let timer_changed = Arc::new(Notify::new());
         let condemned_added = Arc::new(Notify::new());
         let reader = store.clone();
@@ -128,7 +134,8 @@ impl Broker {
             catalog: Catalog::new(restored.topics, restored.groups),
             catalog_change: tokio::sync::Mutex::new(restored.next_ids),
             members,
-            handles: Handles::new(&receipt_key),
+            handles: ArcSwap::from_pointee(handles),
+            cluster,
             pollers: Budget::new(options.pollers_max as u64),
             shutdown: Shutdown::new(),
             timer_changed,
@@ -348,6 +355,9 @@ fn restore(store: &Store, mut core: Core, (now, steady): (Timestamp, Timestamp))
             core.add_growth(topic.id, growth);
         }
     }
+    for (topic, highest) in store.highest_lite_queues()? {
+        core.lite_queues_given_out(topic, highest);
+    }
     for (topic, queue, name) in store.lite_topics()? {
         let bounds = lite_bounds.remove(&(topic, queue)).unwrap_or_default();
         let tail = QueueTail::restored(bounds.first, bounds.next);
@@ -367,6 +377,9 @@ fn restore(store: &Store, mut core: Core, (now, steady): (Timestamp, Timestamp))
         for (queue, state) in queues {
             core.put_lite_position(topic, group.id, QueueId(queue), state);
         }
+    }
+    for (topic, group, name) in store.lite_wants()? {
+        core.put_lite_want(topic, group, name.into(), steady);
     }
     restore_transactions(store, &mut core, now)?;
     let (topic, group) = store.next_ids();

@@ -13,7 +13,7 @@ mod words;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::connect;
+use crate::cli::connect::{self, TrustArgs};
 use crate::cli::failure::Failure;
 
 const HELP: &str = "\
@@ -50,6 +50,8 @@ struct CommonArgs {
     /// Internal address of the broker
     #[arg(long, global = true, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
     address: String,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Namespace of topics and groups
     #[arg(long, global = true, env = "BOLIDE_NAMESPACE", default_value = "", hide_default_value = true)]
     namespace: String,
@@ -98,7 +100,7 @@ pub fn run(args: AdminArgs) -> Result<(), Failure> {
     let AdminArgs { common, what } = args;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut client = connect::admin(&common.address).await?;
+        let mut client = connect::admin(&common.address, &common.trust).await?;
         let done = match what {
             What::Topic(command) => topic::run(&mut client, &common, command).await,
             What::Group(command) => group::run(&mut client, &common, command).await,

@@ -9,6 +9,7 @@ use crate::cli::bench::client::{Client, Identity, Target};
 use crate::cli::bench::consume::Consumer;
 use crate::cli::bench::send::{self, Messages};
 use crate::cli::bench::topic;
+use crate::cli::connect::AtArgs;
 use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::config::units::parse_duration;
@@ -35,9 +36,8 @@ pub struct ProbeArgs {
     /// Consumer group
     #[arg(long, default_value = "bolide-probe")]
     group: String,
-    /// Where a missing topic is created
-    #[arg(long, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
-    address: String,
+    #[command(flatten)]
+    at: AtArgs,
     /// Time for all of it; what fails before is tried again
     #[arg(long, default_value = "20s", value_parser = parse_duration, value_name = "DURATION")]
     within: Duration,
@@ -50,7 +50,7 @@ pub struct ProbeArgs {
 pub fn run(args: &ProbeArgs) -> Result<(), Failure> {
     let target = Target { endpoint: args.endpoint.clone(), tls: args.tls };
     let until = Instant::now() + args.within;
-    again_until(until, || topic::ensure(&target, &args.topic, &args.address))?;
+    again_until(until, || topic::ensure(&target, &args.topic, &args.at))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let took = again_until(until, || runtime.block_on(round_trip(args, &target, until)))?;
     print::line(format_args!(

@@ -41,7 +41,7 @@ impl Call {
         let span = trace::rpc_span(method, header.or(message_trace));
         let caller = Caller::of(metadata, request.extensions());
         if let Some(client) = caller.client() {
-            shared.broker.client_seen(client, caller.heartbeats_slowly());
+            shared.brokers.client_seen(client, caller.heartbeats_slowly());
             if !span.is_none() {
                 span.record("messaging.client.id", &*client.0);
             }

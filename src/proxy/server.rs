@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::broker::Broker;
+use crate::link::Brokers;
 use crate::observe::meters::Meters;
 use crate::proxy::admin::AdminService;
 use crate::proxy::caller::CalledAs;
@@ -31,7 +32,7 @@ use crate::proxy::service::Service;
 use crate::proxy::session::checks;
 use crate::proxy::session::producers::Producers;
 use crate::proxy::session::registry::Sessions;
-use crate::proxy::shared::Shared;
+use crate::proxy::shared::{Door, Shared};
 use crate::runtime::budget::Budget;
 use crate::runtime::clock::Clock;
 use crate::runtime::tasks::Tasks;
@@ -73,17 +74,18 @@ impl Proxy {
     /// See [`StartProxyError`].
     pub fn new(
         options: ProxyOptions,
-        broker: Broker,
+        brokers: Brokers,
         clock: Clock,
         tasks: Tasks,
         meters: Arc<Meters>,
     ) -> Result<Self, StartProxyError> {
-        let advertised = match &options.advertise {
-            Some(text) => Some(Address::parse(text).ok_or_else(|| StartProxyError::Advertise(text.clone()))?),
+        let door = door(options.listen, options.advertise.as_deref())?;
+        let external_door = match options.external_listen {
+            Some(listen) => Some(self::door(listen, options.external_advertise.as_deref())?),
             None => None,
         };
         let shared = Arc::new(Shared {
-            broker,
+            brokers,
             clock,
             tasks,
             meters,
@@ -94,8 +96,8 @@ impl Proxy {
             arriving_bytes: Budget::new(options.arriving_bytes_max.max(2 * options.request_bytes_max as u64)),
             telemetry_streams: Budget::new(options.telemetry_streams_max),
             connections: Budget::new(options.connections_max),
-            advertised,
-            bound: OnceLock::new(),
+            door,
+            external_door,
             options,
         });
         let front = Front::new(&shared)?;
@@ -118,7 +120,7 @@ impl Proxy {
         &self.shared
     }
 
-    /// Opens the public port, TLS and plaintext alike.
+    /// Opens the public port, and the one for clients outside if there is to be one, TLS and plaintext alike.
     ///
     /// # Errors
     /// The address cannot be bound. Must be called within the background runtime.
@@ -137,7 +139,7 @@ impl Proxy {
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let options = &self.shared.options;
-        let shutdown = self.shared.broker.shutdown();
+        let shutdown = self.shared.brokers.shutdown();
         let serving = Server::builder()
             .max_concurrent_streams(options.streams_per_connection_max.max(STREAMS_MIN))
             .initial_stream_window_size(options.stream_window_bytes)
@@ -156,6 +158,11 @@ impl Proxy {
             () = shutdown.stopping() => Ok(()),
         }
     }
+}
+
+fn door(listen: SocketAddr, advertise: Option<&str>) -> Result<Door, StartProxyError> {
+    let read = |text: &str| Address::parse(text).ok_or_else(|| StartProxyError::Advertise(text.to_owned()));
+    Ok(Door { listen, advertised: advertise.map(read).transpose()?, bound: OnceLock::new() })
 }
 
 /// The first thing a request meets. Messaging is called directly: a router in front of it would cost each send a microsecond.
@@ -220,8 +227,9 @@ impl tower::Service<http::Request<Body>> for Front {
 
 async fn report_health(shared: Arc<Shared>, reporter: HealthReporter) {
     loop {
-        let draining = shared.broker.shutdown().is_draining();
-        let serves = !draining && shared.broker.status().ready;
+        let draining = shared.brokers.shutdown().is_draining();
+        let leaving = shared.brokers.shutdown().is_leaving();
+        let serves = !leaving && shared.brokers.status().ready;
         let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in ["", MESSAGING, ADMIN] {
             reporter.set_service_status(service, status).await;
@@ -231,7 +239,8 @@ async fn report_health(shared: Arc<Shared>, reporter: HealthReporter) {
         }
         tokio::select! {
             biased;
-            () = shared.broker.shutdown().draining() => {}
+            () = shared.brokers.shutdown().draining() => {}
+            () = shared.brokers.shutdown().leaving(), if !leaving => {}
             () = shared.clock.sleep(HEALTH_EVERY) => {}
         }
     }

@@ -57,7 +57,8 @@ impl From<PublishError> for Refusal {
             PublishError::NotWritable(_) => Code::Forbidden,
             PublishError::TypeConflict { .. } => Code::MessagePropertyConflictWithType,
             PublishError::LiteTopicQuota { .. } => Code::LiteTopicQuotaExceeded,
-            PublishError::Overloaded => Code::TooManyRequests,
+            // Surely not stored, and sent again it finds its place.
+            PublishError::Overloaded | PublishError::Moved => Code::TooManyRequests,
             // Retryable, and on another broker: what the family says when a broker cannot take messages for now.
             PublishError::DiskFull => Code::HaNotAvailable,
             PublishError::TooLarge => Code::PayloadTooLarge,
@@ -222,6 +223,7 @@ mod tests {
             (conflict, 40014),
             (PublishError::LiteTopicQuota { topic: topic(), most: 5 }, 42901),
             (PublishError::Overloaded, 42900),
+            (PublishError::Moved, 42900),
             (PublishError::DiskFull, 50002),
             (PublishError::TooLarge, 41300),
             (PublishError::ShardFailed, 50401),

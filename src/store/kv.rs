@@ -16,6 +16,7 @@ pub mod lane;
 pub mod lane_entry;
 pub mod lease;
 pub mod lite_topic;
+pub mod lite_want;
 pub mod meta;
 mod options;
 pub mod queue_entry;
@@ -60,11 +61,13 @@ pub enum Family {
     Growth,
     /// Names of lite topics: see [`lite_topic`].
     LiteTopic,
+    /// Lite topics that groups wait for: see [`lite_want`].
+    LiteWant,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -80,6 +83,7 @@ impl Family {
         Self::Lane,
         Self::Growth,
         Self::LiteTopic,
+        Self::LiteWant,
     ];
 
     /// Its name on disk.
@@ -101,6 +105,7 @@ impl Family {
             Self::Lane => "lane",
             Self::Growth => "growth",
             Self::LiteTopic => "lite_topic",
+            Self::LiteWant => "lite_want",
         }
     }
 }

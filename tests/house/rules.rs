@@ -20,26 +20,32 @@ const PLAN: &[Room] = &[
     Room { name: "wire", may_import: &[] },
     Room { name: "runtime", may_import: &["model"] },
     Room { name: "observe", may_import: &["model"] },
+    Room { name: "trust", may_import: &["model", "runtime"] },
     Room { name: "store", may_import: &["model", "runtime", "observe"] },
-    Room { name: "route", may_import: &["store", "model", "runtime", "observe"] },
+    Room { name: "route", may_import: &["store", "trust", "model", "runtime", "observe"] },
     Room { name: "auth", may_import: &["model"] },
     Room { name: "replica", may_import: &["store", "model", "runtime", "observe"] },
     Room { name: "broker", may_import: &["replica", "store", "model", "runtime", "observe"] },
-    Room { name: "link", may_import: &["broker", "route", "model", "runtime", "observe"] },
-    Room { name: "proxy", may_import: &["link", "broker", "route", "auth", "model", "runtime", "observe", "wire"] },
+    Room { name: "link", may_import: &["broker", "route", "trust", "model", "runtime", "observe"] },
+    Room {
+        name: "proxy",
+        may_import: &["trust", "link", "broker", "route", "auth", "model", "runtime", "observe", "wire"],
+    },
     Room { name: "console", may_import: &["link", "broker", "route", "auth", "model", "runtime", "observe"] },
     Room {
         name: "config",
-        may_import: &["console", "proxy", "link", "broker", "replica", "store", "route", "auth", "model", "runtime", "observe"],
+        may_import: &[
+            "console", "proxy", "link", "broker", "replica", "store", "route", "auth", "model", "runtime", "observe",
+        ],
     },
     Room {
         name: "app",
         may_import: &[
-            "config", "console", "proxy", "link", "broker", "replica", "store", "route", "auth", "model", "runtime",
-            "observe", "wire",
+            "trust", "config", "console", "proxy", "link", "broker", "replica", "store", "route", "auth", "model",
+            "runtime", "observe", "wire",
         ],
     },
-    Room { name: "cli", may_import: &["app", "config", "wire", "model", "runtime"] },
+    Room { name: "cli", may_import: &["app", "config", "trust", "wire", "model", "runtime"] },
     Room { name: "main", may_import: &["cli", "app", "config", "observe", "runtime"] },
 ];
 
@@ -139,8 +145,9 @@ const SEAMS: &[Seam] = &[
     Seam {
         what: "a connection is touched",
         spellings: &["TcpStream", "UdpSocket", "UnixStream"],
-        // proxy/connection.rs holds what the listener has accepted, until TLS and preface are through.
-        allowed: &["runtime/", "proxy/listener.rs", "proxy/connection.rs", "cli/", "main.rs"],
+        // proxy/connection.rs holds what the listener has accepted, until TLS and preface are through; app/internal.rs is the
+        // listener of the other port.
+        allowed: &["runtime/", "proxy/listener.rs", "proxy/connection.rs", "app/internal.rs", "cli/", "main.rs"],
     },
     Seam {
         what: "a port is opened",

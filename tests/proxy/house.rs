@@ -69,7 +69,9 @@ impl House {
             )
             .await
             .unwrap();
-            let proxy = Proxy::new(options, broker.clone(), clock, tasks, meters).unwrap();
+            let proxy =
+                Proxy::new(options, bolide::link::Brokers::here(broker.clone(), "broker-0"), clock, tasks, meters)
+                    .unwrap();
             let listening = proxy.listen(config).unwrap();
             (broker, listening)
         });

@@ -138,7 +138,8 @@ impl Machine {
             ..ProxyOptions::default()
         };
         let proxy =
-            Proxy::new(options, broker.clone(), clock.clone(), tasks, meters).map_err(|error| error.to_string())?;
+            Proxy::new(options, bolide::link::Brokers::here(broker.clone(), "broker-0"), clock.clone(), tasks, meters)
+                .map_err(|error| error.to_string())?;
         let serving = tokio::spawn(serve(proxy, broker.shutdown().clone(), self.net.listen()));
         Ok(Process { broker, store, clock, serving, files, life })
     }

@@ -131,18 +131,29 @@ impl Core {
 
     /// Messages that never reached their client return at once, without a counted attempt.
     pub fn give_back(&mut self, topic: TopicId, group: GroupId, grants: &[(QueueId, Grant)], unit: &mut Unit) {
+        let unseen = grants.iter().map(|(queue, grant)| (*queue, grant.entry.offset, grant.terms.grant));
+        self.return_unseen(topic, group, &unseen.collect::<Vec<_>>(), unit);
+    }
+
+    /// The same of deliveries that are known by queue, message and granting.
+    pub fn return_unseen(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        deliveries: &[(QueueId, QueueOffset, GrantId)],
+        unit: &mut Unit,
+    ) {
         let Some(subscription) = self.subscription_mut(topic, group) else { return };
-        for (queue, grant) in grants {
-            let Some(state) = subscription.queue_mut(*queue) else { continue };
-            let offset = grant.entry.offset;
-            if let Some((attempt, hash)) = state.leases.give_back(offset, grant.terms.grant) {
+        for &(queue, offset, grant) in deliveries {
+            let Some(state) = subscription.queue_mut(queue) else { continue };
+            if let Some((attempt, hash)) = state.leases.give_back(offset, grant) {
                 let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
-                unit.push(&Record::LeaseChanged { group, topic, queue: *queue, offset, attempt, lease });
+                unit.push(&Record::LeaseChanged { group, topic, queue, offset, attempt, lease });
                 subscription.waiters.wake_for(hash);
             }
         }
-        for (queue, _) in grants {
-            self.lite_changed(topic, group, *queue);
+        for &(queue, ..) in deliveries {
+            self.lite_changed(topic, group, queue);
         }
     }
 

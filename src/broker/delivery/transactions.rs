@@ -259,14 +259,20 @@ impl Transactions {
         self.due.iter().filter(|(_, due)| is_due(due)).map(|(topic, _)| *topic).collect()
     }
 
-    /// Takes at most `max` due checks of a topic, those that wait longest first. Each is due again after a while, unless it is
-    /// counted before: whoever took it may be gone.
-    pub fn take_due(&mut self, topic: TopicId, now: Timestamp, max: usize) -> Vec<Due> {
-        let mut taken = Vec::new();
+    /// Takes at most `max` due checks of a topic, those that wait longest first, and no more than fit `bytes_max` bytes of the
+    /// log; one alone may be larger. Each is due again after a while, unless it is counted before: whoever took it may be gone.
+    pub fn take_due(&mut self, topic: TopicId, now: Timestamp, max: usize, bytes_max: usize) -> Vec<Due> {
+        let mut taken: Vec<Due> = Vec::new();
+        let mut bytes = 0usize;
         while taken.len() < max {
             let Some(due) = self.due.get_mut(&topic) else { break };
             let Some((at, id)) = due.first().filter(|(at, _)| *at <= now).cloned() else { break };
             let key = HalfKey { topic, id };
+            let length = self.pending.get(&key).and_then(|pending| pending.at).map_or(0, |at| at.length as usize);
+            if !taken.is_empty() && bytes.saturating_add(length) > bytes_max {
+                break;
+            }
+            bytes = bytes.saturating_add(length);
             self.next_number += 1;
             let ticket = self.next_number;
             let next = now.plus(TAKEN_FOR);

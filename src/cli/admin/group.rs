@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::cli::connect::Channel;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;

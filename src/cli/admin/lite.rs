@@ -1,8 +1,8 @@
 //! `bolide admin lite …`
 
+use crate::cli::connect::Channel;
 use clap::Subcommand;
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;

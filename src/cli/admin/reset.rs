@@ -3,9 +3,9 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::str::FromStr;
 
+use crate::cli::connect::Channel;
 use clap::Args;
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;

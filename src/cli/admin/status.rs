@@ -1,7 +1,7 @@
 //! `bolide admin status`
 
+use crate::cli::connect::Channel;
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;

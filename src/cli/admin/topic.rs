@@ -1,9 +1,9 @@
 //! `bolide admin topic …`
 
+use crate::cli::connect::Channel;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::time::Duration;
-use tonic::transport::Channel;
 
 use super::output::show;
 use super::words;

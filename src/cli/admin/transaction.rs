@@ -1,8 +1,8 @@
 //! `bolide admin transaction …`
 
+use crate::cli::connect::Channel;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use http::uri::Authority;
 
@@ -100,41 +101,41 @@ pub struct RouteBuilder<'a> {
     pub resource: Option<v2::Resource>,
     /// The topic.
     pub topic: &'a Topic,
-    /// Name of the broker.
-    pub broker_name: &'a str,
-    /// Where the caller reaches it.
+    /// Names of the brokers that have its queues, each as many as the topic's settings say.
+    pub homes: &'a [Arc<str>],
+    /// Where the caller reaches them: all behind one address.
     pub address: &'a Address,
 }
 
 impl RouteBuilder<'_> {
-    fn queue(&self, id: i32, permission: v2::Permission) -> v2::MessageQueue {
+    fn queue(&self, home: &str, id: i32, permission: v2::Permission) -> v2::MessageQueue {
         v2::MessageQueue {
             topic: self.resource.clone(),
             id,
             permission: permission as i32,
-            broker: Some(v2::Broker {
-                name: self.broker_name.to_owned(),
-                id: 0,
-                endpoints: Some(self.address.endpoints()),
-            }),
+            broker: Some(v2::Broker { name: home.to_owned(), id: 0, endpoints: Some(self.address.endpoints()) }),
             accept_message_types: accepted(self.topic.topic_type),
         }
     }
 
-    fn ids(&self) -> impl Iterator<Item = i32> {
-        0..i32::try_from(self.topic.queues).unwrap_or(i32::MAX)
+    fn places(&self) -> impl Iterator<Item = (&str, i32)> {
+        let ids = 0..i32::try_from(self.topic.queues).unwrap_or(i32::MAX);
+        self.homes.iter().flat_map(move |home| ids.clone().map(move |id| (&**home, id)))
     }
 
-    /// Every queue, ascending from 0. The list must be equal at every call, or clients rebuild their state.
+    /// Every queue, broker by broker, ascending from 0. The list must be equal at every call, or clients rebuild their state.
     pub fn queues(&self) -> Vec<v2::MessageQueue> {
         let permission = wire_permission(self.topic.permission);
-        self.ids().map(|id| self.queue(id, permission)).collect()
+        self.places().map(|(home, id)| self.queue(home, id, permission)).collect()
     }
 
-    /// One entry for the whole broker, or one per queue for an ordered group.
+    /// One entry for all of the topic, since one receive covers every queue of every broker; or one per queue for an ordered group.
     pub fn assignments(&self, ordered: bool) -> Vec<v2::Assignment> {
-        let entry = |id| v2::Assignment { message_queue: Some(self.queue(id, v2::Permission::Read)) };
-        if ordered { self.ids().map(entry).collect() } else { vec![entry(ANY_QUEUE)] }
+        let entry = |(home, id)| v2::Assignment { message_queue: Some(self.queue(home, id, v2::Permission::Read)) };
+        if ordered {
+            return self.places().map(entry).collect();
+        }
+        self.homes.first().map(|home| entry((&**home, ANY_QUEUE))).into_iter().collect()
     }
 }
 
@@ -197,7 +198,7 @@ mod tests {
         let builder = RouteBuilder {
             resource: Some(resource.clone()),
             topic: &topic,
-            broker_name: "broker-0",
+            homes: &["broker-0".into()],
             address: &address,
         };
         let queues = builder.queues();

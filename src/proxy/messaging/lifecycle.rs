@@ -39,7 +39,7 @@ pub async fn terminate(call: &Call) -> v2::NotifyClientTerminationResponse {
         Ok(client) => {
             call.shared.sessions.forget(client);
             call.shared.producers.forget(client);
-            call.shared.broker.client_terminated(client).await;
+            call.shared.brokers.client_terminated(client).await;
             ok()
         }
         Err(refusal) => call.caller.refused(&refusal),

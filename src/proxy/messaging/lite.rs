@@ -17,7 +17,7 @@ use crate::wire::rocketmq::telemetry_command::Command;
 /// SyncLiteSubscription.
 pub async fn sync(call: &Call, request: v2::SyncLiteSubscriptionRequest) -> v2::SyncLiteSubscriptionResponse {
     let outcome = match wish(call, request) {
-        Ok(wish) => call.shared.broker.sync_lite(wish).await.map_err(Refusal::from),
+        Ok(wish) => call.shared.brokers.sync_lite(wish).await.map_err(Refusal::from),
         Err(refusal) => Err(refusal),
     };
     let status = match outcome {
@@ -38,7 +38,7 @@ fn wish(call: &Call, request: v2::SyncLiteSubscriptionRequest) -> Result<LiteSyn
     call.about_group(&group);
     let action = action(request.action)?;
     let start = request.offset_option.as_ref().map(start).transpose()?.flatten();
-    let quota = call.shared.broker.lite_subscriptions_per_client_max();
+    let quota = call.shared.brokers.lite_subscriptions_per_client_max();
     if matches!(action, LiteAction::Add | LiteAction::CompleteAdd) && request.lite_topic_set.len() > quota {
         // Before each is looked at: a request may hold millions.
         return Err(crate::broker::api::LiteError::ClientQuota(quota).into());

@@ -52,7 +52,7 @@ impl Answer for PullAnswer {
 pub async fn pull(call: &Call, request: v2::PullMessageRequest) -> PullAnswer {
     let resource = request.message_queue.as_ref().and_then(|queue| queue.topic.clone()).unwrap_or_default();
     let pulled = match wish(call, &request) {
-        Ok(wish) => call.shared.broker.pull(wish).await.map_err(Refusal::from),
+        Ok(wish) => call.shared.brokers.pull(home(request.message_queue.as_ref()), wish).await.map_err(Refusal::from),
         Err(refusal) => Err(refusal),
     };
     match pulled.and_then(|pulled| contents(call, pulled, &resource)) {
@@ -127,7 +127,7 @@ async fn try_update(call: &Call, request: &v2::UpdateOffsetRequest) -> Result<()
     let group = group(call, request.group.as_ref())?;
     let queue = queue(request.message_queue.as_ref())?;
     let offset = offset(request.offset)?;
-    Ok(call.shared.broker.update_offset(&group, &topic, queue, offset).await?)
+    Ok(call.shared.brokers.update_offset(home(request.message_queue.as_ref()), &group, &topic, queue, offset).await?)
 }
 
 /// GetOffset.
@@ -141,7 +141,7 @@ async fn try_get(call: &Call, request: &v2::GetOffsetRequest) -> Result<QueueOff
     let topic = topic(call, request.message_queue.as_ref())?;
     let group = group(call, request.group.as_ref())?;
     let queue = queue(request.message_queue.as_ref())?;
-    Ok(call.shared.broker.offset(&group, &topic, queue).await?)
+    Ok(call.shared.brokers.offset(home(request.message_queue.as_ref()), &group, &topic, queue).await?)
 }
 
 /// QueryOffset.
@@ -162,7 +162,7 @@ async fn try_query(call: &Call, request: &v2::QueryOffsetRequest) -> Result<Queu
         (Ok(QueryOffsetPolicy::Timestamp), None) => return Err(bad("the timestamp is missing")),
         (Err(_), _) => return Err(bad("the policy of the query is unknown")),
     };
-    Ok(call.shared.broker.queue_boundary(&topic, queue, which).await?)
+    Ok(call.shared.brokers.queue_boundary(home(request.message_queue.as_ref()), &topic, queue, which).await?)
 }
 
 fn told(call: &Call, outcome: Result<QueueOffset, Refusal>) -> (v2::Status, i64) {
@@ -182,6 +182,11 @@ fn group(call: &Call, resource: Option<&v2::Resource>) -> Result<GroupName, Refu
     let name = names::group(&call.caller, resource)?;
     call.about_group(&name);
     Ok(name)
+}
+
+/// The broker that the queue is on, as its route named it.
+fn home(queue: Option<&v2::MessageQueue>) -> Option<&str> {
+    queue.and_then(|queue| queue.broker.as_ref()).map(|broker| &*broker.name).filter(|name| !name.is_empty())
 }
 
 fn queue(wire: Option<&v2::MessageQueue>) -> Result<QueueId, Refusal> {

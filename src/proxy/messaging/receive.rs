@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::broker::Delivery;
-use crate::broker::api::{LeaseWish, Receive};
+use crate::broker::api::{Ask, LeaseWish, Receive};
+use crate::link::Delivery;
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::proxy::call::{Answer, Call};
 use crate::proxy::convert::delivery::DeliveryEncoder;
@@ -36,7 +36,7 @@ pub async fn receive(call: &Call, request: v2::ReceiveMessageRequest) -> Receive
         wait_in_vain(call, wish.wait).await;
         return ReceiveStream::new(call, None, &resource);
     }
-    match call.shared.broker.receive(wish).await {
+    match call.shared.brokers.receive(wish).await {
         Ok(delivery) if delivery.is_empty() => ReceiveStream::new(call, None, &resource),
         Ok(delivery) => ReceiveStream::new(call, Some(delivery), &resource),
         Err(error) => refused(&error.into()),
@@ -46,7 +46,7 @@ pub async fn receive(call: &Call, request: v2::ReceiveMessageRequest) -> Receive
 async fn wait_in_vain(call: &Call, wait: Duration) {
     tokio::select! {
         biased;
-        () = call.shared.broker.shutdown().draining() => {}
+        () = call.shared.brokers.shutdown().draining() => {}
         () = call.shared.clock.sleep(wait) => {}
     }
 }
@@ -68,6 +68,7 @@ fn wish(call: &Call, request: &v2::ReceiveMessageRequest) -> Result<Receive, Ref
         wait: poll_time(call, request.long_polling_timeout.as_ref()),
         client: client.clone(),
         attempt_id: request.attempt_id.clone().filter(|id| !id.is_empty()),
+        ask: Ask::Messages,
     })
 }
 

@@ -14,8 +14,9 @@ use crate::wire::rocketmq::Code;
 pub fn query_route(call: &Call, request: v2::QueryRouteRequest) -> v2::QueryRouteResponse {
     match find_topic(call, request.topic.as_ref()) {
         Ok(topic) => {
+            let homes = call.shared.brokers.homes(&topic);
             let address = call.shared.address_for(&call.caller, request.endpoints.as_ref());
-            let message_queues = builder(call, request.topic, &topic, &address).queues();
+            let message_queues = builder(request.topic, &topic, &homes, &address).queues();
             v2::QueryRouteResponse { status: Some(ok()), message_queues }
         }
         Err(refusal) => v2::QueryRouteResponse { status: Some(call.caller.refused(&refusal)), ..Default::default() },
@@ -26,8 +27,9 @@ pub fn query_route(call: &Call, request: v2::QueryRouteRequest) -> v2::QueryRout
 pub fn query_assignment(call: &Call, request: v2::QueryAssignmentRequest) -> v2::QueryAssignmentResponse {
     match find_assigned(call, &request) {
         Ok((topic, ordered)) => {
+            let homes = call.shared.brokers.homes(&topic);
             let address = call.shared.address_for(&call.caller, request.endpoints.as_ref());
-            let assignments = builder(call, request.topic, &topic, &address).assignments(ordered);
+            let assignments = builder(request.topic, &topic, &homes, &address).assignments(ordered);
             v2::QueryAssignmentResponse { status: Some(ok()), assignments }
         }
         Err(refusal) => {
@@ -37,19 +39,19 @@ pub fn query_assignment(call: &Call, request: v2::QueryAssignmentRequest) -> v2:
 }
 
 fn builder<'a>(
-    call: &'a Call,
     resource: Option<v2::Resource>,
     topic: &'a Topic,
+    homes: &'a [Arc<str>],
     address: &'a Address,
 ) -> RouteBuilder<'a> {
-    RouteBuilder { resource, topic, broker_name: &call.shared.options.broker_name, address }
+    RouteBuilder { resource, topic, homes, address }
 }
 
 fn find_topic(call: &Call, resource: Option<&v2::Resource>) -> Result<Arc<Topic>, Refusal> {
     call.caller.require_client()?;
     let name = names::topic(&call.caller, resource)?;
     call.about_topic(&name);
-    call.shared.broker.topic(&name).ok_or_else(|| Refusal::unknown_topic(&name))
+    call.shared.brokers.topic(&name).ok_or_else(|| Refusal::unknown_topic(&name))
 }
 
 fn find_assigned(call: &Call, request: &v2::QueryAssignmentRequest) -> Result<(Arc<Topic>, bool), Refusal> {
@@ -64,7 +66,7 @@ fn find_assigned(call: &Call, request: &v2::QueryAssignmentRequest) -> Result<(A
             format!("no readable queue: topic {topic_name} does not allow receiving"),
         ));
     }
-    let group = call.shared.broker.group_or_default(&group_name).ok_or_else(|| {
+    let group = call.shared.brokers.group_or_default(&group_name).ok_or_else(|| {
         Refusal::new(Code::ConsumerGroupNotFound, format!("consumer group {group_name} does not exist"))
     })?;
     let ordered = group.is_ordered(topic.topic_type);

@@ -76,7 +76,7 @@ async fn settle_all(call: &Call, request: &v2::AckMessageRequest) -> Result<Vec<
         return Err(Refusal::new(Code::BadRequest, "more than 1024 receipt handles in one request"));
     }
     let handles: Vec<String> = request.entries.iter().map(|entry| entry.receipt_handle.clone()).collect();
-    let outcomes = call.shared.broker.ack(&group, &topic, &handles).await?;
+    let outcomes = call.shared.brokers.ack(&group, &topic, &handles).await?;
     debug_assert_eq!(outcomes.len(), handles.len());
     Ok(outcomes)
 }
@@ -95,7 +95,7 @@ pub async fn change_invisible(
 }
 
 fn failed_change(call: &Call, request: &v2::ChangeInvisibleDurationRequest, refusal: &Refusal) -> (v2::Status, String) {
-    (call.caller.refused(refusal), call.shared.broker.another_text(&request.receipt_handle))
+    (call.caller.refused(refusal), call.shared.brokers.another_text(&request.receipt_handle))
 }
 
 async fn try_change(call: &Call, request: &v2::ChangeInvisibleDurationRequest) -> Result<ChangeOutcome, Refusal> {
@@ -105,11 +105,11 @@ async fn try_change(call: &Call, request: &v2::ChangeInvisibleDurationRequest) -
         Some(wire) => time::duration(wire),
     };
     let duration = receive::invisible(wanted, Duration::ZERO, call.shared.options.invisible_max)?;
-    let broker = &call.shared.broker;
+    let brokers = &call.shared.brokers;
     if request.suspend() {
-        return Ok(broker.suspend(&group, &topic, &request.receipt_handle, duration).await?);
+        return Ok(brokers.suspend(&group, &topic, &request.receipt_handle, duration).await?);
     }
-    Ok(broker.change_invisible(&group, &topic, &request.receipt_handle, duration).await?)
+    Ok(brokers.change_invisible(&group, &topic, &request.receipt_handle, duration).await?)
 }
 
 /// Moves a message to its group's dead-letter topic.
@@ -127,5 +127,5 @@ pub async fn to_dead_letter(
 
 async fn try_move(call: &Call, request: &v2::ForwardMessageToDeadLetterQueueRequest) -> Result<AckOutcome, Refusal> {
     let (topic, group) = place(call, request.topic.as_ref(), request.group.as_ref())?;
-    Ok(call.shared.broker.to_dead_letter(&group, &topic, &request.receipt_handle).await?)
+    Ok(call.shared.brokers.to_dead_letter(&group, &topic, &request.receipt_handle).await?)
 }

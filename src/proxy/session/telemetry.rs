@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::broker::api::ClientId;
-use crate::broker::{Broker, TelemetryGuard};
+use crate::link::{AliveGuard, Brokers};
 use crate::model::time::Timestamp;
 use crate::model::topic::TopicType;
 use crate::proxy::call::Call;
@@ -62,13 +62,15 @@ pub fn open(call: Call, inbound: Streaming<v2::TelemetryCommand>) -> TelemetrySt
 struct Session {
     shared: Arc<Shared>,
     caller: Caller,
+    /// As its settings say, once there were some.
+    language: Language,
     client: ClientId,
     number: u64,
     sender: CommandSender,
     /// Instants of steady time at which `last_answer` is sent again.
     resend_at: VecDeque<Timestamp>,
     last_answer: Option<v2::TelemetryCommand>,
-    _live: TelemetryGuard,
+    _live: AliveGuard,
     _share: Share,
 }
 
@@ -87,11 +89,12 @@ impl Session {
         Ok(Self {
             shared: call.shared.clone(),
             caller: call.caller.clone(),
+            language: call.caller.language,
             number: STREAMS.fetch_add(1, Ordering::Relaxed),
             sender,
             resend_at: VecDeque::new(),
             last_answer: None,
-            _live: call.shared.broker.telemetry_opened(&client),
+            _live: call.shared.brokers.telemetry_opened(&client),
             _share: share,
             client,
         })
@@ -99,12 +102,15 @@ impl Session {
 
     async fn run(mut self, mut inbound: Streaming<v2::TelemetryCommand>) {
         let shared = self.shared.clone();
-        let mut draining = std::pin::pin!(shared.broker.shutdown().draining());
+        let mut draining = std::pin::pin!(shared.brokers.shutdown().draining());
         loop {
             let resend = self.resend_at.front().map(|at| at.since(shared.clock.steady()));
             tokio::select! {
                 biased;
-                () = &mut draining => return,
+                () = &mut draining => {
+                    self.send_elsewhere();
+                    return;
+                }
                 () = self.sender.closed() => return,
                 command = inbound.message() => match command {
                     Ok(Some(command)) => self.take(command),
@@ -117,8 +123,8 @@ impl Session {
     }
 
     fn take(&mut self, command: v2::TelemetryCommand) {
-        self.shared.broker.client_seen(&self.client, self.caller.heartbeats_slowly());
-        // Everything else answers commands that this version never sends.
+        self.shared.brokers.client_seen(&self.client, self.caller.heartbeats_slowly());
+        // Everything else answers commands that are never sent: a producer that is asked about a transaction ends it by a call.
         if let Some(Command::Settings(settings)) = command.command {
             self.answer(settings);
         }
@@ -126,13 +132,14 @@ impl Session {
 
     fn answer(&mut self, settings: v2::Settings) {
         let language = Language::from_user_agent(settings.user_agent.as_ref(), self.caller.language);
+        self.language = language;
         let request_timeout = settings.request_timeout.as_ref().and_then(time::duration);
         let lite = settings::is_lite(&settings);
         if let Some(PubSub::Publishing(publishing)) = &settings.pub_sub {
             let topics = publishing.topics.iter().filter_map(|topic| names::topic(&self.caller, Some(topic)).ok());
             self.shared.producers.settings_came(&self.client, self.number, &self.sender, topics);
         }
-        let facts = facts(&self.shared.broker, &self.caller, &settings);
+        let facts = facts(&self.shared.brokers, &self.caller, &settings);
         let merged = settings::merge(settings, &facts, language, self.shared.options.long_poll_max);
         let answer = v2::TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(merged)) };
         let now = self.shared.clock.steady();
@@ -148,6 +155,15 @@ impl Session {
         let stream = (self.number, self.sender.clone());
         let seen = Seen { request_timeout, lite, stream, at_next_heartbeat: first_of_node, now };
         self.shared.sessions.settings_came(&self.client, seen);
+    }
+
+    /// Asks a client that understands it to come again, which leads it to another process: it opens its connections anew before
+    /// ours end. The others notice by themselves when theirs are closed.
+    fn send_elsewhere(&self) {
+        if matches!(self.language, Language::Java | Language::Node) {
+            let command = Command::ReconnectEndpointsCommand(v2::ReconnectEndpointsCommand::default());
+            self.send(v2::TelemetryCommand { status: Some(ok()), command: Some(command) });
+        }
     }
 
     fn send_again(&mut self) {
@@ -166,13 +182,13 @@ impl Session {
 
 /// What the server decides for a consumer. Names that break a rule are refused where they are used, not here: a stream that ends
 /// makes clients reconnect for ever.
-fn facts(broker: &Broker, caller: &Caller, settings: &v2::Settings) -> GroupFacts {
+fn facts(brokers: &Brokers, caller: &Caller, settings: &v2::Settings) -> GroupFacts {
     let Some(PubSub::Subscription(subscription)) = &settings.pub_sub else { return GroupFacts::default() };
     let Ok(name) = names::group(caller, subscription.group.as_ref()) else { return GroupFacts::default() };
-    let Some(group) = broker.group_or_default(&name) else { return GroupFacts::default() };
+    let Some(group) = brokers.group_or_default(&name) else { return GroupFacts::default() };
     let type_of = |entry: &v2::SubscriptionEntry| {
         let topic = names::topic(caller, entry.topic.as_ref()).ok()?;
-        broker.topic(&topic).map(|topic| topic.topic_type)
+        brokers.topic(&topic).map(|topic| topic.topic_type)
     };
     let fifo = match group.ordered {
         // A lite topic is one lane: its messages come in order, and are to be consumed so.
@@ -180,6 +196,6 @@ fn facts(broker: &Broker, caller: &Caller, settings: &v2::Settings) -> GroupFact
         Some(ordered) => ordered,
         None => subscription.subscriptions.iter().filter_map(type_of).any(|kind: TopicType| group.is_ordered(kind)),
     };
-    let lite_quota = i32::try_from(broker.lite_subscriptions_per_client_max()).unwrap_or(i32::MAX);
+    let lite_quota = i32::try_from(brokers.lite_subscriptions_per_client_max()).unwrap_or(i32::MAX);
     GroupFacts { fifo, max_attempts: group.max_attempts, backoff: group.backoff.clone(), lite_quota }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::message::NewMessage;
 use crate::model::message::{MessageType, StoredMessage};
@@ -31,12 +32,15 @@ struct Model {
     cursors: BTreeMap<PlaceKey, QueueOffset>,
     leases: BTreeMap<LeaseKey, LeaseValue>,
     lite: BTreeMap<(TopicId, QueueId), String>,
+    lite_highest: BTreeMap<TopicId, QueueId>,
+    lite_wants: BTreeSet<(TopicId, GroupId, String)>,
     halves: BTreeMap<(TopicId, String), HeldHalf>,
     traces: BTreeMap<(TopicId, String), Trace>,
     delays: BTreeMap<HoldKey, Held>,
     recalled: BTreeMap<HoldKey, TopicId>,
     lanes: BTreeMap<LaneKey, QueueOffset>,
     growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
+    applied: Option<Revision>,
 }
 
 impl Model {
@@ -132,10 +136,23 @@ impl Model {
                 self.traces.retain(|key, _| key.0 != id);
                 self.lanes.retain(|key, _| key.topic != id);
                 self.lite.retain(|key, _| key.0 != id);
+                self.lite_wants.retain(|key| key.0 != id);
+                if let Some(highest) = self.lite_highest.remove(&id) {
+                    self.given_out(TopicId(0), highest);
+                }
                 self.growths.remove(&id);
             }
             Record::LiteTopicPut { topic, queue, name } => {
                 self.lite.insert((topic, queue), name);
+                self.given_out(topic, queue);
+            }
+            Record::LiteWanted { topic, group, name, is_wanted } => {
+                let key = (topic, group, name);
+                if is_wanted {
+                    self.lite_wants.insert(key)
+                } else {
+                    self.lite_wants.remove(&key)
+                };
             }
             Record::LiteTopicDeleted { topic, queue } => {
                 self.lite.remove(&(topic, queue));
@@ -153,6 +170,7 @@ impl Model {
                 self.cursors.retain(|key, _| key.2 != id);
                 self.leases.retain(|key, _| key.group != id);
                 self.lanes.retain(|key, _| key.group != id);
+                self.lite_wants.retain(|key| key.1 != id);
             }
             Record::LaneParked { group, topic, queue, order_key, from } => {
                 let key = LaneKey { topic, queue, group, order_key };
@@ -161,6 +179,7 @@ impl Model {
                     None => drop(self.lanes.remove(&key)),
                 }
             }
+            Record::CatalogApplied { revision } => self.applied = self.applied.max(Some(revision)),
             Record::QueuesAdded { topic, growth } => {
                 self.growths.entry(topic).or_default().insert(growth.before(), growth);
             }
@@ -179,6 +198,11 @@ impl Model {
         }
         self.entries.retain(|_, entries| !entries.is_empty());
         self.tails.retain(|_, bounds| *bounds != QueueBounds::default());
+    }
+
+    fn given_out(&mut self, topic: TopicId, queue: QueueId) {
+        let highest = self.lite_highest.entry(topic).or_insert(queue);
+        *highest = queue.max(*highest);
     }
 
     fn read(kv: &Kv) -> Self {
@@ -204,6 +228,8 @@ impl Model {
         }
         model.leases.extend(lease::all(kv).unwrap());
         model.lite.extend(lite_topic::all(kv).unwrap().into_iter().map(|(topic, queue, name)| ((topic, queue), name)));
+        model.lite_highest.extend(lite_topic::highest(kv).unwrap());
+        model.lite_wants.extend(lite_want::all(kv).unwrap());
         for half in half::held_after(kv, None, usize::MAX).unwrap() {
             model.halves.insert((half.topic, half.id.clone()), half);
         }
@@ -223,6 +249,7 @@ impl Model {
                 }
             }
         }
+        model.applied = meta::read(kv).unwrap().applied;
         model.lanes.extend(lane::all(kv).unwrap());
         for topic in (1..=3).map(TopicId) {
             let growths = growth::of_topic(kv, topic).unwrap();
@@ -294,7 +321,11 @@ fn step() -> impl Strategy<Value = Step> {
         Just(17),
         Just(18),
         Just(19),
-        Just(19)
+        Just(19),
+        Just(20),
+        Just(20),
+        Just(21),
+        Just(22)
     ];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -434,9 +465,13 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
             order_key: step.offset % 3,
             from: (step.count > 2).then_some(offset),
         },
+        22 => Record::CatalogApplied { revision: Revision(step.offset) },
         // The model does not care which ids are those of lite topics.
         17 => Record::LiteTopicPut { topic, queue, name: format!("lite-{}", step.offset) },
         18 => Record::LiteTopicDeleted { topic, queue },
+        20 | 21 => {
+            Record::LiteWanted { topic, group, name: format!("lite-{}", step.offset % 4), is_wanted: step.kind == 20 }
+        }
         _ => Record::Opened { shard: ShardId(0), term: Term(step.offset), at: Timestamp(0) },
     };
     unit.push(&record);

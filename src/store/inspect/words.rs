@@ -65,6 +65,10 @@ pub fn describe(record: &Record) -> String {
         Record::LogTrimmed { start } => format!("log begins at {start}"),
         Record::LiteTopicPut { topic, queue, name } => format!("lite topic {name}: topic {topic}, queue {queue}"),
         Record::LiteTopicDeleted { topic, queue } => format!("lite topic deleted: topic {topic}, queue {queue}"),
+        Record::LiteWanted { topic, group, name, is_wanted } => {
+            let what = if *is_wanted { "wanted" } else { "no longer wanted" };
+            format!("lite topic {name} {what}: topic {topic}, group {group}")
+        }
         Record::Half(half) => format!(
             "half message: topic {}, id {}, {} bytes, first check after {} s",
             half.message.topic,
@@ -93,6 +97,7 @@ pub fn describe(record: &Record) -> String {
             format!("reset: group {group}, topic {topic}, queue {queue}, begins anew at {next}")
         }
         Record::QueuesAdded { topic, growth } => format!("topic {topic}: queues added to {}", growth.before()),
+        Record::CatalogApplied { revision } => format!("catalogue of the cluster at revision {revision}"),
         Record::LaneParked { group, topic, queue, order_key, from } => {
             let from = from.map_or_else(|| "caught up".to_owned(), |from| format!("passed over from {from}"));
             format!("lane: group {group}, topic {topic}, queue {queue}, message group {order_key:016x}, {from}")

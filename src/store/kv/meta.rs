@@ -6,8 +6,10 @@
 //! "term"      → term u64         last term that opened the log
 //! "log_start" → position u64     where the log begins by the last LogTrimmed record
 //! "next_ids"  → topic u32 | group u32     next ids to give; never lowered, so that no id is used twice
+//! "applied"   → revision u64     the catalogue is as the route service had it then; absent outside of a cluster
 //! ```
 
+use crate::model::cluster::Revision;
 use crate::model::position::{GroupId, LogPosition, Term, TopicId};
 use crate::store::codec::{Reader, RecordError};
 use crate::store::kv::error::FoldError;
@@ -22,6 +24,7 @@ const POSITION: &[u8] = b"position";
 const TERM: &[u8] = b"term";
 const LOG_START: &[u8] = b"log_start";
 const NEXT_IDS: &[u8] = b"next_ids";
+const APPLIED: &[u8] = b"applied";
 
 /// The facts that records change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Meta {
     pub next_topic: TopicId,
     /// Next group id to give.
     pub next_group: GroupId,
+    /// Revision of the cluster's catalogue that the topics and groups are of; `None`: of no cluster.
+    pub applied: Option<Revision>,
 }
 
 fn number(bytes: &[u8]) -> Result<u64, RecordError> {
@@ -75,6 +80,7 @@ pub fn read(kv: &Kv) -> Result<Meta, FoldError> {
         log_start: LogPosition(get(LOG_START)?),
         next_topic,
         next_group,
+        applied: kv.get(Family::Meta, APPLIED, number)?.map(Revision),
     })
 }
 
@@ -92,5 +98,10 @@ pub fn put(rows: &mut impl Rows, meta: &Meta, before: &Meta) {
         ids[..4].copy_from_slice(&meta.next_topic.get().to_le_bytes());
         ids[4..].copy_from_slice(&meta.next_group.get().to_le_bytes());
         rows.put(Family::Meta, NEXT_IDS, &ids);
+    }
+    if let Some(revision) = meta.applied
+        && meta.applied != before.applied
+    {
+        rows.put(Family::Meta, APPLIED, &revision.0.to_le_bytes());
     }
 }

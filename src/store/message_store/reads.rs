@@ -1,5 +1,6 @@
 //! Reads of the folded state. They may block on the disk: callers on a request thread go through `Tasks::blocking`.
 
+use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
@@ -11,8 +12,8 @@ use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
 use crate::store::kv::{
-    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, queue_entry,
-    queue_tail, recalled, topic,
+    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, lite_want,
+    queue_entry, queue_tail, recalled, topic,
 };
 use crate::store::message_store::Store;
 use crate::store::record::{HoldKey, LeaseState};
@@ -72,6 +73,12 @@ impl Store {
         (meta.next_topic, meta.next_group)
     }
 
+    /// The revision of the cluster's catalogue that topics and groups are of, by what is folded; `None`: of no cluster.
+    #[must_use]
+    pub fn applied(&self) -> Option<Revision> {
+        self.inner.fold.meta().applied
+    }
+
     /// The queues of a topic in order: those it was created with, also while they are empty, then those of its lite topics.
     ///
     /// # Errors
@@ -94,6 +101,22 @@ impl Store {
     /// The fold cannot be read.
     pub fn lite_topics(&self) -> Result<Vec<(TopicId, QueueId, String)>, FoldError> {
         lite_topic::all(self.kv())
+    }
+
+    /// The highest queue that a lite topic ever had, by parent; parent 0: below any that was deleted.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn highest_lite_queues(&self) -> Result<Vec<(TopicId, QueueId)>, FoldError> {
+        lite_topic::highest(self.kv())
+    }
+
+    /// Lite topics that do not exist yet and that groups wait for.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lite_wants(&self) -> Result<Vec<(TopicId, GroupId, String)>, FoldError> {
+        lite_want::all(self.kv())
     }
 
     /// First and next offset of a queue.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::model::cluster::Revision;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::order::order_key;
 use crate::model::position::{
@@ -15,11 +16,11 @@ use crate::store::catalog_codec::{decode_group, decode_topic};
 use crate::store::codec::{Reader, RecordError, length_u32};
 use crate::store::record::types::{
     DeadLetterOrigin, DelayNews, DelayOutcome, FLAG_ORIGIN, HalfMark, HalfOutcome, HalfRecord, HoldKey, KIND_ADVANCED,
-    KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED,
-    KIND_HALF_ENDED, KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT,
-    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED,
-    KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record,
-    SettleReason,
+    KIND_CATALOG_APPLIED, KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF,
+    KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED,
+    KIND_LITE_TOPIC_PUT, KIND_LITE_WANTED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET,
+    KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord,
+    RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -155,6 +156,11 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
         KIND_LITE_TOPIC_DELETED => {
             Record::LiteTopicDeleted { topic: TopicId(body.u32()?), queue: QueueId(body.u32()?) }
         }
+        KIND_LITE_WANTED => {
+            let (topic, group) = (TopicId(body.u32()?), GroupId(body.u32()?));
+            let is_wanted = body.flag("wanted")?;
+            Record::LiteWanted { topic, group, name: body.sized_text()?.to_owned(), is_wanted }
+        }
         KIND_HALF => Record::Half(half(record, &mut body)?),
         KIND_HALF_CHECKED => Record::HalfChecked {
             topic: TopicId(body.u32()?),
@@ -191,6 +197,7 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             }
             Record::QueuesAdded { topic, growth: Growth { fences } }
         }
+        KIND_CATALOG_APPLIED => Record::CatalogApplied { revision: Revision(body.u64()?) },
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
     };
     body.end()?;

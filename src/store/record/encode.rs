@@ -11,11 +11,12 @@ use crate::model::topic::Promise;
 use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
 use crate::store::record::types::{
-    DelayOutcome, FLAG_ORIGIN, HalfOutcome, HoldKey, KIND_ADVANCED, KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED,
-    KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LANE_PARKED,
-    KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED,
-    KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
-    MESSAGE_FIXED_BYTES, MessageRecord, PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, Record, SettleReason,
+    DelayOutcome, FLAG_ORIGIN, HalfOutcome, HoldKey, KIND_ADVANCED, KIND_CATALOG_APPLIED, KIND_DELAY_ENDED,
+    KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED,
+    KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LITE_WANTED,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED,
+    KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord, PRODUCER_BYTES_MAX,
+    RECORD_HEADER_BYTES, Record, SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
@@ -80,6 +81,7 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::LogTrimmed { .. } => KIND_LOG_TRIMMED,
         Record::LiteTopicPut { .. } => KIND_LITE_TOPIC_PUT,
         Record::LiteTopicDeleted { .. } => KIND_LITE_TOPIC_DELETED,
+        Record::LiteWanted { .. } => KIND_LITE_WANTED,
         Record::Half(_) => KIND_HALF,
         Record::HalfChecked { .. } => KIND_HALF_CHECKED,
         Record::HalfEnded { .. } => KIND_HALF_ENDED,
@@ -88,6 +90,7 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::Reset { .. } => KIND_RESET,
         Record::LaneParked { .. } => KIND_LANE_PARKED,
         Record::QueuesAdded { .. } => KIND_QUEUES_ADDED,
+        Record::CatalogApplied { .. } => KIND_CATALOG_APPLIED,
     }
 }
 
@@ -185,6 +188,12 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
             out.put_u32_le(topic.get());
             out.put_u32_le(queue.get());
         }
+        Record::LiteWanted { topic, group, name, is_wanted } => {
+            out.put_u32_le(topic.get());
+            out.put_u32_le(group.get());
+            out.put_u8(u8::from(*is_wanted));
+            put_text(out, name);
+        }
         Record::Half(half) => {
             let header = out.len() - RECORD_HEADER_BYTES;
             encode_message_record(&half.message, header, out);
@@ -237,6 +246,7 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
                 out.put_u64_le(fence.get());
             }
         }
+        Record::CatalogApplied { revision } => out.put_u64_le(revision.0),
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::cluster::Revision;
 use crate::model::group::{Backoff, Group, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
@@ -241,6 +242,9 @@ fn record() -> impl Strategy<Value = Record> {
         }),
         any::<(u32, u32)>()
             .prop_map(|(topic, queue)| Record::LiteTopicDeleted { topic: TopicId(topic), queue: QueueId(queue) }),
+        (any::<(u32, u32, bool)>(), "[a-zA-Z0-9_-]{1,64}").prop_map(|((topic, group, is_wanted), name)| {
+            Record::LiteWanted { topic: TopicId(topic), group: GroupId(group), name, is_wanted }
+        }),
         (hold_key(), message()).prop_map(|(key, message)| Record::Delayed { key, message }),
         (hold_key(), any::<u32>(), delay_outcome).prop_map(|(key, topic, outcome)| Record::DelayEnded {
             key,
@@ -253,6 +257,7 @@ fn record() -> impl Strategy<Value = Record> {
         }),
         (any::<u32>(), offsets())
             .prop_map(|(topic, fences)| Record::QueuesAdded { topic: TopicId(topic), growth: Growth { fences } }),
+        any::<u64>().prop_map(|revision| Record::CatalogApplied { revision: Revision(revision) }),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::model::cluster::Revision;
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{
@@ -36,6 +37,7 @@ pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
 pub(super) const KIND_LITE_TOPIC_PUT: u8 = 20;
 pub(super) const KIND_LITE_TOPIC_DELETED: u8 = 21;
+pub(super) const KIND_LITE_WANTED: u8 = 28;
 pub(super) const KIND_HALF: u8 = 15;
 pub(super) const KIND_HALF_CHECKED: u8 = 16;
 pub(super) const KIND_HALF_ENDED: u8 = 17;
@@ -47,6 +49,7 @@ pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
 pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
 pub(super) const KIND_QUEUES_ADDED: u8 = 24;
+pub(super) const KIND_CATALOG_APPLIED: u8 = 27;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,6 +320,17 @@ pub enum Record {
         /// Its queue there.
         queue: QueueId,
     },
+    /// A group waits for a lite topic that does not exist, so that it misses nothing of it; or it waits no longer.
+    LiteWanted {
+        /// Parent.
+        topic: TopicId,
+        /// Group.
+        group: GroupId,
+        /// Name of the lite topic.
+        name: String,
+        /// False: it came into being, or nobody in the group asks for it any more.
+        is_wanted: bool,
+    },
     /// A half message was stored; also when it was stored once more, because retention takes the place where it was.
     Half(HalfRecord),
     /// A producer was asked about a half message.
@@ -391,6 +405,12 @@ pub enum Record {
         topic: TopicId,
         /// What its queues held.
         growth: Growth,
+    },
+    /// The catalogue is as the route service had it at this revision; what changed with it lies before, in the same unit or in
+    /// those right in front of it.
+    CatalogApplied {
+        /// Revision.
+        revision: Revision,
     },
 }
 

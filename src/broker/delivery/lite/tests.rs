@@ -57,6 +57,10 @@ fn empty_core(group: &Arc<Group>) -> Core {
     core
 }
 
+fn want(name: &str, is_wanted: bool) -> Record {
+    Record::LiteWanted { topic: PARENT, group: GROUP, name: name.to_owned(), is_wanted }
+}
+
 impl Lab {
     pub fn new(exclusive: bool) -> Self {
         let group = Group {
@@ -86,9 +90,13 @@ impl Lab {
                 let lite = LiteTopic { name: name.into(), tail: QueueTail::default(), active_at: self.now };
                 self.core.put_lite_topic(PARENT, queue, lite);
                 self.log.push(Record::LiteTopicPut { topic: PARENT, queue, name: name.to_owned() });
-                for group in wanting {
+                for (group, is_recorded) in wanting {
                     self.core.put_lite_position(PARENT, group, queue, QueueState::default());
                     self.log.push(Record::Advanced { group, topic: PARENT, queue, next: QueueOffset(0) });
+                    if is_recorded {
+                        self.core.end_lite_want(PARENT, group, name);
+                        self.log.push(want(name, false));
+                    }
                 }
                 queue
             }
@@ -211,7 +219,17 @@ impl Lab {
 
     pub fn remove(&mut self, queue: QueueId) {
         self.log.push(Record::LiteTopicDeleted { topic: PARENT, queue });
+        let (name, groups) = self.core.lite_groups_left_by(PARENT, queue).unwrap();
         self.core.remove_lite_topic(PARENT, queue);
+        for group in groups {
+            self.core.put_lite_want(PARENT, group, name.clone(), self.now);
+            self.log.push(want(&name, true));
+        }
+    }
+
+    /// Whether the group is to get a lite topic from its first message on, whoever is there when it comes.
+    pub fn waits_for(&self, name: &str) -> bool {
+        self.core.lite_groups_wanting(PARENT, name).iter().any(|(group, _)| *group == GROUP)
     }
 
     /// A new process that knows what was recorded, and the messages.
@@ -219,9 +237,16 @@ impl Lab {
         let mut lite: BTreeMap<QueueId, (String, u64)> = BTreeMap::new();
         let mut next: BTreeMap<QueueId, QueueOffset> = BTreeMap::new();
         let mut leases: BTreeMap<(QueueId, QueueOffset), (u32, LeaseState)> = BTreeMap::new();
+        let mut wants: BTreeSet<String> = BTreeSet::new();
+        let mut highest = None;
         for record in &self.log {
             match record.clone() {
-                Record::LiteTopicPut { queue, name, .. } => drop(lite.insert(queue, (name, 0))),
+                Record::LiteTopicPut { queue, name, .. } => {
+                    lite.insert(queue, (name, 0));
+                    highest = highest.max(Some(queue));
+                }
+                Record::LiteWanted { name, is_wanted: true, .. } => drop(wants.insert(name)),
+                Record::LiteWanted { name, .. } => drop(wants.remove(&name)),
                 Record::LiteTopicDeleted { queue, .. } => {
                     lite.remove(&queue);
                     next.remove(&queue);
@@ -245,6 +270,9 @@ impl Lab {
             *end = self.core.accepted(PARENT, *queue).unwrap().get();
         }
         let mut core = empty_core(&self.group);
+        if let Some(highest) = highest {
+            core.lite_queues_given_out(PARENT, highest);
+        }
         for (queue, (name, end)) in lite {
             let lite = LiteTopic { name: name.into(), tail: QueueTail::default(), active_at: Timestamp(0) };
             core.put_lite_topic(PARENT, queue, lite);
@@ -260,6 +288,9 @@ impl Lab {
                 }
                 core.put_lite_position(PARENT, GROUP, queue, state);
             }
+        }
+        for name in wants {
+            core.put_lite_want(PARENT, GROUP, name.into(), self.now);
         }
         self.core = core;
         self.core.fall_due(self.now);
