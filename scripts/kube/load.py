@@ -3,6 +3,9 @@ once a second, as a line of JSON, what was sent, what came back, which calls fai
 
     load.py ENDPOINT TOPIC GROUP [MESSAGES A SECOND]
 
+Beside TOPIC there must be TOPIC-ordered, of type FIFO: messages with message groups, whose order is checked. A message group
+lies on one broker; while that one is away its producer tries again, as any application would that wants order.
+
 SIGTERM ends the sending; what was sent is still awaited. The last line has "over": true. Exit code 0: nothing was lost, nothing
 acknowledged came again, no send failed.
 
@@ -10,6 +13,7 @@ Each client runs in a process of its own, so that each has a connection of its o
 """
 
 import collections
+import itertools
 import json
 import multiprocessing
 import os
@@ -24,6 +28,9 @@ from rocketmq import ClientConfiguration, Credentials, FilterExpression, Message
 
 PRODUCERS = 2
 CONSUMERS = 2
+ORDERED_GROUPS = 8
+ORDERED_PAUSE_SECONDS = 0.1
+CLIENTS = PRODUCERS + 2 * CONSUMERS + 1
 LEASE_SECONDS = 20
 POLL_SECONDS = 5
 # Longer than a lease: what a killed consumer or proxy held comes back after it.
@@ -66,6 +73,35 @@ def produce(endpoint, topic, run, name, pause, events, stop):
     events.put(("stopped", name, None))
 
 
+def produce_ordered(endpoint, topic, run, name, events, stop):
+    configuration = ClientConfiguration(endpoint, Credentials("", ""))
+    producer = started(lambda: Producer(configuration, (topic,), tls_enable=False))
+    events.put(("started", name, None))
+    number = 0
+    while not stop.is_set():
+        group = number % ORDERED_GROUPS
+        for attempt in itertools.count():
+            key = f"{run}-{name}-{group}-{number}-{attempt}"
+            message = Message()
+            message.topic = topic
+            message.keys = key
+            message.body = key.encode()
+            message.message_group = f"{run}-{group}"
+            begun = time.monotonic()
+            try:
+                producer.send(message)
+                events.put(("sent", key, time.monotonic() - begun))
+                break
+            except Exception as error:
+                events.put(("ordered send again", key, repr(error)))
+                # Ended without knowing whether it is stored: it may arrive, and nothing follows it.
+                if stop.wait(0.2):
+                    break
+        number += 1
+        stop.wait(ORDERED_PAUSE_SECONDS)
+    events.put(("stopped", name, None))
+
+
 def consume(endpoint, topic, group, run, name, events, over):
     configuration = ClientConfiguration(endpoint, Credentials("", ""))
     consumer = started(
@@ -83,7 +119,7 @@ def consume(endpoint, topic, group, run, name, events, over):
             key = message.body.decode()
             ours = key.startswith(run)
             if ours:
-                events.put(("received", key, None))
+                events.put(("received", key, (time.monotonic(), message.delivery_attempt)))
             try:
                 consumer.ack(message)
                 if ours:
@@ -115,14 +151,27 @@ class Book:
 
     def __init__(self):
         self.count = {name: 0 for name in ("sent", "received", "acked", "redelivered", "after_ack")}
-        self.failed = {"send failed": 0, "receive failed": 0, "ack failed": 0}
+        self.failed = {"send failed": 0, "receive failed": 0, "ack failed": 0, "ordered send again": 0}
         self.errors = collections.deque(maxlen=ERRORS_KEPT)
         self.waiting = set()
         self.seen = set()
         self.acked = set()
+        self.copied = set()
+        self.answered = set()
         self.started = set()
         self.stopped = set()
         self.slowest = 0.0
+        # Of each message group: when each number came for the first time.
+        self.first = collections.defaultdict(list)
+
+    def out_of_order(self):
+        """Messages that came for the first time after a later one of their group. By the clock, which all processes share."""
+        found = 0
+        for seen in self.first.values():
+            # What was not answered OK may have been stored at any time.
+            numbers = [int(key.split("-")[3]) for _, key in sorted(seen) if key in self.answered]
+            found += sum(later < earlier for earlier, later in zip(numbers, numbers[1:]))
+        return found
 
     def note(self, kind, key, extra):
         if kind == "started":
@@ -131,14 +180,21 @@ class Book:
             self.stopped.add(key)
         elif kind == "sent":
             self.count["sent"] += 1
+            self.answered.add(key)
             self.slowest = max(self.slowest, extra)
             if key not in self.seen:
                 self.waiting.add(key)
         elif kind == "received":
+            at, attempt = extra
             self.count["received"] += 1
+            if key in self.acked and attempt == 1:
+                # A send whose answer was lost, and that the client repeated, is there twice.
+                self.copied.add(key)
+            elif key in self.acked and key not in self.copied:
+                self.count["after_ack"] += 1
             self.count["redelivered"] += key in self.seen
-            # Its acknowledgement was answered OK: it must never be seen again.
-            self.count["after_ack"] += key in self.acked
+            if key not in self.seen and key.count("-") == 4:
+                self.first[key.split("-")[2]].append((at, key))
             self.seen.add(key)
             self.waiting.discard(key)
         elif kind == "acked":
@@ -154,7 +210,9 @@ class Book:
                 {
                     "over": over,
                     **self.count,
+                    "copied": len(self.copied),
                     "waiting": len(self.waiting),
+                    "out_of_order": self.out_of_order(),
                     **{name.replace(" ", "_"): count for name, count in self.failed.items()},
                     "started": len(self.started),
                     "slowest_send": round(self.slowest, 3),
@@ -178,6 +236,8 @@ def main():
         child(produce, endpoint, topic, run, f"p{number}", pause, events, stop)
     for number in range(CONSUMERS):
         child(consume, endpoint, topic, group, run, f"c{number}", events, over)
+        child(consume, endpoint, f"{topic}-ordered", f"{group}-ordered", run, f"oc{number}", events, over)
+    child(produce_ordered, endpoint, f"{topic}-ordered", run, "o", events, stop)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     book, told, ending = Book(), time.monotonic(), None
     while True:
@@ -189,7 +249,7 @@ def main():
         if stop.is_set() and ending is None:
             ending = now
         if ending is not None:
-            all_there = len(book.stopped) == PRODUCERS and not book.waiting and events.empty()
+            all_there = len(book.stopped) == PRODUCERS + 1 and not book.waiting and events.empty()
             if all_there or now - ending > PATIENCE_SECONDS:
                 break
         if now - told >= 1.0:
@@ -197,7 +257,8 @@ def main():
             book.line(over=False)
     over.set()
     book.line(over=True)
-    broken = book.waiting or book.count["after_ack"] or book.failed["send failed"] or not book.count["sent"]
+    broken = book.waiting or book.count["after_ack"] or book.failed["send failed"] or book.out_of_order()
+    broken = broken or not book.count["sent"] or not book.first
     os._exit(1 if broken else 0)
 
 

@@ -174,9 +174,10 @@ class Load:
 
     def start(self):
         create_topic(self.topic)
+        create_topic(f"{self.topic}-ordered", "--type", "fifo")
         kubectl("delete", "pod", "load", "--ignore-not-found", "--force", "--grace-period=0")
         apply(pod("load", CLIENT, ["/load.py", f"bolide.{NAMESPACE}:8081", self.topic, "load", "60"], memory="768Mi"))
-        until("the load to run", lambda: (now := self.now()) and now["started"] == 4 and now["acked"] > 100, 120)
+        until("the load to run", lambda: (now := self.now()) and now["started"] == 7 and now["acked"] > 100, 120)
 
     def now(self):
         if self.phase() == "Failed":
@@ -223,6 +224,8 @@ def nothing_fails(what, *, broken_calls_allowed=0):
     say(
         f"    {what}: {sent} sent, {acked} acknowledged, {after['send_failed'] - before['send_failed']} sends failed,"
         f" {cut} receives or acknowledgements cut, {after['after_ack'] - before['after_ack']} acknowledged came again,"
+        f" {after['out_of_order'] - before['out_of_order']} out of order,"
+        f" {after['ordered_send_again'] - before['ordered_send_again']} ordered sends tried again,"
         f" slowest send {after['slowest_send']} s"
     )
     errors = "\n      ".join(after["errors"][-6:])
@@ -230,6 +233,8 @@ def nothing_fails(what, *, broken_calls_allowed=0):
         raise Failed(f"sends failed: \n      {errors}")
     if after["after_ack"] > before["after_ack"]:
         raise Failed("messages came again after their acknowledgement")
+    if after["out_of_order"] > before["out_of_order"]:
+        raise Failed("messages came out of order")
     if cut > broken_calls_allowed:
         raise Failed(f"{cut} receives or acknowledgements failed, {broken_calls_allowed} allowed: \n      {errors}")
 
@@ -454,7 +459,12 @@ def overload():
             raise Failed(f"{name} was restarted under overload")
 
 
+def trust():
+    return {name: get("secret", name)["data"] for name in ("bolide-internal-tls", "bolide-public-tls")}
+
+
 def upgrade():
+    before = trust()
     changed = ["--set", "external.type=NodePort", "--set", "broker.resources.limits.memory=1200Mi"]
     with nothing_fails("helm upgrade: another image, another size"):
         helm("helm", "upgrade", "bolide", str(CHART), *image_values(TAGS[1]), *changed, "--wait", "--timeout", WAIT)
@@ -462,6 +472,8 @@ def upgrade():
     images = {c["image"] for role in ("route", "broker", "proxy") for one in pods(role) for c in one["spec"]["containers"]}
     if {image.rsplit(":", 1)[1] for image in images} != {TAGS[1]}:
         raise Failed(f"images after the upgrade: {images}")
+    if trust() != before:
+        raise Failed("the upgrade made new certificates")
 
 
 def rollback():
@@ -476,9 +488,12 @@ def rollback():
 def stop_load():
     final = load.stop()
     say(f"    {json.dumps(final)}")
-    if final["waiting"] or final["after_ack"] or final["send_failed"] or final["phase"] != "Succeeded":
+    if final["waiting"] or final["out_of_order"] or final["after_ack"] or final["send_failed"] or final["phase"] != "Succeeded":
         raise Failed(f"{final['waiting']} lost, {final['after_ack']} acknowledged came again, {final['send_failed']} sends failed")
-    say(f"    of {final['sent']} messages that were answered OK none was lost, none came again after its acknowledgement")
+    say(
+        f"    of {final['sent']} messages that were answered OK none was lost, none came again after its"
+        " acknowledgement, and every message group kept its order"
+    )
 
 
 def reinstall():
