@@ -238,7 +238,9 @@ def main():
         child(consume, endpoint, topic, group, run, f"c{number}", events, over)
         child(consume, endpoint, f"{topic}-ordered", f"{group}-ordered", run, f"oc{number}", events, over)
     child(produce_ordered, endpoint, f"{topic}-ordered", run, "o", events, stop)
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Not `stop` itself: its lock may be held by what the signal interrupts.
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
     book, told, ending = Book(), time.monotonic(), None
     while True:
         try:
@@ -246,7 +248,8 @@ def main():
         except queue.Empty:
             pass
         now = time.monotonic()
-        if stop.is_set() and ending is None:
+        if asked and ending is None:
+            stop.set()
             ending = now
         if ending is not None:
             all_there = len(book.stopped) == PRODUCERS + 1 and not book.waiting and events.empty()
