@@ -9,23 +9,13 @@ HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 . "$HERE/env.sh"
 
 helm3=v3.22.0
-# Kubernetes itself asks for it.
-go_oldest=1.26
 
 say() { echo "kube tools: $*"; }
 die() { echo "kube tools: $*" >&2; exit 1; }
 
-go_is_there() {
-    command -v go >/dev/null || return 1
-    local found
-    found="$(GOTOOLCHAIN=local go env GOVERSION)"
-    printf '%s\n' "$go_oldest" "${found#go}" | sort --version-sort --check=quiet
-}
-
 need_go() {
-    go_is_there || "$HERE/../setup.sh" go
-    PATH="$bolide_cache/go/bin:$PATH"
-    go_is_there || die "Go $go_oldest or newer is missing"
+    "$HERE/../setup.sh" kube
+    . "$HERE/../env.sh"
 }
 
 # Written beside its place first: an interrupted build leaves nothing that looks like a tool.
