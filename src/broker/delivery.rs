@@ -4,6 +4,7 @@
 pub mod ack_memory;
 mod considering;
 pub mod core;
+pub mod far;
 pub mod fences;
 pub mod fifo;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub mod ordered;
 pub mod reset;
 mod select;
 pub mod settlement;
+pub mod shards;
 pub mod subscription;
 pub mod tail;
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod lease;
 pub mod lite_topic;
 pub mod meta;
 mod options;
+pub mod placement;
 pub mod queue_entry;
 pub mod queue_tail;
 pub mod recalled;
@@ -60,11 +61,13 @@ pub enum Family {
     Growth,
     /// Names of lite topics: see [`lite_topic`].
     LiteTopic,
+    /// How topics live on shards: see [`placement`].
+    Placement,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -80,6 +83,7 @@ impl Family {
         Self::Lane,
         Self::Growth,
         Self::LiteTopic,
+        Self::Placement,
     ];
 
     /// Its name on disk.
@@ -101,6 +105,7 @@ impl Family {
             Self::Lane => "lane",
             Self::Growth => "growth",
             Self::LiteTopic => "lite_topic",
+            Self::Placement => "placement",
         }
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::broker::delivery::tail::QueueTail;
-use crate::model::position::{GrantId, QueueOffset};
+use crate::model::position::{GrantId, QueueOffset, ShardId};
 use crate::store::QueueEntry;
 
 /// Entries of one lane kept in memory while it cannot be given from.
@@ -40,13 +40,23 @@ pub enum Ordering {
     WholeQueue,
 }
 
-/// A position that the group must reach in another queue first.
+/// What a group must be done with first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Gate {
-    /// Index of the queue.
-    pub queue: usize,
-    /// What lies below it is considered.
-    pub fence: QueueOffset,
+pub enum Gate {
+    /// A position in another queue.
+    Queue {
+        /// Index of the queue.
+        queue: usize,
+        /// What lies below it is considered.
+        fence: QueueOffset,
+    },
+    /// What the lane's message group left on another shard.
+    Shard {
+        /// Generation under which that shard sealed.
+        generation: u32,
+        /// That shard.
+        shard: ShardId,
+    },
 }
 
 /// Whether a lane must wait for what its message group left in another queue.
@@ -182,6 +192,26 @@ impl Lanes {
                 self.tickets.insert(ticket, key);
             }
         }
+    }
+
+    /// Lets some of the lanes go on that wait at a gate.
+    pub fn release_some(&mut self, gate: Gate, keys: &[u64]) {
+        let Some(held) = self.gated.get_mut(&gate) else { return };
+        for key in keys.iter().filter(|key| held.remove(key)) {
+            let Some(lane) = self.lanes.get_mut(key) else { continue };
+            lane.gate = None;
+            if let Some(ticket) = lane.ticket {
+                self.tickets.insert(ticket, *key);
+            }
+        }
+        if held.is_empty() {
+            self.gated.remove(&gate);
+        }
+    }
+
+    /// Lanes that wait at gates.
+    pub fn held(&self) -> impl Iterator<Item = (Gate, impl Iterator<Item = u64> + '_)> + '_ {
+        self.gated.iter().map(|(gate, keys)| (*gate, keys.iter().copied()))
     }
 
     /// The lane that may be given from and is ready longest, of those behind `ticket` that were ready before `end`; with its

@@ -7,7 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::cluster::Revision;
+use crate::model::cluster::{Placement, Revision, Seal};
 use crate::model::group::Group;
 use crate::model::message::NewMessage;
 use crate::model::message::{MessageType, StoredMessage};
@@ -39,6 +39,7 @@ struct Model {
     lanes: BTreeMap<LaneKey, QueueOffset>,
     growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
     applied: Option<Revision>,
+    placed: BTreeMap<TopicId, (Placement, Vec<Seal>)>,
 }
 
 impl Model {
@@ -135,6 +136,7 @@ impl Model {
                 self.lanes.retain(|key, _| key.topic != id);
                 self.lite.retain(|key, _| key.0 != id);
                 self.growths.remove(&id);
+                self.placed.remove(&id);
             }
             Record::LiteTopicPut { topic, queue, name } => {
                 self.lite.insert((topic, queue), name);
@@ -163,6 +165,7 @@ impl Model {
                     None => drop(self.lanes.remove(&key)),
                 }
             }
+            Record::Placed { topic, placement, seals } => drop(self.placed.insert(topic, (placement, seals))),
             Record::CatalogApplied { revision } => self.applied = self.applied.max(Some(revision)),
             Record::QueuesAdded { topic, growth } => {
                 self.growths.entry(topic).or_default().insert(growth.before(), growth);
@@ -226,6 +229,8 @@ impl Model {
                 }
             }
         }
+        let placed = placement::all(kv).unwrap();
+        model.placed.extend(placed.into_iter().map(|(topic, placement, seals)| (topic, (placement, seals))));
         model.applied = meta::read(kv).unwrap().applied;
         model.lanes.extend(lane::all(kv).unwrap());
         for topic in (1..=3).map(TopicId) {
@@ -299,7 +304,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(18),
         Just(19),
         Just(19),
-        Just(20)
+        Just(20),
+        Just(21)
     ];
     let kind = prop_oneof![8 => kind, 1 => rare];
     let place = (1u32..=3, 0u32..2, 1u32..=3);
@@ -438,6 +444,11 @@ fn unit_of(step: &Step, model: &Model) -> Unit {
             queue,
             order_key: step.offset % 3,
             from: (step.count > 2).then_some(offset),
+        },
+        21 => Record::Placed {
+            topic,
+            placement: Placement { generation: step.queue, ..Placement::first(vec![ShardId(step.group)]) },
+            seals: vec![Seal { generation: step.queue, fences: vec![offset] }],
         },
         20 => Record::CatalogApplied { revision: Revision(step.offset) },
         // The model does not care which ids are those of lite topics.

@@ -1,6 +1,6 @@
 //! Reads of the folded state. They may block on the disk: callers on a request thread go through `Tasks::blocking`.
 
-use crate::model::cluster::Revision;
+use crate::model::cluster::{Placement, Revision, Seal};
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
@@ -12,8 +12,8 @@ use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
 use crate::store::kv::{
-    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, queue_entry,
-    queue_tail, recalled, topic,
+    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, placement,
+    queue_entry, queue_tail, recalled, topic,
 };
 use crate::store::message_store::Store;
 use crate::store::record::{HoldKey, LeaseState};
@@ -77,6 +77,14 @@ impl Store {
     #[must_use]
     pub fn applied(&self) -> Option<Revision> {
         self.inner.fold.meta().applied
+    }
+
+    /// How topics live on shards, as far as that is known here, with what this shard held when it gave up orders.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn placements(&self) -> Result<Vec<(TopicId, Placement, Vec<Seal>)>, FoldError> {
+        placement::all(self.kv())
     }
 
     /// The queues of a topic in order: those it was created with, also while they are empty, then those of its lite topics.

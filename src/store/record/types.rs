@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::cluster::Revision;
+use crate::model::cluster::{Placement, Revision, Seal};
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{
@@ -49,6 +49,7 @@ pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
 pub(super) const KIND_QUEUES_ADDED: u8 = 24;
 pub(super) const KIND_CATALOG_APPLIED: u8 = 27;
+pub(super) const KIND_PLACED: u8 = 28;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -399,6 +400,15 @@ pub enum Record {
     CatalogApplied {
         /// Revision.
         revision: Revision,
+    },
+    /// A topic lives on shards in this way from here on.
+    Placed {
+        /// Topic.
+        topic: TopicId,
+        /// Where it lives, lived and will live.
+        placement: Placement,
+        /// What this shard held whenever it gave up an order that is remembered; the last may be of this very record.
+        seals: Vec<Seal>,
     },
 }
 
