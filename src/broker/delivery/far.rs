@@ -120,7 +120,11 @@ impl Core {
     pub fn drained(&self, topic: TopicId) -> Vec<u32> {
         let Some(state) = self.topics.get(&topic) else { return Vec::new() };
         let stays = state.shards.is_here();
-        if !stays && self.transactions.pending_by_topic().contains_key(&topic) {
+        let is_held = || {
+            self.transactions.pending_by_topic().contains_key(&topic)
+                || state.lite_queues_with_messages().next().is_some()
+        };
+        if !stays && is_held() {
             return Vec::new();
         }
         let all: Vec<QueueOffset> = state.tails.iter().map(|tail| tail.accepted()).collect();
@@ -160,3 +164,7 @@ fn has_below(own: &QueueState, key: u64, fence: QueueOffset) -> bool {
     };
     lowest.is_some_and(|lowest| lowest < fence)
 }
+
+#[cfg(test)]
+#[path = "far_tests.rs"]
+mod tests;
