@@ -1,7 +1,7 @@
 # What a newcomer types. Each target installs what it lacks; builds are cached outside the checkout (scripts/env.sh).
 
 .DEFAULT_GOAL := help
-.PHONY: help run hello test verify fix crash-loop sim bench where install
+.PHONY: help run hello test verify fix crash-loop sim bench where install image kube-lint kube-test
 
 ROUNDS ?= 1000
 SEEDS ?= 1000
@@ -27,6 +27,11 @@ help: ## This page
 	@echo "Measure it:"
 	@echo "  make bench                    several short loads against a broker of its own"
 	@echo "  make bench ARGS='send --against-echo --duration 60s'   one load only; the arguments of bolide bench"
+	@echo
+	@echo "In Kubernetes (docs/OPERATIONS.md):"
+	@echo "  make image IMAGE=name:tag     the release binary in an image of 35 MB, with podman or docker"
+	@echo "  make kube-lint                the chart with Helm 3 and 4 against the schemas of Kubernetes"
+	@echo "  make kube-test                the chart in a real cluster, KUBECONFIG's or one of its own, broken in every way"
 	@echo
 	@echo "Where things are:"
 	@echo "  make where                    prints the path of the release binary"
@@ -69,3 +74,14 @@ where: ## Path of the release binary
 install: ## Into ~/.cargo/bin
 	@. scripts/env.sh && scripts/setup.sh build && . scripts/env.sh && cargo build --release --locked --bin bolide && \
 	install -D -m 755 "$$CARGO_TARGET_DIR/release/bolide" "$${CARGO_HOME:-$$HOME/.cargo}/bin/bolide"
+
+image: IMAGE ?= bolide:dev
+image: ## An image of the release binary
+	@. scripts/env.sh && scripts/setup.sh build && . scripts/env.sh && cargo build --release --locked --bin bolide && \
+	scripts/kube/image.sh $(IMAGE)
+
+kube-lint: ## The chart without a cluster
+	@scripts/kube/lint.sh
+
+kube-test: ## The chart in a real Kubernetes
+	@scripts/kube/test.sh

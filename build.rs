@@ -6,6 +6,8 @@ use prost::Message;
 
 const FILES: [&str; 3] =
     ["apache/rocketmq/v2/service.proto", "apache/rocketmq/v2/admin.proto", "bolide/admin/v1/admin.proto"];
+/// Between the roles of a cluster alone: no client's reflection shows them.
+const INTERNAL: [&str; 2] = ["bolide/broker/v1/broker.proto", "bolide/route/v1/route.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -27,5 +29,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Written by hand so that a stored message is spliced into the answer instead of being decoded and encoded again.
         .extern_path(".apache.rocketmq.v2.ReceiveMessageResponse", "crate::wire_receive::ReceiveMessageResponse")
         .compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        // Bodies stay slices of the buffer that they arrived in.
+        .bytes(".bolide.broker.v1")
+        // The same bytes go to every member of a cluster.
+        .bytes(".bolide.route.v1.WatchEvent.changes")
+        .compile_fds(protox::compile(INTERNAL, ["proto"])?)?;
     Ok(())
 }

@@ -5,12 +5,14 @@
 #   scripts/setup.sh hello            what the Python client needs
 #   scripts/setup.sh sdk              tool-chains of the official clients in five languages
 #   scripts/setup.sh lint             cargo-deny and typos, ready-made
+#   scripts/setup.sh kube             a Go that Kubernetes and Helm build with; the rest is in scripts/kube/tools.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 
-# The oldest Go that the official Go client builds with.
+# The oldest Go that the official Go client builds with, and Kubernetes.
 go_oldest=1.24
+go_oldest_kube=1.26
 
 say() { echo "setup: $*"; }
 
@@ -55,11 +57,11 @@ venv() { # venv FOLDER REQUIREMENTS-FILE
     cp "$wanted" "$folder/made"
 }
 
-has_go() {
+has_go() { # has_go OLDEST
     have go || return 1
     local found
     found="$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null)" || return 1
-    printf '%s\n' "$go_oldest" "${found#go}" | sort --version-sort --check=quiet
+    printf '%s\n' "$1" "${found#go}" | sort --version-sort --check=quiet
 }
 
 has_cargo() {
@@ -76,7 +78,7 @@ packages_for() {
             have c++ || echo g++
             have curl || echo curl ca-certificates
             ;;
-        hello | lint)
+        hello | lint | kube)
             has_venv || echo python3 python3-venv
             ;;
         sdk)
@@ -87,12 +89,12 @@ packages_for() {
             have mvn || echo maven
             ;;
         *)
-            die "unknown set-up: $1 (build, hello, lint, sdk)"
+            die "unknown set-up: $1 (build, hello, lint, sdk, kube)"
             ;;
     esac
 }
 
-[ $# -gt 0 ] || die "which set-up? build, hello, lint, sdk"
+[ $# -gt 0 ] || die "which set-up? build, hello, lint, sdk, kube"
 has_cargo
 
 wanted=""
@@ -105,8 +107,10 @@ for what in "$@"; do
         lint)
             venv "$bolide_cache/lint-venv" scripts/requirements/lint.txt
             ;;
-        sdk)
-            if ! has_go; then
+        sdk | kube)
+            oldest="$go_oldest"
+            if [ "$what" = kube ]; then oldest="$go_oldest_kube"; fi
+            if ! has_go "$oldest"; then
                 venv "$bolide_cache/go-venv" scripts/requirements/go.txt
                 # Only `go` itself goes on the PATH, not this environment's python and pip.
                 mkdir -p "$bolide_cache/go/bin"

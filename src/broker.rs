@@ -37,6 +37,7 @@ mod verbs;
 
 pub use handles::Handles;
 pub use members::LiveGuard as TelemetryGuard;
+pub use publish::check_kinds;
 pub use receive::Delivery;
 pub use report::GroupCounts;
 pub use verbs::{Broker, OpenBrokerError};

@@ -2,12 +2,17 @@
 
 pub mod admin;
 pub mod bench;
+pub mod broker;
 pub mod config;
 pub mod connect;
 pub mod failure;
 pub mod health;
 pub mod inspect;
 pub mod print;
+pub mod probe;
+pub mod proxy;
+pub mod route;
+pub mod settings;
 pub mod standalone;
 pub mod table;
 
@@ -27,8 +32,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a broker: all roles in this process, data in one directory, nothing to configure
+    /// Run everything in one process: data in one directory, nothing to configure
     Standalone(standalone::StandaloneArgs),
+    /// Run the route service of a cluster: topics, groups, and who is there
+    Route(route::RouteArgs),
+    /// Run a broker of a cluster: a shard of the messages
+    Broker(broker::BrokerArgs),
+    /// Run a proxy of a cluster: clients connect here; it keeps nothing, run as many as you like
+    Proxy(proxy::ProxyArgs),
     /// Administer a running broker: topics, groups, status
     Admin(admin::AdminArgs),
     /// Measure any server of the public protocol
@@ -39,6 +50,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Ask a running broker whether clients should come to it; exit code 0 if so
     Health(health::HealthArgs),
+    /// Send one message through the public port and receive it again; exit code 0 if it came back
+    Probe(probe::ProbeArgs),
 }
 
 /// Runs the command line of this process.
@@ -46,8 +59,12 @@ enum Command {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Standalone(args) => standalone::run(args),
+        Command::Route(args) => route::run(args),
+        Command::Broker(args) => broker::run(args),
+        Command::Proxy(args) => proxy::run(args),
         Command::Config(args) => config::run(args),
         Command::Health(args) => health::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Admin(args) => admin::run(args),
         Command::Bench(args) => bench::run(args).map_err(Failure::from),

@@ -8,10 +8,14 @@ mod document;
 mod environment;
 mod keys;
 mod origin;
+mod role;
 pub mod units;
 mod value;
 
 pub use origin::{ConfigError, Ignored, Loaded, Origin, Setting, Sources};
+pub use role::{ClusterConfig, Role};
+
+use std::time::Duration;
 
 use crate::broker::options::BrokerOptions;
 use crate::console::options::ConsoleOptions;
@@ -23,6 +27,12 @@ use crate::store::StoreOptions;
 /// Every room's options.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
+    /// What the process is.
+    pub role: Role,
+    /// Time after the order to end in which everything is still served, and only readiness is denied.
+    pub drain_delay: Duration,
+    /// Where the other roles are, and how they are trusted.
+    pub cluster: ClusterConfig,
     /// Request threads; none: one per core.
     pub lanes: Option<usize>,
     /// Log and fold.
@@ -39,6 +49,17 @@ pub struct Config {
     pub console: ConsoleOptions,
     /// Logs, metrics, traces.
     pub observe: ObserveOptions,
+}
+
+impl Config {
+    /// The defaults of a role.
+    #[must_use]
+    pub fn of(role: Role) -> Self {
+        let mut config = Self { role, ..Self::default() };
+        config.observe.node_type = role.name();
+        role.name().clone_into(&mut config.observe.node_id);
+        config
+    }
 }
 
 /// Files of the public port's certificate; none: a self-signed one is made at the first start.

@@ -4,5 +4,5 @@ pub mod options;
 mod readiness;
 mod server;
 
-pub use readiness::Readiness;
+pub use readiness::{Judge, Readiness, Verdict};
 pub use server::Console;

@@ -25,6 +25,7 @@ pub mod link;
 pub mod model;
 pub mod observe;
 pub mod proxy;
+pub mod route;
 pub mod runtime;
 pub mod store;
 pub mod trust;

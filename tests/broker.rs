@@ -1,7 +1,5 @@
 //! The broker's verbs over the real store, in memory and in virtual time: what a client would see, restarts included.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bolide::broker::Broker;
@@ -9,64 +7,23 @@ use bolide::broker::api::{
     AckOutcome, Ask, CatalogError, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LetterPage,
     Publish, PublishError, Receive, ReceiveError, Remedy, SettleError, TopicSpec, Which,
 };
-use bolide::broker::options::BrokerOptions;
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
 use bolide::model::position::QueueOffset;
 use bolide::model::tag::TagFilter;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
-use bolide::observe::meters::Meters;
-use bolide::runtime::clock::Clock;
-use bolide::runtime::entropy::Entropy;
-use bolide::runtime::tasks::Tasks;
-use bolide::store::files::memory::MemoryFiles;
-use bolide::store::log::LogOptions;
-use bolide::store::{FoldEnv, Store, StoreOptions};
+use bolide::store::FoldEnv;
 use bytes::Bytes;
+use world::World;
+
+#[path = "common/broker.rs"]
+mod world;
 
 #[path = "broker/offsets.rs"]
 mod offsets;
 
-const START: Timestamp = Timestamp(1_700_000_000_000);
 const LEASE: Duration = Duration::from_secs(30);
-
-/// Disks that outlive processes.
-struct World {
-    files: MemoryFiles,
-    env: FoldEnv,
-    lives: u64,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { files: MemoryFiles::new(1), env: FoldEnv::memory().unwrap(), lives: 0 }
-    }
-
-    /// One process, ended by a kill.
-    fn life<T>(&mut self, life: impl AsyncFnOnce(Broker) -> T) -> T {
-        self.lives += 1;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let result = runtime.block_on(async {
-            let entropy = Entropy::seeded(self.lives);
-            let tasks = Tasks::simulated(tokio::runtime::Handle::current(), entropy.clone());
-            let clock = Clock::anchored(START.plus(Duration::from_secs(600 * self.lives)));
-            let log = LogOptions::tiny(&Path::new("/data").to_string_lossy(), 256 * 1024);
-            let options = StoreOptions { log, ..StoreOptions::default() };
-            let store = Store::open(options, self.files.life(), self.env.clone(), &clock, tasks.clone()).unwrap();
-            let metrics = Arc::new(Meters::noop());
-            let broker =
-                Broker::open(BrokerOptions::default(), store, clock, tasks, entropy, metrics, [7; 32]).await.unwrap();
-            let result = life(broker.clone()).await;
-            broker.shutdown().stop();
-            broker.store().abandon().await;
-            result
-        });
-        drop(runtime);
-        self.files.kill();
-        result
-    }
-}
 
 fn in_one_life(life: impl AsyncFnOnce(Broker)) {
     World::new().life(life);

@@ -1,11 +1,8 @@
 //! Delayed messages over the real store, in memory and in virtual time: never early, never lost, recalled or delivered and never
 //! both, also over kills and when the segments that held them have left.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bolide::broker::Broker;
 use bolide::broker::api::{Ask, ClientId, Delivered, LeaseWish, Publish, Published, RecallError, Receive, TopicSpec};
 use bolide::broker::options::BrokerOptions;
 use bolide::model::filter::Filter;
@@ -14,69 +11,21 @@ use bolide::model::name::{GroupName, TopicName};
 use bolide::model::position::LogPosition;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
-use bolide::observe::meters::Meters;
-use bolide::runtime::clock::Clock;
-use bolide::runtime::entropy::Entropy;
-use bolide::runtime::tasks::Tasks;
-use bolide::store::files::memory::MemoryFiles;
-use bolide::store::log::LogOptions;
 use bolide::store::record::HoldKey;
-use bolide::store::{FoldEnv, Store, StoreOptions};
 use bytes::Bytes;
+use world::{Begins, Life, World};
 
-const START: Timestamp = Timestamp(1_700_000_000_000);
+#[path = "common/broker.rs"]
+mod world;
+
+fn world() -> World {
+    let options = BrokerOptions { delays_in_memory_max: 64, ..BrokerOptions::default() };
+    let begins = Begins::AtOnce;
+    World { begins, segment_bytes: 1024 * 1024, retention: Some(HOUR), options, ..World::new() }
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Disks and a wall clock that outlive processes.
-struct World {
-    files: MemoryFiles,
-    env: FoldEnv,
-    lives: u64,
-    now: Timestamp,
-    segment_bytes: u64,
-    timers_max: usize,
-}
-
-/// One process.
-struct Life {
-    broker: Broker,
-    clock: Clock,
-}
-
-impl World {
-    fn new() -> Self {
-        let env = FoldEnv::memory().unwrap();
-        Self { files: MemoryFiles::new(1), env, lives: 0, now: START, segment_bytes: 1024 * 1024, timers_max: 64 }
-    }
-
-    /// One process, ended by a kill; the wall clock goes on where it ended.
-    fn life<T>(&mut self, life: impl AsyncFnOnce(&Life) -> T) -> T {
-        self.lives += 1;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let (result, now) = runtime.block_on(async {
-            let entropy = Entropy::seeded(self.lives);
-            let tasks = Tasks::simulated(tokio::runtime::Handle::current(), entropy.clone());
-            let clock = Clock::anchored(self.now);
-            let log = LogOptions::tiny(&Path::new("/data").to_string_lossy(), self.segment_bytes);
-            let mut options = StoreOptions { log, ..StoreOptions::default() };
-            options.retention.age = HOUR;
-            let store = Store::open(options, self.files.life(), self.env.clone(), &clock, tasks.clone()).unwrap();
-            let metrics = Arc::new(Meters::noop());
-            let options = BrokerOptions { delays_in_memory_max: self.timers_max, ..BrokerOptions::default() };
-            let broker = Broker::open(options, store, clock.clone(), tasks, entropy, metrics, [7; 32]).await.unwrap();
-            let this = Life { broker, clock };
-            let result = life(&this).await;
-            this.broker.shutdown().stop();
-            this.broker.store().abandon().await;
-            (result, this.clock.now())
-        });
-        drop(runtime);
-        self.files.kill();
-        self.now = now;
-        result
-    }
-}
 
 fn topic() -> TopicName {
     TopicName::new("", "t").unwrap()
@@ -174,7 +123,7 @@ fn ids(delivered: &[Delivered]) -> Vec<&str> {
 
 #[test]
 fn a_delayed_message_is_never_early_and_hardly_late() {
-    World::new().life(async |life| {
+    world().timed_life(async |life| {
         life.create().await;
         let due = life.after(5 * SECOND + Duration::from_millis(7));
         assert!(!life.send("a", due).await.is_empty());
@@ -191,7 +140,7 @@ fn a_delayed_message_is_never_early_and_hardly_late() {
 
 #[test]
 fn a_past_time_delivers_at_once_and_leaves_nothing_to_recall() {
-    World::new().life(async |life| {
+    world().timed_life(async |life| {
         life.create().await;
         assert_eq!(life.send("past", Timestamp(1)).await, "");
         assert_eq!(life.send("now", life.clock.now()).await, "");
@@ -203,7 +152,7 @@ fn a_past_time_delivers_at_once_and_leaves_nothing_to_recall() {
 
 #[test]
 fn each_message_of_a_batch_has_its_own_time_and_handle() {
-    World::new().life(async |life| {
+    world().timed_life(async |life| {
         life.create().await;
         let (soon, later) = (life.after(SECOND), life.after(60 * SECOND));
         let batch = vec![message("now", Timestamp(1)), message("soon", soon), message("later", later)];
@@ -218,8 +167,8 @@ fn each_message_of_a_batch_has_its_own_time_and_handle() {
 
 #[test]
 fn a_kill_loses_no_delayed_message_and_delivers_none_twice() {
-    let mut world = World::new();
-    world.life(async |life| {
+    let mut world = world();
+    world.timed_life(async |life| {
         life.create().await;
         for number in 0..40 {
             life.send(&format!("m{number:02}"), life.after(SECOND * number)).await;
@@ -227,13 +176,13 @@ fn a_kill_loses_no_delayed_message_and_delivers_none_twice() {
         life.sleep_until(life.after(10 * SECOND)).await;
     });
     world.now = world.now.plus(5 * SECOND);
-    let got = world.life(async |life| {
+    let got = world.timed_life(async |life| {
         let mut got = life.drain(SECOND / 2).await;
         life.sleep_until(life.after(5 * SECOND)).await;
         got.extend(life.drain(SECOND / 2).await);
         got
     });
-    let rest = world.life(async |life| life.drain(60 * SECOND).await);
+    let rest = world.timed_life(async |life| life.drain(60 * SECOND).await);
     let all: Vec<Delivered> = got.into_iter().chain(rest).collect();
     let expected: Vec<String> = (0..40).map(|number| format!("m{number:02}")).collect();
     assert_eq!(ids(&all), expected);
@@ -241,9 +190,9 @@ fn a_kill_loses_no_delayed_message_and_delivers_none_twice() {
 
 #[test]
 fn more_timers_than_fit_into_memory_fire_all_the_same() {
-    let mut world = World::new();
-    world.timers_max = 8;
-    world.life(async |life| {
+    let mut world = world();
+    world.options.delays_in_memory_max = 8;
+    world.timed_life(async |life| {
         life.create().await;
         let begin = life.after(10 * SECOND);
         // In no order of time.
@@ -254,7 +203,7 @@ fn more_timers_than_fit_into_memory_fire_all_the_same() {
         assert!(life.broker.delays().1 <= 8);
         life.sleep_until(begin.plus(SECOND)).await;
     });
-    world.life(async |life| {
+    world.timed_life(async |life| {
         let got = life.drain(60 * SECOND).await;
         assert_eq!(got.len(), 200);
         let mut ids = ids(&got);
@@ -267,9 +216,9 @@ fn more_timers_than_fit_into_memory_fire_all_the_same() {
 
 #[test]
 fn a_recall_says_ok_only_when_nobody_gets_the_message() {
-    let mut world = World::new();
-    world.timers_max = 4;
-    let (near, far, fired) = world.life(async |life| {
+    let mut world = world();
+    world.options.delays_in_memory_max = 4;
+    let (near, far, fired) = world.timed_life(async |life| {
         life.create().await;
         let fired = life.send("fired", life.after(SECOND)).await;
         let near = life.send("near", life.after(30 * SECOND)).await;
@@ -285,7 +234,7 @@ fn a_recall_says_ok_only_when_nobody_gets_the_message() {
         assert_eq!(life.recall(&fired).await, Err(RecallError::TooLate));
         (near, far, fired)
     });
-    let got = world.life(async |life| {
+    let got = world.timed_life(async |life| {
         assert_eq!(life.recall(&near).await, Ok("near".to_owned()), "after a kill");
         assert_eq!(life.recall(&far).await, Ok("far".to_owned()));
         assert_eq!(life.recall(&fired).await, Err(RecallError::TooLate));
@@ -298,7 +247,7 @@ fn a_recall_says_ok_only_when_nobody_gets_the_message() {
     assert_eq!(got.len(), 21);
     assert!(!ids(&got).contains(&"near") && !ids(&got).contains(&"far"));
     world.now = world.now.plus(25 * HOUR);
-    world.life(async |life| {
+    world.timed_life(async |life| {
         life.sleep_until(life.after(30 * SECOND)).await;
         life.settled().await;
         assert_eq!(life.broker.store().first_recalled().unwrap(), None, "recalls are not remembered for ever");
@@ -310,7 +259,7 @@ fn a_recall_says_ok_only_when_nobody_gets_the_message() {
 #[test]
 fn a_recall_that_races_the_firing_is_true_whoever_wins() {
     for ahead_ms in 0..20 {
-        World::new().life(async |life| {
+        world().timed_life(async |life| {
             life.create().await;
             let due = life.after(SECOND);
             let handle = life.send("m", due).await;
@@ -333,7 +282,7 @@ fn a_recall_that_races_the_firing_is_true_whoever_wins() {
 
 #[test]
 fn a_recall_handle_is_worth_nothing_elsewhere() {
-    World::new().life(async |life| {
+    world().timed_life(async |life| {
         life.create().await;
         let (other, normal) = (TopicName::new("", "other").unwrap(), TopicName::new("", "normal").unwrap());
         life.create_as(other.clone(), TopicType::Mixed).await;
@@ -360,8 +309,8 @@ fn a_recall_handle_is_worth_nothing_elsewhere() {
 
 #[test]
 fn delayed_messages_of_a_deleted_topic_go_nowhere_and_leave_nothing() {
-    let mut world = World::new();
-    world.life(async |life| {
+    let mut world = world();
+    world.timed_life(async |life| {
         life.create().await;
         life.send("a", life.after(10 * SECOND)).await;
         life.send("b", life.after(20 * SECOND)).await;
@@ -369,7 +318,7 @@ fn delayed_messages_of_a_deleted_topic_go_nowhere_and_leave_nothing() {
         life.create().await;
         life.sleep_until(life.after(15 * SECOND)).await;
     });
-    world.life(async |life| {
+    world.timed_life(async |life| {
         assert!(life.drain(30 * SECOND).await.is_empty());
         life.settled().await;
         assert_eq!(life.held(), 0);
@@ -378,7 +327,7 @@ fn delayed_messages_of_a_deleted_topic_go_nowhere_and_leave_nothing() {
 
 #[test]
 fn a_message_group_keeps_its_queue_when_it_fires() {
-    World::new().life(async |life| {
+    world().timed_life(async |life| {
         life.create_as(topic(), TopicType::Mixed).await;
         let mut messages = Vec::new();
         for number in 0..6 {
@@ -395,9 +344,9 @@ fn a_message_group_keeps_its_queue_when_it_fires() {
 
 #[test]
 fn retention_takes_no_message_before_its_time() {
-    let mut world = World::new();
+    let mut world = world();
     world.segment_bytes = 16 * 1024;
-    let (start, due, handle) = world.life(async |life| {
+    let (start, due, handle) = world.timed_life(async |life| {
         life.create().await;
         let due = life.after(5 * HOUR);
         for number in 0..30 {
@@ -422,7 +371,7 @@ fn retention_takes_no_message_before_its_time() {
         assert!(rows.iter().all(|(_, held)| held.at.position >= start), "a body lies where the log is no more");
         (start, due, kept)
     });
-    world.life(async |life| {
+    world.timed_life(async |life| {
         assert_eq!(life.broker.store().log_start(), start);
         assert_eq!(life.recall(&handle).await, Ok("kept".to_owned()), "the handle is as good after the body moved");
         life.sleep_until(due).await;
@@ -435,7 +384,7 @@ fn retention_takes_no_message_before_its_time() {
 
 #[test]
 fn a_jump_of_the_clock_fires_what_it_passes() {
-    World::new().life(async |life| {
+    world().timed_life(async |life| {
         life.create().await;
         life.send("a", life.after(10 * HOUR)).await;
         let waiting = tokio::spawn({

@@ -1,7 +1,5 @@
 //! Ordered delivery over the real store, in memory and in virtual time, restarts included.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bolide::broker::Broker;
@@ -10,57 +8,21 @@ use bolide::broker::options::BrokerOptions;
 use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
-use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
-use bolide::observe::meters::Meters;
-use bolide::runtime::clock::Clock;
-use bolide::runtime::entropy::Entropy;
-use bolide::runtime::tasks::Tasks;
-use bolide::store::files::memory::MemoryFiles;
-use bolide::store::log::LogOptions;
-use bolide::store::{FoldEnv, Store, StoreOptions};
 use bytes::Bytes;
+use world::{Begins, World};
 
-const START: Timestamp = Timestamp(1_700_000_000_000);
+#[path = "common/broker.rs"]
+mod world;
+
+fn world() -> World {
+    let begins = Begins::Every(Duration::from_secs(1));
+    // Few entries in memory: what was passed over must come from disk.
+    let options = BrokerOptions { entries_in_memory_max: 64, ..BrokerOptions::default() };
+    World { begins, segment_bytes: 1024 * 1024, options, ..World::new() }
+}
+
 const LEASE: Duration = Duration::from_secs(30);
-
-/// Disks that outlive processes.
-struct World {
-    files: MemoryFiles,
-    env: FoldEnv,
-    lives: u64,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { files: MemoryFiles::new(1), env: FoldEnv::memory().unwrap(), lives: 0 }
-    }
-
-    /// One process, ended by a kill; the next begins a second later.
-    fn life<T>(&mut self, life: impl AsyncFnOnce(Broker) -> T) -> T {
-        self.lives += 1;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let result = runtime.block_on(async {
-            let entropy = Entropy::seeded(self.lives);
-            let tasks = Tasks::simulated(tokio::runtime::Handle::current(), entropy.clone());
-            let clock = Clock::anchored(START.plus(Duration::from_secs(self.lives)));
-            let log = LogOptions::tiny(&Path::new("/data").to_string_lossy(), 1024 * 1024);
-            let options = StoreOptions { log, ..StoreOptions::default() };
-            let store = Store::open(options, self.files.life(), self.env.clone(), &clock, tasks.clone()).unwrap();
-            // Few entries in memory: what was passed over must come from disk.
-            let options = BrokerOptions { entries_in_memory_max: 64, ..BrokerOptions::default() };
-            let metrics = Arc::new(Meters::noop());
-            let broker = Broker::open(options, store, clock, tasks, entropy, metrics, [7; 32]).await.unwrap();
-            let result = life(broker.clone()).await;
-            broker.shutdown().stop();
-            broker.store().abandon().await;
-            result
-        });
-        drop(runtime);
-        self.files.kill();
-        result
-    }
-}
 
 fn topic() -> TopicName {
     TopicName::new("", "t").unwrap()
@@ -138,7 +100,7 @@ fn expected(message_group: &str, numbers: std::ops::Range<u32>) -> Vec<String> {
 
 #[test]
 fn a_stuck_group_with_more_than_fits_into_memory_lets_its_neighbours_flow_and_loses_nothing() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         broker.create_topic(topic(), spec(1)).await.unwrap();
         publish(&broker, "stuck", 0..1).await;
@@ -170,7 +132,7 @@ fn a_stuck_group_with_more_than_fits_into_memory_lets_its_neighbours_flow_and_lo
 
 #[test]
 fn many_groups_share_few_queues_and_each_keeps_its_order_across_a_kill() {
-    let mut world = World::new();
+    let mut world = world();
     let names: Vec<String> = (0..50).map(|number| format!("g{number}")).collect();
     let mut got = world.life(async |broker| {
         broker.create_topic(topic(), spec(3)).await.unwrap();
@@ -200,7 +162,7 @@ fn many_groups_share_few_queues_and_each_keeps_its_order_across_a_kill() {
 
 #[test]
 fn acked_behind_an_unacked_one_is_remembered_over_a_kill_and_comes_again_with_it() {
-    let mut world = World::new();
+    let mut world = world();
     let handles = world.life(async |broker| {
         broker.create_topic(topic(), spec(4)).await.unwrap();
         publish(&broker, "a", 0..4).await;
@@ -228,7 +190,7 @@ fn acked_behind_an_unacked_one_is_remembered_over_a_kill_and_comes_again_with_it
 
 #[test]
 fn message_groups_that_move_when_queues_are_added_keep_their_order_also_across_a_kill() {
-    let mut world = World::new();
+    let mut world = world();
     let names: Vec<String> = (0..20).map(|number| format!("g{number}")).collect();
     let mut got = world.life(async |broker| {
         broker.create_topic(topic(), spec(2)).await.unwrap();

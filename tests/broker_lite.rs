@@ -7,67 +7,34 @@ use std::time::Duration;
 
 use bolide::broker::Broker;
 use bolide::broker::api::{
-    AckOutcome, Ask, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LiteAction, LiteError, LiteListing,
-    LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, SeekTarget, TopicSpec,
+    AckOutcome, Ask, ChangeOutcome, ClientId, Delivered, GroupSpec, LeaseWish, LetterFate, LiteAction, LiteError,
+    LiteListing, LiteStart, LiteSync, Publish, PublishError, Receive, ReceiveError, Remedy, SeekTarget, TopicSpec,
+    Which,
 };
 use bolide::broker::options::BrokerOptions;
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
+use bolide::model::position::QueueOffset;
 use bolide::model::tag::TagFilter;
-use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
 use bolide::observe::meters::Meters;
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
 use bolide::runtime::process::resident_bytes;
-use bolide::runtime::tasks::{Tasks, Threads};
+use bolide::runtime::tasks::Threads;
 use bolide::store::files;
-use bolide::store::files::memory::MemoryFiles;
-use bolide::store::log::LogOptions;
 use bolide::store::{FoldEnv, Store, StoreOptions};
 use bytes::Bytes;
+use world::{START, World};
 
-const START: Timestamp = Timestamp(1_700_000_000_000);
+#[path = "common/broker.rs"]
+mod world;
+
+fn world() -> World {
+    World { segment_bytes: 64 * 1024, ..World::new() }
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Disks that outlive processes.
-struct World {
-    files: MemoryFiles,
-    env: FoldEnv,
-    options: BrokerOptions,
-    lives: u64,
-}
-
-impl World {
-    fn new() -> Self {
-        let options = BrokerOptions::default();
-        Self { files: MemoryFiles::new(1), env: FoldEnv::memory().unwrap(), options, lives: 0 }
-    }
-
-    /// One process, ended by a kill.
-    fn life<T>(&mut self, life: impl AsyncFnOnce(Broker) -> T) -> T {
-        self.lives += 1;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let result = runtime.block_on(async {
-            let entropy = Entropy::seeded(self.lives);
-            let tasks = Tasks::simulated(tokio::runtime::Handle::current(), entropy.clone());
-            let clock = Clock::anchored(START.plus(Duration::from_secs(600 * self.lives)));
-            let log = LogOptions::tiny(&Path::new("/data").to_string_lossy(), 64 * 1024);
-            let options = StoreOptions { log, ..StoreOptions::default() };
-            let store = Store::open(options, self.files.life(), self.env.clone(), &clock, tasks.clone()).unwrap();
-            let metrics = Arc::new(Meters::noop());
-            let broker =
-                Broker::open(self.options.clone(), store, clock, tasks, entropy, metrics, [7; 32]).await.unwrap();
-            let result = life(broker.clone()).await;
-            broker.shutdown().stop();
-            broker.store().abandon().await;
-            result
-        });
-        drop(runtime);
-        self.files.kill();
-        result
-    }
-}
 
 fn parent() -> TopicName {
     TopicName::new("", "parent").unwrap()
@@ -165,7 +132,7 @@ async fn until(holds: impl AsyncFn() -> bool) {
 
 #[test]
 fn lite_topics_positions_and_leases_survive_kills_and_subscriptions_are_said_again() {
-    let mut world = World::new();
+    let mut world = world();
     let held = world.life(async |broker| {
         create(&broker, TopicSpec::default()).await;
         subscribe(&broker, "a", &["x", "z"]).await;
@@ -201,7 +168,7 @@ fn lite_topics_positions_and_leases_survive_kills_and_subscriptions_are_said_aga
 
 #[test]
 fn a_group_that_begins_at_the_end_still_gets_the_first_message_of_what_it_waited_for_after_a_kill() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker, TopicSpec::default()).await;
         let start = Some(bolide::model::group::StartPosition::Latest);
@@ -219,9 +186,124 @@ fn a_group_that_begins_at_the_end_still_gets_the_first_message_of_what_it_waited
     });
 }
 
+async fn group_at_the_end(broker: &Broker) {
+    let start = Some(bolide::model::group::StartPosition::Latest);
+    broker.create_group(group(), GroupSpec { start, ..GroupSpec::default() }).await.unwrap();
+}
+
+#[test]
+fn what_begins_after_a_kill_before_members_are_back_is_not_missed_by_a_group_that_begins_at_the_end() {
+    let mut world = world();
+    world.life(async |broker| {
+        create(&broker, TopicSpec::default()).await;
+        group_at_the_end(&broker).await;
+        subscribe(&broker, "a", &["new", "given up", "never"]).await;
+        broker.sync_lite(wish("a", LiteAction::Remove, &["given up"], None)).await.unwrap();
+    });
+    // Twice, so that what was recorded is also read from the folded state, and the log behind it is replayed.
+    world.life(async |broker| assert_eq!(names(&broker).await, Vec::<String>::new()));
+    world.life(async |broker| {
+        send(&broker, "new", &["first"]).await;
+        send(&broker, "given up", &["not for us"]).await;
+        send(&broker, "unheard of", &["nor this"]).await;
+        subscribe(&broker, "a", &["new", "given up", "unheard of"]).await;
+        assert_eq!(ids(&receive(&broker, "a").await), ["first"]);
+    });
+}
+
+#[test]
+fn what_begins_while_its_members_are_silent_or_after_its_time_to_live_is_not_missed_either() {
+    let mut world = world();
+    world.life(async |broker| {
+        create(&broker, TopicSpec { lite_ttl: Some(Some(30 * MINUTE)), ..TopicSpec::default() }).await;
+        group_at_the_end(&broker).await;
+        subscribe(&broker, "a", &["x", "y"]).await;
+        send(&broker, "y", &["y0"]).await;
+        for one in receive(&broker, "a").await {
+            ack(&broker, &one).await;
+        }
+        // As long as somebody says that it subscribes, the group is in the next lite topic of the name from its beginning.
+        until(async || {
+            subscribe(&broker, "a", &["x", "y"]).await;
+            names(&broker).await.is_empty()
+        })
+        .await;
+        tokio::time::sleep(4 * MINUTE).await;
+        assert_eq!(broker.status().lite_subscriptions, 0, "silent for too long");
+        send(&broker, "x", &["x0"]).await;
+        subscribe(&broker, "a", &["x", "y"]).await;
+        assert_eq!(ids(&receive(&broker, "a").await), ["x0"]);
+    });
+    world.life(async |broker| {
+        send(&broker, "y", &["y1"]).await;
+        subscribe(&broker, "a", &["y"]).await;
+        assert_eq!(ids(&receive(&broker, "a").await), ["y1"]);
+    });
+}
+
+#[test]
+fn what_is_waited_for_in_vain_is_bounded_and_forgotten_after_a_day() {
+    let mut world = world();
+    world.options.lite_subscriptions_max = 3;
+    let latest = Some(LiteStart::Latest);
+    world.life(async |broker| {
+        create(&broker, TopicSpec::default()).await;
+        for (who, name) in [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")] {
+            broker.sync_lite(wish(who, LiteAction::Add, &[name], latest)).await.unwrap();
+            broker.client_terminated(&client(who)).await;
+        }
+        for name in ["1", "2", "3", "4", "5"] {
+            send(&broker, name, &[name]).await;
+        }
+        // The longest forgotten had to make room; the others begin at their first message.
+        broker.sync_lite(wish("a", LiteAction::Add, &["1", "2"], latest)).await.unwrap();
+        assert!(receive(&broker, "a").await.is_empty());
+        broker.sync_lite(wish("a", LiteAction::CompleteAdd, &["3", "4", "5"], latest)).await.unwrap();
+        let mut got = receive(&broker, "a").await;
+        got.sort_by(|a, b| a.message.message_id.cmp(&b.message.message_id));
+        assert_eq!(ids(&got), ["3", "4", "5"]);
+        broker.sync_lite(wish("a", LiteAction::CompleteAdd, &["6"], latest)).await.unwrap();
+    });
+    world.life(async |broker| {
+        tokio::time::sleep(Duration::from_secs(24 * 3_600 + 60)).await;
+        send(&broker, "6", &["too late"]).await;
+        broker.sync_lite(wish("a", LiteAction::Add, &["6"], latest)).await.unwrap();
+        assert!(receive(&broker, "a").await.is_empty());
+    });
+}
+
+#[test]
+fn a_dead_letter_never_goes_into_a_lite_topic_that_came_later() {
+    let mut world = world();
+    world.life(async |broker| {
+        create(&broker, TopicSpec { lite_ttl: Some(Some(MINUTE)), ..TopicSpec::default() }).await;
+        broker.create_group(group(), GroupSpec { max_attempts: Some(1), ..GroupSpec::default() }).await.unwrap();
+        subscribe(&broker, "a", &["old"]).await;
+        send(&broker, "old", &["bad"]).await;
+        assert_eq!(ids(&receive(&broker, "a").await), ["bad"]);
+        until(async || broker.topic(&TopicName::dead_letter(&group())).is_some()).await;
+        until(async || names(&broker).await.is_empty()).await;
+    });
+    for again in ["after-a-kill", "after-its-parent-was-deleted", "after-that-and-a-kill"] {
+        world.life(async |broker| {
+            if again == "after-its-parent-was-deleted" {
+                broker.delete_topic(&parent()).await.unwrap();
+                create(&broker, TopicSpec::default()).await;
+            }
+            send(&broker, again, &["other"]).await;
+            let all = Which::Range { from: QueueOffset(0), until: None };
+            let settled = broker.settle_dead_letters(&group(), all, Remedy::Redrive).await.unwrap();
+            let fates: Vec<LetterFate> = settled.outcomes.into_iter().map(|outcome| outcome.fate).collect();
+            assert_eq!(fates, [LetterFate::LiteGone(parent())], "{again}");
+            subscribe(&broker, "b", &[again]).await;
+            assert_eq!(ids(&receive(&broker, "b").await), ["other"], "{again}");
+        });
+    }
+}
+
 #[test]
 fn every_start_is_obeyed_also_by_time() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker, TopicSpec::default()).await;
         send(&broker, "x", &["0", "1"]).await;
         tokio::time::sleep(MINUTE).await;
@@ -252,7 +334,7 @@ fn every_start_is_obeyed_also_by_time() {
 
 #[test]
 fn what_is_read_goes_after_its_time_and_what_is_not_read_or_alive_stays() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker, TopicSpec { lite_ttl: Some(Some(5 * MINUTE)), ..TopicSpec::default() }).await;
         send(&broker, "read", &["r"]).await;
@@ -285,7 +367,7 @@ fn what_is_read_goes_after_its_time_and_what_is_not_read_or_alive_stays() {
 
 #[test]
 fn subscriptions_end_with_silence_and_with_good_bye() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker, TopicSpec::default()).await;
         send(&broker, "x", &["x0"]).await;
         subscribe(&broker, "silent", &["x"]).await;
@@ -301,7 +383,7 @@ fn subscriptions_end_with_silence_and_with_good_bye() {
 
 #[test]
 fn attempts_end_in_the_dead_letter_topic_and_the_lane_goes_on() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker, TopicSpec::default()).await;
         broker.create_group(group(), GroupSpec { max_attempts: Some(1), ..GroupSpec::default() }).await.unwrap();
         subscribe(&broker, "a", &["x"]).await;
@@ -322,7 +404,7 @@ fn attempts_end_in_the_dead_letter_topic_and_the_lane_goes_on() {
 
 #[test]
 fn a_suspended_lite_topic_comes_back_at_its_time_and_spends_no_attempt() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker, TopicSpec::default()).await;
         broker.create_group(group(), GroupSpec { max_attempts: Some(1), ..GroupSpec::default() }).await.unwrap();
@@ -353,7 +435,7 @@ fn a_suspended_lite_topic_comes_back_at_its_time_and_spends_no_attempt() {
 
 #[test]
 fn quotas_of_lite_topics_are_exact_also_inside_one_request_and_after_a_kill() {
-    let mut world = World::new();
+    let mut world = world();
     world.options.lite_topics_per_topic_max = 2;
     world.life(async |broker| {
         create(&broker, TopicSpec::default()).await;
@@ -376,7 +458,7 @@ fn quotas_of_lite_topics_are_exact_also_inside_one_request_and_after_a_kill() {
 
 #[test]
 fn what_is_only_on_disk_comes_in_order_and_many_lite_topics_at_once() {
-    let mut world = World::new();
+    let mut world = world();
     let names: Vec<String> = (0..20).map(|index| format!("cold-{index:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     world.life(async |broker| {
@@ -406,7 +488,7 @@ fn what_is_only_on_disk_comes_in_order_and_many_lite_topics_at_once() {
 
 #[test]
 fn a_reset_elsewhere_does_not_take_a_lite_delivery_from_its_client() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker, TopicSpec::default()).await;
         subscribe(&broker, "a", &["x"]).await;
         send(&broker, "x", &["x0"]).await;
@@ -423,7 +505,7 @@ fn a_reset_elsewhere_does_not_take_a_lite_delivery_from_its_client() {
 
 #[test]
 fn wrong_places_and_filters_are_refused() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker, TopicSpec::default()).await;
         let plain = TopicName::new("", "plain").unwrap();
         broker.create_topic(plain.clone(), TopicSpec::default()).await.unwrap();
@@ -446,7 +528,7 @@ fn wrong_places_and_filters_are_refused() {
 
 #[test]
 fn on_a_mixed_topic_a_lite_client_gets_its_lite_topics_and_the_others_the_rest() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         let spec = TopicSpec { topic_type: Some(TopicType::Mixed), ..TopicSpec::default() };
         broker.create_topic(parent(), spec).await.unwrap();
         send(&broker, "x", &["lite"]).await;

@@ -2,7 +2,6 @@
 //! broker remembers of it survives restarts or is found out again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,66 +13,24 @@ use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
 use bolide::model::sql::Sql;
 use bolide::model::tag::TagFilter;
-use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
-use bolide::observe::meters::Meters;
-use bolide::runtime::clock::Clock;
-use bolide::runtime::entropy::Entropy;
-use bolide::runtime::tasks::Tasks;
-use bolide::store::files::memory::MemoryFiles;
-use bolide::store::log::LogOptions;
-use bolide::store::{FoldEnv, Store, StoreOptions};
 use bolide::wire::rocketmq as v2;
 use prost::Message;
+use world::World;
 
-const START: Timestamp = Timestamp(1_700_000_000_000);
+#[path = "common/broker.rs"]
+mod world;
+
+fn world() -> World {
+    World { cache_bytes: Some(4096), ..World::new() }
+}
+
+/// With so few entries in memory that a backlog is read from the folded state.
+fn forgetful() -> World {
+    World { options: BrokerOptions { entries_in_memory_max: 8, ..BrokerOptions::default() }, ..world() }
+}
+
 const LEASE: Duration = Duration::from_secs(30);
-
-/// Disks that outlive processes.
-struct World {
-    files: MemoryFiles,
-    env: FoldEnv,
-    lives: u64,
-    entries_in_memory_max: usize,
-}
-
-impl World {
-    /// With so few entries in memory that a backlog is read from the folded state.
-    fn forgetful() -> Self {
-        Self { entries_in_memory_max: 8, ..Self::new() }
-    }
-
-    fn new() -> Self {
-        let entries_in_memory_max = BrokerOptions::default().entries_in_memory_max;
-        Self { files: MemoryFiles::new(1), env: FoldEnv::memory().unwrap(), lives: 0, entries_in_memory_max }
-    }
-
-    /// One process, ended by a kill.
-    fn life<T>(&mut self, life: impl AsyncFnOnce(Broker) -> T) -> T {
-        self.lives += 1;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let result = runtime.block_on(async {
-            let entropy = Entropy::seeded(self.lives);
-            let tasks = Tasks::simulated(tokio::runtime::Handle::current(), entropy.clone());
-            let clock = Clock::anchored(START.plus(Duration::from_secs(600 * self.lives)));
-            let log =
-                LogOptions { cache_bytes: 4096, ..LogOptions::tiny(&Path::new("/data").to_string_lossy(), 256 * 1024) };
-            let options = StoreOptions { log, ..StoreOptions::default() };
-            let store = Store::open(options, self.files.life(), self.env.clone(), &clock, tasks.clone()).unwrap();
-            let options =
-                BrokerOptions { entries_in_memory_max: self.entries_in_memory_max, ..BrokerOptions::default() };
-            let metrics = Arc::new(Meters::noop());
-            let broker = Broker::open(options, store, clock, tasks, entropy, metrics, [7; 32]).await.unwrap();
-            let result = life(broker.clone()).await;
-            broker.shutdown().stop();
-            broker.store().abandon().await;
-            result
-        });
-        drop(runtime);
-        self.files.kill();
-        result
-    }
-}
 
 fn topic() -> TopicName {
     TopicName::new("", "t").unwrap()
@@ -183,7 +140,7 @@ fn numbered(numbers: impl Iterator<Item = usize>) -> BTreeMap<String, usize> {
 
 #[test]
 fn a_member_gets_what_its_expression_is_true_of_and_the_rest_is_skipped() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker).await;
         publish(
             &broker,
@@ -208,7 +165,7 @@ fn a_member_gets_what_its_expression_is_true_of_and_the_rest_is_skipped() {
 
 #[test]
 fn properties_of_the_system_can_be_asked_for_by_their_known_names() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker).await;
         publish(&broker, vec![message("a", "red", &[]), message("b", "blue", &[])]).await;
         let got = take(&broker, wish(sql("TAGS = 'blue' AND KEYS = 'k1 k2' AND UNIQ_KEY IN ('a', 'b')"), 32, 1)).await;
@@ -218,7 +175,7 @@ fn properties_of_the_system_can_be_asked_for_by_their_known_names() {
 
 #[test]
 fn members_with_different_expressions_lose_nothing_to_each_other() {
-    let mut world = World::forgetful();
+    let mut world = forgetful();
     let (low, high) = (sql("n < 300"), sql("n >= 300"));
     world.life(async |broker| {
         create(&broker).await;
@@ -235,7 +192,7 @@ fn members_with_different_expressions_lose_nothing_to_each_other() {
 
 #[test]
 fn a_member_with_tags_and_one_with_an_expression_each_get_their_own() {
-    World::forgetful().life(async |broker| {
+    forgetful().life(async |broker| {
         create(&broker).await;
         let (tagged, odd) = (Filter::from(TagFilter::parse("even").unwrap()), sql("n = 1"));
         known(&broker, &[&tagged, &odd]).await;
@@ -250,7 +207,7 @@ fn a_member_with_tags_and_one_with_an_expression_each_get_their_own() {
 
 #[test]
 fn a_redelivery_goes_to_a_member_whose_expression_wants_it_also_after_a_restart() {
-    let mut world = World::new();
+    let mut world = world();
     let (low, high) = (sql("n < 1"), sql("n >= 1"));
     world.life(async |broker| {
         create(&broker).await;
@@ -272,7 +229,7 @@ fn a_redelivery_goes_to_a_member_whose_expression_wants_it_also_after_a_restart(
 
 #[test]
 fn a_waiting_receive_is_woken_by_what_it_wants_and_sleeps_through_the_rest() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker).await;
         let waiting = take(&broker, wish(sql("n = 7"), 32, 20));
         let sending = publish_numbered(&broker, 10);
@@ -283,7 +240,7 @@ fn a_waiting_receive_is_woken_by_what_it_wants_and_sleeps_through_the_rest() {
 
 #[test]
 fn each_of_several_waiting_expressions_gets_its_message() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker).await;
         let filters = [sql("n = 1"), sql("n = 2"), TagFilter::parse("three").unwrap().into()];
         known(&broker, &filters.each_ref()).await;
@@ -303,7 +260,7 @@ fn each_of_several_waiting_expressions_gets_its_message() {
 
 #[test]
 fn a_put_back_message_wakes_the_waiting_member_that_wants_it_and_not_only_the_first() {
-    World::new().life(async |broker| {
+    world().life(async |broker| {
         create(&broker).await;
         known(&broker, &[&sql("n = 9"), &sql("n = 1")]).await;
         publish_numbered(&broker, 2).await;
@@ -323,7 +280,7 @@ fn a_put_back_message_wakes_the_waiting_member_that_wants_it_and_not_only_the_fi
 
 #[test]
 fn a_backlog_in_which_few_match_is_gone_through_completely_and_once() {
-    let mut world = World::forgetful();
+    let mut world = forgetful();
     let few = sql("n BETWEEN 1000 AND 1009 OR n IN (5, 2999)");
     let expected = || numbered([5].into_iter().chain(1000..1010).chain([2999]));
     world.life(async |broker| {
@@ -376,7 +333,7 @@ async fn create_ordered(broker: &Broker) {
 
 #[test]
 fn message_groups_keep_their_order_when_members_want_different_messages_of_them() {
-    let mut world = World::forgetful();
+    let mut world = forgetful();
     let filters = [sql("n BETWEEN 0 AND 9 OR n > 29"), sql("n BETWEEN 10 AND 29")];
     let mut seen = BTreeMap::new();
     world.life(async |broker| {
@@ -403,7 +360,7 @@ async fn known_or_served(broker: &Broker, filters: &[Filter], seen: &mut BTreeMa
 
 #[test]
 fn an_expression_leaves_out_messages_of_a_group_and_keeps_the_rest_in_order() {
-    World::forgetful().life(async |broker| {
+    forgetful().life(async |broker| {
         create_ordered(&broker).await;
         publish_ordered(&broker, 5, 60).await;
         let mut seen = BTreeMap::new();
@@ -415,7 +372,7 @@ fn an_expression_leaves_out_messages_of_a_group_and_keeps_the_rest_in_order() {
 
 #[test]
 fn what_waited_behind_a_held_message_of_its_group_is_judged_while_others_are_served() {
-    World::forgetful().life(async |broker| {
+    forgetful().life(async |broker| {
         create_ordered(&broker).await;
         let all = sql("n >= 0");
         publish_ordered(&broker, 1, 1).await;

@@ -2,7 +2,6 @@
 //! whatever is killed when; and producers are asked as long as they have not decided.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bolide::broker::Broker;
@@ -10,76 +9,25 @@ use bolide::broker::api::{
     Ask, Check, ClientId, Delivered, LeaseWish, Publish, PublishError, Receive, Resolution, TopicSpec,
     TransactionError, TransactionFilter,
 };
-use bolide::broker::options::{BrokerOptions, TransactionOptions};
 use bolide::model::filter::Filter;
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
-use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
-use bolide::observe::meters::Meters;
-use bolide::runtime::clock::Clock;
-use bolide::runtime::entropy::Entropy;
-use bolide::runtime::tasks::Tasks;
-use bolide::store::files::memory::MemoryFiles;
 use bolide::store::kv::handle::Remains;
-use bolide::store::log::LogOptions;
-use bolide::store::{FoldEnv, Store, StoreOptions};
 use bytes::Bytes;
+use world::{Begins, START, World};
 
-const START: Timestamp = Timestamp(1_700_000_000_000);
+#[path = "common/broker.rs"]
+mod world;
+
+fn world() -> World {
+    World { begins: Begins::AtOnce, segment_bytes: 64 * 1024, retention: Some(72 * HOUR), ..World::new() }
+}
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Disks that outlive processes, and the time between them.
-struct World {
-    files: MemoryFiles,
-    env: FoldEnv,
-    lives: u64,
-    now: Timestamp,
-    options: TransactionOptions,
-    retention: Duration,
-}
-
-impl World {
-    fn new() -> Self {
-        Self {
-            files: MemoryFiles::new(1),
-            env: FoldEnv::memory().unwrap(),
-            lives: 0,
-            now: START,
-            options: TransactionOptions::default(),
-            retention: 72 * HOUR,
-        }
-    }
-
-    /// One process, ended by a kill. The clock goes on where the last one ended.
-    fn life<T>(&mut self, life: impl AsyncFnOnce(Broker) -> T) -> T {
-        self.lives += 1;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let result = runtime.block_on(async {
-            let entropy = Entropy::seeded(self.lives);
-            let tasks = Tasks::simulated(tokio::runtime::Handle::current(), entropy.clone());
-            let clock = Clock::anchored(self.now);
-            let log = LogOptions::tiny(&Path::new("/data").to_string_lossy(), 64 * 1024);
-            let mut options = StoreOptions { log, ..StoreOptions::default() };
-            options.retention.age = self.retention;
-            let store = Store::open(options, self.files.life(), self.env.clone(), &clock, tasks.clone()).unwrap();
-            let metrics = Arc::new(Meters::noop());
-            let options = BrokerOptions { transactions: self.options.clone(), ..BrokerOptions::default() };
-            let broker = Broker::open(options, store, clock.clone(), tasks, entropy, metrics, [7; 32]).await.unwrap();
-            let result = life(broker.clone()).await;
-            broker.shutdown().stop();
-            broker.store().abandon().await;
-            self.now = clock.now();
-            result
-        });
-        drop(runtime);
-        self.files.kill();
-        result
-    }
-}
-
 fn in_one_life(life: impl AsyncFnOnce(Broker)) {
-    World::new().life(life);
+    world().life(life);
 }
 
 fn topic() -> TopicName {
@@ -153,7 +101,7 @@ async fn rollback(broker: &Broker, id: &str) -> Result<(), TransactionError> {
 async fn checked(broker: &Broker) -> Vec<Check> {
     let mut handed = Vec::new();
     for due in broker.topics_to_check() {
-        for check in broker.due_checks(&due.name, 100).await {
+        for check in broker.due_checks(&due.name, 100, usize::MAX).await {
             if broker.hand_over_check(&check, || true) {
                 handed.push(check);
             }
@@ -172,7 +120,7 @@ async fn listed(broker: &Broker, filter: TransactionFilter) -> Vec<String> {
 
 #[test]
 fn nothing_is_visible_before_its_commit_and_then_exactly_once_also_after_kills() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker).await;
         send(&broker, &["a", "b", "c", "d"]).await;
@@ -203,7 +151,7 @@ fn nothing_is_visible_before_its_commit_and_then_exactly_once_also_after_kills()
 
 #[test]
 fn a_lost_fold_brings_back_every_transaction_as_it_was() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker).await;
         send(&broker, &["a", "b", "c"]).await;
@@ -244,7 +192,7 @@ fn what_nobody_knows_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_send_repeated_after_a_lost_answer_is_ok_and_stored_once() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker).await;
         let at_once = (0..8).map(|_| publish(&broker, vec![half("a")]));
@@ -339,7 +287,7 @@ fn a_check_taken_before_the_end_does_not_leave_after_it_and_none_follows() {
         create(&broker).await;
         send(&broker, &["a"]).await;
         tokio::time::sleep(Duration::from_secs(7)).await;
-        let taken = broker.due_checks(&topic(), 9).await;
+        let taken = broker.due_checks(&topic(), 9, usize::MAX).await;
         assert_eq!(taken.len(), 1);
         commit(&broker, "a").await.unwrap();
         assert!(!broker.hand_over_check(&taken[0], || panic!("a check of an ended transaction left")));
@@ -350,13 +298,13 @@ fn a_check_taken_before_the_end_does_not_leave_after_it_and_none_follows() {
 
 #[test]
 fn counted_checks_outlive_a_kill_and_undelivered_ones_are_not_counted() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker).await;
         send(&broker, &["a"]).await;
         tokio::time::sleep(HOUR).await;
         for _ in 0..50 {
-            for check in broker.due_checks(&topic(), 9).await {
+            for check in broker.due_checks(&topic(), 9, usize::MAX).await {
                 assert_eq!(check.checks, 0);
                 assert!(!broker.hand_over_check(&check, || false));
             }
@@ -377,8 +325,8 @@ fn counted_checks_outlive_a_kill_and_undelivered_ones_are_not_counted() {
 
 #[test]
 fn after_its_last_check_a_transaction_is_given_up_listed_and_settled_by_hand_only() {
-    let mut world = World::new();
-    world.options.checks_max = 3;
+    let mut world = world();
+    world.options.transactions.checks_max = 3;
     world.life(async |broker| {
         create(&broker).await;
         send(&broker, &["a", "b", "c"]).await;
@@ -416,7 +364,7 @@ fn after_its_last_check_a_transaction_is_given_up_listed_and_settled_by_hand_onl
 
 #[test]
 fn old_ends_are_forgotten_after_their_time_and_young_ones_are_not() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker).await;
         send(&broker, &["old"]).await;
@@ -435,8 +383,8 @@ fn old_ends_are_forgotten_after_their_time_and_young_ones_are_not() {
 
 #[test]
 fn retention_does_not_take_the_body_of_an_open_transaction() {
-    let mut world = World::new();
-    world.retention = HOUR;
+    let mut world = world();
+    world.retention = Some(HOUR);
     world.life(async |broker| {
         create(&broker).await;
         send(&broker, &["a", "b"]).await;
@@ -465,7 +413,7 @@ fn retention_does_not_take_the_body_of_an_open_transaction() {
 
 #[test]
 fn a_commit_before_the_delivery_time_delivers_at_that_time_and_one_after_it_at_once() {
-    let mut world = World::new();
+    let mut world = world();
     let minute = Duration::from_secs(60);
     world.life(async |broker| {
         create(&broker).await;
@@ -491,8 +439,8 @@ fn a_commit_before_the_delivery_time_delivers_at_that_time_and_one_after_it_at_o
 
 #[test]
 fn beyond_the_bound_more_half_messages_are_refused_and_other_messages_are_not() {
-    let mut world = World::new();
-    world.options.pending_max = 2;
+    let mut world = world();
+    world.options.transactions.pending_max = 2;
     world.life(async |broker| {
         create(&broker).await;
         send(&broker, &["a", "b"]).await;
@@ -508,7 +456,7 @@ fn beyond_the_bound_more_half_messages_are_refused_and_other_messages_are_not() 
 
 #[test]
 fn a_deleted_topic_takes_its_transactions_along() {
-    let mut world = World::new();
+    let mut world = world();
     world.life(async |broker| {
         create(&broker).await;
         send(&broker, &["a", "b"]).await;

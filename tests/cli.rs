@@ -424,3 +424,28 @@ fn transactions_are_listed_and_one_that_nobody_knows_is_not_found() -> Result<()
     }
     Ok(())
 }
+
+#[test]
+fn what_only_a_cluster_has_is_refused_by_one_broker_with_words() -> Result<()> {
+    let server = Server::start()?;
+    server.admin(&["topic", "create", "t"])?;
+    for command in [
+        &["cluster", "status"][..],
+        &["broker", "list"],
+        &["broker", "drain", "broker-0"],
+        &["topic", "rebalance", "t"],
+        &["topic", "rebalance", "--all"],
+        &["key", "rotate"],
+    ] {
+        let (code, said) = admin(&server, command)?;
+        // Of several topics it is said which one failed.
+        let expected = if command.contains(&"--all") { 1 } else { 4 };
+        assert_eq!(code, expected, "{command:?}: {said}");
+        assert!(said.contains("no part of a cluster"), "{command:?}: {said}");
+    }
+    assert_eq!(admin(&server, &["topic", "rebalance"])?.0, 2, "neither a name nor --all");
+    assert_eq!(admin(&server, &["dlq", "list", "g", "--from", "broker-1:x"])?.0, 2);
+    let shown = server.admin(&["topic", "show", "t"])?;
+    assert!(shown.contains("QUEUE") && !shown.contains("BROKER"), "one broker needs no name: {shown}");
+    Ok(())
+}

@@ -16,7 +16,7 @@ fn true_history(seed: u64) -> History {
     let mut model = Model::new(seed);
     model.subscribe();
     for _ in 0..600 {
-        match model.entropy.below(24) {
+        match model.entropy.below(28) {
             0..=3 => model.send(),
             4 => model.send_in_a_lane(),
             5 => model.send_lite(),
@@ -34,6 +34,8 @@ fn true_history(seed: u64) -> History {
             19 => {
                 model.pass(LEASE_US);
             }
+            20 | 21 => model.send_urgent(),
+            22 => model.receive("levels", 2),
             _ => model.settle(),
         }
     }

@@ -9,20 +9,23 @@
 //! A failing history prints its seed. `BOLIDE_POWER_CUT_SEED=n` repeats it alone, `BOLIDE_POWER_CUT_FROM=n` starts elsewhere,
 //! `BOLIDE_POWER_CUT_HISTORIES=n` runs more or fewer.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bolide::model::message::NewMessage;
 use bolide::model::position::{GroupId, HoldId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId, UnitSeq};
 use bolide::model::time::Timestamp;
+use bolide::model::topic::Promise;
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
 use bolide::runtime::tasks::Tasks;
 use bolide::runtime::watermark::{Rung, Watermarks};
 use bolide::store::files::memory::{Call, Effect, Ending, Fault, MemoryFiles};
 use bolide::store::log::{AppendError, Frame, FrameListener, Log, LogHealth, LogOptions, OpenLogError, ReadError};
-use bolide::store::record::{DelayOutcome, HalfOutcome, HoldKey, Record, SettleReason, Unit, decode, walk};
+use bolide::store::record::{DelayOutcome, HalfOutcome, HoldKey, LeaseState, Record, SettleReason, Unit, decode, walk};
 use parking_lot::Mutex;
 
 const HISTORIES: u64 = 10_000;
@@ -69,65 +72,140 @@ impl FrameListener for Seen {
 }
 
 fn id_of(record: &Record) -> u64 {
+    let number = |text: &str| text.parse().expect("a number");
     match record {
+        Record::Message(message) => number(&message.message.message_id),
+        Record::Delayed { message, .. } => number(&message.message.message_id),
+        Record::Half(half) => number(&half.message.message.message_id),
         Record::Settled { offsets, .. } => offsets[0].get(),
+        Record::Granted { items, .. } => items[0].0.get(),
+        Record::Reset { next, .. } | Record::Advanced { next, .. } => next.get(),
         Record::LaneParked { order_key, .. } => *order_key,
         Record::DelayEnded { key, .. } => key.hold.get(),
-        Record::HalfEnded { id, .. } => id.parse().expect("a number"),
+        Record::HalfEnded { id, .. } => number(id),
+        Record::LiteTopicPut { name, .. } | Record::LiteWanted { name, .. } => number(name),
         Record::Opened { term, .. } => OPENED | term.get(),
         other => panic!("a record that nobody wrote: {other:?}"),
     }
 }
 
-/// The units of a frame; the records of each are checked to be complete.
+/// The units of a frame; each is checked to be whole, to the byte.
 fn units_of(frame: &Frame) -> Vec<Stored> {
-    let mut units: Vec<Stored> = Vec::new();
+    let mut units: Vec<(Stored, Vec<u8>)> = Vec::new();
     for record in walk(frame.payload.clone(), frame.payload_position) {
         let (at, bytes) = record.expect("a frame holds whole records");
         let id = id_of(&decode(&bytes).expect("a frame holds readable records"));
         match units.last_mut() {
-            Some(last) if last.id == id => last.records.push(at),
-            _ => units.push(Stored { id, frame: frame.position, records: vec![at] }),
+            Some((last, all)) if last.id == id => {
+                last.records.push(at);
+                all.extend_from_slice(&bytes);
+            }
+            _ => units.push((Stored { id, frame: frame.position, records: vec![at] }, bytes.to_vec())),
         }
     }
-    for unit in &units {
-        let wanted = if unit.id & OPENED == 0 { records_of(unit.id) } else { 1 };
-        assert_eq!(unit.records.len() as u64, wanted, "unit {} is there in part", unit.id);
+    for (stored, bytes) in &units {
+        if stored.id & OPENED == 0 {
+            assert!(bytes == unit(stored.id).bytes(), "unit {} is there in part, or is another", stored.id);
+        } else {
+            assert_eq!(stored.records.len(), 1, "a start is one record");
+        }
     }
-    units
+    units.into_iter().map(|(stored, _)| stored).collect()
 }
 
-fn records_of(id: u64) -> u64 {
-    1 + id % 3
+/// What a unit is about; each as the broker writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Shape {
+    Settled,
+    Messages,
+    Delayed,
+    Half,
+    Fired,
+    Committed,
+    FirstOfLite,
+    Granted,
+    Reset,
 }
 
-/// Ends of several kinds go into one unit with what they put into a queue: none may be there without the others.
-fn record(id: u64, place: u64, size: usize) -> Record {
+const SHAPES: [Shape; 9] = [
+    Shape::Settled,
+    Shape::Messages,
+    Shape::Delayed,
+    Shape::Half,
+    Shape::Fired,
+    Shape::Committed,
+    Shape::FirstOfLite,
+    Shape::Granted,
+    Shape::Reset,
+];
+
+fn shape_of(id: u64) -> Shape {
+    SHAPES[(id % SHAPES.len() as u64) as usize]
+}
+
+/// The unit with this number: always the same bytes. What belongs together is in it together, and none may be there without the
+/// others: a fired message and the end of its delay, a commit and its copy, a lite topic and the positions on it.
+fn unit(id: u64) -> Unit {
     let (group, topic, queue) = (GroupId(1), TopicId(2), QueueId(3));
-    match (place, id % 3) {
-        (0, _) => {
-            let offsets = vec![QueueOffset(id); 1 + size];
-            Record::Settled { group, topic, queue, reason: SettleReason::Acked, offsets }
+    let (shape, count) = (shape_of(id), 1 + id / 9 % 3);
+    let is_send = matches!(shape, Shape::Messages | Shape::Delayed | Shape::Half);
+    let mut unit = if is_send { Unit::send(64) } else { Unit::state() };
+    let size = usize::try_from(id * 7 % 30).unwrap();
+    let message = NewMessage {
+        message_id: id.to_string(),
+        tag: "tag".to_owned(),
+        rest: vec![u8::try_from(id % 251).unwrap(); 4 * size].into(),
+        body_bytes: 8,
+        ..NewMessage::default()
+    };
+    let key = |place: u64| HoldKey { due: Timestamp(id + place), hold: HoldId(id) };
+    let waits = LeaseState::Waiting { visible_at: Timestamp(id) };
+    for place in 0..count {
+        let offset = QueueOffset(id + place);
+        let push_message = |unit: &mut Unit, queue| {
+            let slot = unit.push_message(topic, Promise::Durable, 7, &message);
+            unit.place(slot, queue, offset, Timestamp(id));
+        };
+        match shape {
+            Shape::Messages => push_message(&mut unit, queue),
+            Shape::Delayed => {
+                let slot = unit.push_delayed(key(place), topic, Promise::Durable, 7, &message);
+                unit.place(slot, QueueId(0), QueueOffset(0), Timestamp(id));
+            }
+            Shape::Half => {
+                let slot = unit.push_half(topic, 7, &message, Duration::from_secs(6));
+                unit.place(slot, QueueId(0), QueueOffset(0), Timestamp(id));
+            }
+            Shape::Fired => {
+                push_message(&mut unit, queue);
+                unit.push(&Record::DelayEnded { key: key(place), topic, outcome: DelayOutcome::Fired });
+            }
+            Shape::Committed => {
+                push_message(&mut unit, queue);
+                let (id, at, outcome) = (id.to_string(), Timestamp(id), HalfOutcome::Committed);
+                unit.push(&Record::HalfEnded { topic, id, outcome, at, was_checked: place > 0 });
+            }
+            Shape::FirstOfLite => {
+                let (name, lite) = (id.to_string(), QueueId(QueueId::FIRST_LITE.get() + 1));
+                unit.push(&Record::LiteTopicPut { topic, queue: lite, name: name.clone() });
+                unit.push(&Record::Advanced { group, topic, queue: lite, next: QueueOffset(id) });
+                unit.push(&Record::LiteWanted { topic, group, name, is_wanted: false });
+                push_message(&mut unit, lite);
+            }
+            Shape::Granted => {
+                let items = (0..=size as u64 / 4).map(|more| (QueueOffset(id + more), 1)).collect();
+                unit.push(&Record::Granted { group, topic, queue, next: offset, lease: waits, items });
+            }
+            Shape::Reset => {
+                unit.push(&Record::Reset { group, topic, queue: QueueId(place as u32), next: QueueOffset(id) })
+            }
+            Shape::Settled => {
+                let offsets = vec![QueueOffset(id); 1 + size];
+                unit.push(&Record::Settled { group, topic, queue, reason: SettleReason::Acked, offsets });
+                let from = Some(QueueOffset(id));
+                unit.push(&Record::LaneParked { group, topic, queue, order_key: id, from });
+            }
         }
-        (_, 0) => Record::LaneParked { group, topic, queue, order_key: id, from: Some(QueueOffset(id)) },
-        (_, 1) => {
-            let key = HoldKey { due: Timestamp(id), hold: HoldId(id) };
-            Record::DelayEnded { key, topic, outcome: DelayOutcome::Fired }
-        }
-        _ => Record::HalfEnded {
-            topic,
-            id: id.to_string(),
-            outcome: HalfOutcome::Committed,
-            at: Timestamp(id),
-            was_checked: false,
-        },
-    }
-}
-
-fn unit(id: u64, size: usize) -> Unit {
-    let mut unit = if id.is_multiple_of(2) { Unit::send(64) } else { Unit::state() };
-    for place in 0..records_of(id) {
-        unit.push(&record(id, place, size));
     }
     unit
 }
@@ -162,6 +240,9 @@ struct Coverage {
     clean_ends: u64,
     trims: u64,
     rolled: u64,
+    /// Units of each shape that were not acknowledged and survived, or were lost.
+    kept: BTreeMap<Shape, u64>,
+    lost: BTreeMap<Shape, u64>,
 }
 
 impl History {
@@ -225,7 +306,7 @@ impl History {
             self.now_ms = clock.now().millis();
             if let LogHealth::Failed { .. } = log.health() {
                 coverage.failed_logs += 1;
-                assert!(matches!(log.append(unit(1, 1)), Err(AppendError::Failed(_))), "a failed log accepted a unit");
+                assert!(matches!(log.append(unit(0)), Err(AppendError::Failed(_))), "a failed log accepted a unit");
             }
             Some(marks.mark(Rung::Durable))
         });
@@ -318,6 +399,11 @@ impl History {
         let unknown = &unknown[unknown.len().saturating_sub(self.unacknowledged_after(&accepted, &certain))..];
         assert!(unknown.starts_with(&rest_ids), "found {rest_ids:?}, but only {unknown:?} can be there");
         assert!(rest.windows(2).all(|pair| pair[0].frame == pair[1].frame), "two frames were in flight");
+        let shapes = |ids: &[u64]| -> Vec<Shape> {
+            ids.iter().filter(|id| **id & OPENED == 0).map(|id| shape_of(*id)).collect()
+        };
+        shapes(&rest_ids).into_iter().for_each(|shape| *coverage.kept.entry(shape).or_default() += 1);
+        shapes(&unknown[rest_ids.len()..]).into_iter().for_each(|shape| *coverage.lost.entry(shape).or_default() += 1);
         coverage.survived += u64::from(!rest.is_empty());
         coverage.torn_or_lost += u64::from(rest.is_empty() && !unknown.is_empty());
         for stored in found.iter().rev().take(3) {
@@ -395,7 +481,7 @@ impl History {
         for _ in 0..1 + self.entropy.below(4) {
             let id = self.next_id;
             self.next_id += 1;
-            match log.append(unit(id, index(&self.entropy, 30))) {
+            match log.append(unit(id)) {
                 Ok(seq) => {
                     self.accepted.push(id);
                     assert_eq!(seq.get(), self.accepted.len() as u64);
@@ -458,9 +544,24 @@ fn nothing_acknowledged_is_lost_and_nothing_lost_comes_back() {
     let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     for coverage in [first, second] {
         eprintln!("{coverage:?}");
-        let Coverage { lives, torn_or_lost, survived, failed_logs, failed_opens, clean_ends, trims, rolled } = coverage;
+        let Coverage {
+            lives,
+            torn_or_lost,
+            survived,
+            failed_logs,
+            failed_opens,
+            clean_ends,
+            trims,
+            rolled,
+            kept,
+            lost,
+        } = coverage;
         for reached in [torn_or_lost, survived, failed_logs, failed_opens, clean_ends, trims, rolled] {
             assert!(count < 1_000 || reached * 100 >= lives, "the histories hardly reach some cases");
+        }
+        for shape in SHAPES {
+            let seen = |units: &BTreeMap<Shape, u64>| units.get(&shape).copied().unwrap_or_default();
+            assert!(count < 1_000 || seen(&kept).min(seen(&lost)) >= 10, "{shape:?} hardly survives or is hardly lost");
         }
     }
 }

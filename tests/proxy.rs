@@ -1,5 +1,9 @@
 //! The public port as a client meets it, with a whole broker behind it in this process.
 
+#[path = "proxy/addresses.rs"]
+mod addresses;
+#[path = "proxy/drain.rs"]
+mod drain;
 #[path = "proxy/house.rs"]
 mod house;
 #[path = "proxy/lite.rs"]

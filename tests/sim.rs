@@ -13,6 +13,8 @@ use std::time::Instant;
 
 mod history;
 
+#[path = "sim/checks.rs"]
+mod checks;
 #[path = "sim/direct.rs"]
 mod direct;
 #[path = "sim/net.rs"]
@@ -32,7 +34,7 @@ use world::{Outcome, run};
 const REPEATED_EVERY: u64 = 25;
 /// So many seeds must have come to everything.
 const SEEDS_FOR_EVERYTHING: u64 = 100;
-const EVERYTHING: [&str; 10] = [
+const EVERYTHING: [&str; 12] = [
     "commits",
     "rollbacks",
     "opposite ends",
@@ -43,6 +45,8 @@ const EVERYTHING: [&str; 10] = [
     "ordered",
     "lite",
     "dead letters",
+    "preferred",
+    "judged",
 ];
 /// Problems after which no further seed is begun.
 const PROBLEMS_SHOWN: usize = 3;

@@ -19,6 +19,8 @@ mod lite;
 mod offset;
 #[path = "wire_limits/ordered.rs"]
 mod ordered;
+#[path = "wire_limits/recall.rs"]
+mod recall;
 #[path = "wire_limits/receive.rs"]
 mod receive;
 #[path = "wire_limits/send.rs"]
@@ -105,6 +107,50 @@ fn every_lite_limit_has_its_code_and_a_refused_wish_changes_nothing() -> Result<
             .env("BOLIDE_LIMITS_MAX_LITE_SUBSCRIPTIONS_PER_CLIENT", &few)
             .env("BOLIDE_LIMITS_MAX_LITE_TOPICS_PER_TOPIC", &few);
         run(&prepared_with(options).await?, lite::rows()).await
+    })
+}
+
+#[test]
+fn every_lite_quota_is_exact_over_all_clients_and_all_parents() -> Result<()> {
+    runtime()?.block_on(async {
+        let (few, all) = (lite::FEW.to_string(), lite::FEW_IN_ALL.to_string());
+        let options = ServerOptions::default()
+            .env("BOLIDE_LIMITS_MAX_LITE_SUBSCRIPTIONS", &all)
+            .env("BOLIDE_LIMITS_MAX_LITE_TOPICS", &all)
+            .env("BOLIDE_LIMITS_MAX_LITE_TOPICS_PER_TOPIC", &few);
+        let wire = prepared_with(options).await?;
+        wire.create_topic(lite::OTHER_PARENT, admin::TopicType::Lite, admin::Permission::ReadWrite).await?;
+        run(&wire, lite::quotas()).await
+    })
+}
+
+#[test]
+fn every_recall_has_its_code_and_only_what_was_recalled_never_comes() -> Result<()> {
+    runtime()?.block_on(async {
+        let wire = prepared_with(ServerOptions::default().arg("--virtual-time")).await?;
+        wire.create_topic(recall::CLOSING, admin::TopicType::Delay, admin::Permission::ReadWrite).await?;
+        let rows = recall::rows(&wire).await?;
+        run(&wire, rows).await?;
+        recall::comes_as_told(&wire).await
+    })
+}
+
+#[test]
+fn more_undecided_transactions_than_there_may_be_are_told_to_come_later_and_change_nothing() -> Result<()> {
+    const PENDING_MAX: usize = 3;
+    runtime()?.block_on(async {
+        let options = ServerOptions::default().env("BOLIDE_LIMITS_MAX_PENDING_TRANSACTIONS", &PENDING_MAX.to_string());
+        run(&prepared_with(options).await?, transaction::at_most(PENDING_MAX)).await
+    })
+}
+
+#[test]
+fn a_transaction_that_was_given_up_is_ended_by_no_client() -> Result<()> {
+    runtime()?.block_on(async {
+        let options = ServerOptions::default().arg("--virtual-time").env("BOLIDE_BROKER_TRANSACTION_CHECKS", "1");
+        let wire = prepared_with(options).await?;
+        transaction::give_up(&wire, "01GIVENUP").await?;
+        run(&wire, transaction::after_it_was_given_up("01GIVENUP")).await
     })
 }
 

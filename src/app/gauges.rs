@@ -10,26 +10,37 @@ use crate::proxy::Proxy;
 use crate::proxy::operator::ShardFacts;
 use crate::runtime::clock::{Clock, Mark};
 use crate::runtime::process;
-use crate::store::LogHealth;
+use crate::store::{LogHealth, Store};
 
 /// Values of the labels `storage_type` and `storage_medium`, as the reference system has them.
 const LOCAL_DISK: &[&str] = &["local", "disk"];
 const NOT_SYSTEM: &str = "false";
 
-/// Sees to it that every scrape shows the state of this process.
-pub(super) fn register(
-    meters: &Meters,
-    broker: &Broker,
-    proxy: &Proxy,
-    clock: &Clock,
-    disk: &Arc<dyn Fn() -> Disk + Send + Sync>,
-) {
-    let (broker, proxy, clock, since, disk) =
-        (broker.clone(), proxy.clone(), clock.clone(), clock.mark(), disk.clone());
+/// Every scrape shows the process itself.
+pub(super) fn process(meters: &Meters, clock: &Clock) {
+    let since = clock.mark();
+    meters.observe_with(Box::new(move |sampler| process_state(sampler, since)));
+}
+
+/// Every scrape shows a broker and its store.
+pub(super) fn broker(meters: &Meters, broker: &Broker, clock: &Clock, disk: &Arc<dyn Fn() -> Disk + Send + Sync>) {
+    let (broker, clock, disk) = (broker.clone(), clock.clone(), disk.clone());
     meters.observe_with(Box::new(move |sampler| {
         broker_state(sampler, &broker, &clock);
-        store_state(sampler, &broker, &clock, &disk());
-        process_state(sampler, since);
+        store_state(sampler, broker.store(), &clock, &disk());
+    }));
+}
+
+/// Every scrape shows a store.
+pub(super) fn store(meters: &Meters, store: &Store, clock: &Clock, disk: &Arc<dyn Fn() -> Disk + Send + Sync>) {
+    let (store, clock, disk) = (store.clone(), clock.clone(), disk.clone());
+    meters.observe_with(Box::new(move |sampler| store_state(sampler, &store, &clock, &disk())));
+}
+
+/// Every scrape shows what a proxy has in hand.
+pub(super) fn proxy(meters: &Meters, proxy: &Proxy) {
+    let proxy = proxy.clone();
+    meters.observe_with(Box::new(move |sampler| {
         sampler.gauge(&catalog::IN_FLIGHT_BYTES, &[], proxy.send_bytes_in_flight() as f64);
     }));
 }
@@ -71,10 +82,9 @@ fn broker_state(sampler: &mut Sampler, broker: &Broker, clock: &Clock) {
     }
 }
 
-fn store_state(sampler: &mut Sampler, broker: &Broker, clock: &Clock, disk: &Disk) {
-    let store = broker.store();
+fn store_state(sampler: &mut Sampler, store: &Store, clock: &Clock, disk: &Disk) {
     let stats = store.stats();
-    let facts = shard(broker);
+    let facts = shard(store);
     let label = facts.shard.to_string();
     let shard: &[&str] = &[&label];
     sampler.gauge(&catalog::LOG_BYTES, shard, facts.log_bytes as f64);
@@ -110,9 +120,8 @@ fn process_state(sampler: &mut Sampler, since: Mark) {
     sampler.gauge(&catalog::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
 }
 
-/// The log of the broker's shard.
-pub(super) fn shard(broker: &Broker) -> ShardFacts {
-    let store = broker.store();
+/// The log of a store.
+pub(super) fn shard(store: &Store) -> ShardFacts {
     let log = store.stats().log;
     let durable = log.durable_end.get();
     let reason = match store.health() {

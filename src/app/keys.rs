@@ -90,11 +90,29 @@ pub(super) fn tls(files: &dyn Files, dir: &Path, configured: &TlsFiles) -> Resul
     Ok(server_config(&certificate, &key)?)
 }
 
+/// The certificate that was configured, or a self-signed one that lives as long as the process: for one that keeps nothing.
+///
+/// # Errors
+/// A file cannot be used, or holds no certificate or key.
+pub(super) fn tls_in_memory(files: &dyn Files, configured: &TlsFiles) -> Result<Arc<ServerConfig>, KeyError> {
+    match (&configured.certificate, &configured.key) {
+        (None, None) => {
+            let made = self_signed(&own_hosts())?;
+            Ok(server_config(made.certificate.as_bytes(), made.key.as_bytes())?)
+        }
+        _ => tls(files, Path::new(""), configured),
+    }
+}
+
+fn own_hosts() -> [String; 3] {
+    ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()]
+}
+
 fn own_certificate(files: &dyn Files, dir: &Path) -> Result<(PathBuf, PathBuf), KeyError> {
     let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
     // The key is written first: a certificate without its key must never be found.
     if !files.exists(&certificate) || !files.exists(&key) {
-        let made = self_signed(&["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?;
+        let made = self_signed(&own_hosts())?;
         create_dir_durably(files, dir).map_err(io_error(dir))?;
         write_small_durably(files, &key, made.key.as_bytes()).map_err(io_error(&key))?;
         write_small_durably(files, &certificate, made.certificate.as_bytes()).map_err(io_error(&certificate))?;

@@ -23,14 +23,40 @@ pub struct ListenError {
 
 /// Opens a port of ours. Belongs to the calling runtime.
 pub(super) fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
-    bind(address).map_err(|source| ListenError { what, address, source })
+    Reserved::new(what, address)?.listen()
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+/// A port that is ours and refuses connections: until the process can serve, whoever dials should know at once that it cannot.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    what: &'static str,
+    socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl Reserved {
+    /// Takes the port.
+    pub(super) fn new(what: &'static str, address: SocketAddr) -> Result<Self, ListenError> {
+        let bound = || -> io::Result<Self> {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            let address = socket.local_addr()?;
+            Ok(Self { what, socket, address })
+        };
+        bound().map_err(|source| ListenError { what, address, source })
+    }
+
+    /// Which it is; names the port when 0 was asked for.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes connections from now on.
+    pub(super) fn listen(self) -> Result<TcpListener, ListenError> {
+        let (what, address) = (self.what, self.address);
+        self.socket.listen(BACKLOG).map_err(|source| ListenError { what, address, source })
+    }
 }
 
 /// The address to open for a configured one: "every IPv4 address" becomes "every address" where the system has IPv6, whose

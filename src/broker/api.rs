@@ -91,6 +91,9 @@ pub enum PublishError {
     /// The log failed; whether it was stored is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
+    /// No broker that may store it can be reached; retryable.
+    #[error("no broker that may take the message can be reached; it was not stored, try again later")]
+    Unavailable,
 }
 
 /// How long a delivery is the client's.
@@ -160,6 +163,9 @@ pub enum ReceiveError {
     /// The log failed, or a message could not be read.
     #[error("the shard cannot deliver: {0}")]
     ShardFailed(String),
+    /// No broker that holds messages of the topic could be reached all the time.
+    #[error("no broker of the topic can be reached; try again later")]
+    Unavailable,
 }
 
 /// One message on its way out.
@@ -232,6 +238,9 @@ pub enum SettleError {
     /// The log failed; the outcome is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
+    /// The broker of the message did not answer in time; the outcome is unknown.
+    #[error("the broker of the message cannot be reached; try again later")]
+    Unavailable,
 }
 
 /// How a transaction ends.
@@ -267,6 +276,9 @@ pub enum TransactionError {
     /// The log failed, or the message could not be read; the outcome is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
+    /// A broker that may know the transaction did not answer in time; the outcome is unknown.
+    #[error("a broker that may know the transaction cannot be reached; try again later")]
+    Unavailable,
 }
 
 /// Why a message was not recalled, or may not have been.
@@ -293,6 +305,9 @@ pub enum RecallError {
     /// The log failed; the outcome is unknown.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
+    /// The broker of the message did not answer in time; the outcome is unknown.
+    #[error("the broker of the message cannot be reached; try again later")]
+    Unavailable,
 }
 
 /// An undecided transaction whose producer is to be asked.
@@ -310,8 +325,10 @@ pub struct Check {
     pub message_group: String,
     /// Content.
     pub message: StoredMessage,
-    pub(super) topic_id: TopicId,
-    pub(super) ticket: u64,
+    /// The topic's id: of two topics of one name, one after the other, this one.
+    pub topic_id: TopicId,
+    /// Which taking of the check this is; an older one is void.
+    pub ticket: u64,
 }
 
 /// Which transactions to list.

@@ -12,6 +12,7 @@ mod fifo_model_tests;
 #[cfg(test)]
 pub mod fifo_rig;
 pub mod filters;
+pub mod gates;
 pub mod gather;
 pub mod lease;
 pub mod levels;

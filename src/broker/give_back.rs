@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::broker::receive::Delivery;
 use crate::broker::verbs::Broker;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
 use crate::store::record::Unit;
@@ -32,5 +33,14 @@ impl Broker {
         if let Err(error) = self.inner.append_state(unit) {
             tracing::debug!(%error, "deliveries that were given back are not recorded; after a restart their leases end by themselves");
         }
+    }
+}
+
+impl Delivery {
+    /// Bytes of the messages not taken yet.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let records = self.held.iter().filter_map(|(_, _, record)| record.as_ref());
+        records.map(|record| record.message.rest.len() + record.message.system_static.len()).sum()
     }
 }

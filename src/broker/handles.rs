@@ -163,6 +163,14 @@ impl Handles {
         shard_at(&bytes, length - MAC_BYTES - RECEIPT_BYTES)
     }
 
+    /// Whether a text has the shape of a receipt handle under a key that is not in the ring: it may be genuine.
+    #[must_use]
+    pub fn is_of_other_key(&self, text: &str) -> bool {
+        let Some((bytes, _)) = receipt_bytes(text) else { return false };
+        let id = if bytes[0] == VERSION { bytes[2] } else { OWN_KEY };
+        self.keys.iter().all(|(known, _)| *known != id)
+    }
+
     /// A different, never empty text for a handle: the same delivery if it is one of ours.
     #[must_use]
     pub fn another_text(&self, handle: &str) -> String {
@@ -263,6 +271,7 @@ mod tests {
         let new = after.another_text(&old);
         assert_eq!((after.open(&new), before.open(&new)), (Some((receipt(), 1)), None));
         assert_eq!(Handles::ring(&[key(2)]).open(&old), None, "a key that was taken away opens nothing");
+        assert!(before.is_of_other_key(&new) && !after.is_of_other_key(&new) && !before.is_of_other_key("x"));
         assert_eq!(Handles::ring(&[ReceiptKey { id: 1, key: [3; 32] }]).open(&old), None, "the id alone is not enough");
         let recall = before.seal_recall(&[0, 0, 0, 7, 9]);
         assert_eq!(after.open_recall(&recall), Some(vec![0, 0, 0, 7, 9]));

@@ -11,6 +11,7 @@ use crate::broker::delivery::core::{Core, TopicState};
 use crate::broker::delivery::lite::{LiteAction, LiteBegin, LiteLimits, LiteRefusal, LiteTopic, LiteWish};
 use crate::broker::delivery::subscription::QueueState;
 use crate::broker::delivery::tail::QueueTail;
+use crate::broker::lite_upkeep;
 use crate::broker::members::holder_of;
 use crate::broker::options::BrokerOptions;
 use crate::broker::placing::Placing;
@@ -42,15 +43,18 @@ impl Broker {
             return Err(LiteError::NotReadable(sync.topic));
         }
         let takes_away = matches!(sync.action, LiteAction::Remove | LiteAction::CompleteRemove);
-        let group = match self.group(&sync.group) {
+        let known = self.group(&sync.group);
+        if !takes_away && known.as_ref().is_some_and(|group| !group.enabled) {
+            return Err(LiteError::GroupDisabled(sync.group));
+        }
+        // Once more under the lock under which it is done; but what is refused must not make a group, or let one begin here.
+        self.weigh(&topic, known.as_deref(), &sync)?;
+        let group = match known {
             Some(group) => group,
             // Who takes away from nothing is done; no group comes into being for that.
             None if takes_away => return Ok(Vec::new()),
             None => self.group_at_first_use(&sync.group).await.map_err(LiteError::from)?,
         };
-        if !group.enabled && !takes_away {
-            return Err(LiteError::GroupDisabled(sync.group));
-        }
         self.subscribe(&topic, &group).await.map_err(LiteError::from)?;
         let by_time = self.lite_positions_by_time(&topic, &group, &sync).await?;
         let evicted = self.subscribe_lite(&topic, &group, &sync, &by_time)?;
@@ -59,6 +63,20 @@ impl Broker {
             self.inner.settled_durably().await.map_err(|_| LiteError::ShardFailed)?;
         }
         Ok(evicted)
+    }
+
+    fn weigh(&self, topic: &Topic, group: Option<&Group>, sync: &LiteSync) -> Result<(), LiteError> {
+        let core = self.inner.core.lock();
+        let limits = self.lite_limits(&core);
+        let wish = wish(sync, group.is_some_and(|group| group.lite_exclusive));
+        let weighed = core.weigh_lite(topic.id, group.map(|group| group.id), &wish, limits);
+        weighed.map(drop).map_err(|refusal| lite_error(refusal, limits, topic))
+    }
+
+    fn lite_limits(&self, core: &Core) -> LiteLimits {
+        let options = &self.inner.options;
+        let left = options.lite_subscriptions_max.saturating_sub(core.lite_subscriptions());
+        LiteLimits { per_client: options.lite_subscriptions_per_client_max, left }
     }
 
     /// Decides and records under one lock; a position that the log refuses is not taken.
@@ -70,27 +88,16 @@ impl Broker {
         by_time: &BTreeMap<QueueId, QueueOffset>,
     ) -> Result<Vec<LiteEviction>, LiteError> {
         let inner = &self.inner;
-        let holder = holder_of(&sync.client);
         let mut core = inner.deciding().map_err(|error| refused(&error))?;
-        let left = inner.options.lite_subscriptions_max.saturating_sub(core.lite_subscriptions());
-        let limits = LiteLimits { per_client: inner.options.lite_subscriptions_per_client_max, left };
-        let wish = LiteWish {
-            client: &sync.client,
-            holder,
-            action: sync.action,
-            names: &sync.names,
-            version: sync.version,
-            exclusive: group.lite_exclusive,
-        };
+        let above = (core.lite_wants() + sync.names.len()).saturating_sub(inner.options.lite_subscriptions_max);
+        // What nobody subscribes to makes room: those that somebody subscribes to are bounded by the subscriptions.
+        lite_upkeep::end_wants(inner, &mut core, inner.clock.steady(), above).map_err(|error| refused(&error))?;
+        let limits = self.lite_limits(&core);
+        let wish = wish(sync, group.lite_exclusive);
         let mut unit = Unit::state();
         let begins = LiteBegin { start: sync.start, group_start: group.start, by_time };
         let decided = core.plan_lite(topic.id, group.id, &wish, limits, &begins, &mut unit);
-        let decided = decided.map_err(|refusal| match refusal {
-            LiteRefusal::ClientQuota => LiteError::ClientQuota(limits.per_client),
-            LiteRefusal::BrokerQuota => LiteError::BrokerQuota,
-            LiteRefusal::Stale => LiteError::Stale,
-            LiteRefusal::Gone => LiteError::TopicNotFound(topic.name.clone()),
-        })?;
+        let decided = decided.map_err(|refusal| lite_error(refusal, limits, topic))?;
         inner.note_settled(inner.append_state(unit).map_err(|error| refused(&error))?);
         let evicted = core.apply_lite(topic.id, group.id, &wish, &decided, inner.clock.steady());
         Ok(evicted.into_iter().map(|(client, lite_topic)| LiteEviction { client, lite_topic }).collect())
@@ -174,10 +181,13 @@ impl Broker {
     }
 }
 
+/// The queue of a new lite topic, and the groups that get a position on it; with each, whether it is recorded that it waited.
+type NewLite = (QueueId, Vec<(GroupId, bool)>);
+
 /// Lite topics that the messages of one unit bring into being. They exist only when the log has taken the unit.
 #[derive(Debug, Default)]
 pub(super) struct LitePlacing {
-    new: BTreeMap<Arc<str>, (QueueId, Vec<GroupId>)>,
+    new: BTreeMap<Arc<str>, NewLite>,
 }
 
 impl LitePlacing {
@@ -224,8 +234,11 @@ impl LitePlacing {
         let queue = state.lite.queue_ahead(self.new.len()).ok_or_else(|| quota(options.lite_topics_per_topic_max))?;
         unit.push(&Record::LiteTopicPut { topic: topic.id, queue, name: name.to_owned() });
         let groups = core.lite_groups_wanting(topic.id, name);
-        for &group in &groups {
+        for &(group, is_recorded) in &groups {
             unit.push(&Record::Advanced { group, topic: topic.id, queue, next: QueueOffset(0) });
+            if is_recorded {
+                unit.push(&Record::LiteWanted { topic: topic.id, group, name: name.to_owned(), is_wanted: false });
+            }
         }
         placing.begin(topic.id, queue);
         self.new.insert(name.into(), (queue, groups));
@@ -235,9 +248,11 @@ impl LitePlacing {
     /// The log has taken the unit: the lite topics exist. Before [`Placing::accepted`].
     pub fn accepted(self, core: &mut Core, topic: TopicId, now: Timestamp) {
         for (name, (queue, groups)) in self.new {
-            core.put_lite_topic(topic, queue, LiteTopic { name, tail: QueueTail::default(), active_at: now });
-            for group in groups {
+            let lite = LiteTopic { name: name.clone(), tail: QueueTail::default(), active_at: now };
+            core.put_lite_topic(topic, queue, lite);
+            for (group, _) in groups {
                 core.put_lite_position(topic, group, queue, QueueState::default());
+                core.end_lite_want(topic, group, &name);
             }
         }
     }
@@ -251,8 +266,29 @@ impl From<ReceiveError> for LiteError {
             ReceiveError::NotReadable(topic) => Self::NotReadable(topic),
             ReceiveError::GroupDisabled(group) => Self::GroupDisabled(group),
             ReceiveError::Overloaded => Self::Overloaded,
+            ReceiveError::Unavailable => Self::Unavailable,
             ReceiveError::LiteFilter | ReceiveError::ShardFailed(_) => Self::ShardFailed,
         }
+    }
+}
+
+fn wish(sync: &LiteSync, exclusive: bool) -> LiteWish<'_> {
+    LiteWish {
+        client: &sync.client,
+        holder: holder_of(&sync.client),
+        action: sync.action,
+        names: &sync.names,
+        version: sync.version,
+        exclusive,
+    }
+}
+
+fn lite_error(refusal: LiteRefusal, limits: LiteLimits, topic: &Topic) -> LiteError {
+    match refusal {
+        LiteRefusal::ClientQuota => LiteError::ClientQuota(limits.per_client),
+        LiteRefusal::BrokerQuota => LiteError::BrokerQuota,
+        LiteRefusal::Stale => LiteError::Stale,
+        LiteRefusal::Gone => LiteError::TopicNotFound(topic.name.clone()),
     }
 }
 

@@ -119,6 +119,12 @@ impl Members {
         gone
     }
 
+    /// Whether a client is known and its session has not been seen to end.
+    #[must_use]
+    pub fn knows(&self, holder: HolderId) -> bool {
+        self.inner.members.lock().contains_key(&holder)
+    }
+
     /// Live clients.
     #[must_use]
     pub fn count(&self) -> usize {

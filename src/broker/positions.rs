@@ -1,5 +1,6 @@
 //! The words of pulls, positions and resets; outsiders find them in [`api`](crate::broker::api).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -101,6 +102,17 @@ pub enum OffsetError {
         /// Queues it has.
         queues: u32,
     },
+    /// The topic has no queues on a broker of this name, or it has some on several and none was named.
+    #[error("topic {topic} has no queues on broker {broker:?}: its route names those that have some")]
+    UnknownBroker {
+        /// Topic.
+        topic: TopicName,
+        /// Broker asked for; empty when none was named.
+        broker: Arc<str>,
+    },
+    /// The broker of the queue did not answer in time; the outcome is unknown.
+    #[error("the broker of the queue cannot be reached; try again later")]
+    Unavailable,
     /// An offset means nothing without a queue.
     #[error("topic {topic} has {queues} queues: an offset needs one of them")]
     WhichQueue {
@@ -151,6 +163,7 @@ impl From<ReceiveError> for OffsetError {
             // A pull names a queue and asks for no lite topic.
             ReceiveError::LiteFilter => Self::ShardFailed(error.to_string()),
             ReceiveError::Overloaded => Self::Overloaded,
+            ReceiveError::Unavailable => Self::Unavailable,
             ReceiveError::ShardFailed(cause) => Self::ShardFailed(cause),
         }
     }

@@ -242,7 +242,11 @@ pub fn takes(topic_type: TopicType, message_type: MessageType) -> bool {
     }
 }
 
-fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishError> {
+/// Whether a topic takes all of these.
+///
+/// # Errors
+/// [`PublishError::TypeConflict`] with the first one that it does not take.
+pub fn check_kinds(topic: &Topic, messages: &[NewMessage]) -> Result<(), PublishError> {
     // Dead letters and retries keep the kind that their origin topic took.
     let takes_all = topic.name.is_dead_letter() || topic.name.name().starts_with(RETRY_PREFIX);
     for (index, message) in messages.iter().enumerate() {

@@ -1,13 +1,16 @@
 //! Asking producers what became of their transactions, and showing operators which are open. Whoever is connected to producers
 //! asks which topics have something due, takes some, and hands them over; only what was handed over counts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::broker::api::{Check, OpenTransaction, TransactionError, TransactionFilter, TransactionPage};
+use crate::broker::api::{Check, ClientId, OpenTransaction, TransactionError, TransactionFilter, TransactionPage};
 use crate::broker::delivery::transactions::{Due, HalfKey, Known};
+use crate::broker::members::holder_of;
 use crate::broker::verbs::Broker;
 use crate::model::name::TopicName;
 use crate::model::position::TopicId;
+use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
 use crate::store::kv::half::HeldHalf;
 use crate::store::record::{Record, Unit};
@@ -17,6 +20,8 @@ const PAGE: usize = 1_024;
 /// Most transactions of one answer, and rows read for it: a filter that matches little must not read everything at once.
 const LISTED_MAX: usize = 1_000;
 const PAGES_MAX: usize = 16;
+/// Checks for which the sender itself is waited for while it lives.
+const CHECKS_OF_SENDER: u32 = 2;
 
 impl Broker {
     /// Topics that have an undecided transaction whose producer is to be asked now.
@@ -27,10 +32,12 @@ impl Broker {
         due.iter().filter_map(|topic| Some(core.topic(*topic)?.topic.clone())).collect()
     }
 
-    /// Takes at most `max` due checks of a topic. What is not handed over by [`Broker::hand_over_check`] comes again after 5 s.
-    pub async fn due_checks(&self, topic: &TopicName, max: usize) -> Vec<Check> {
+    /// Takes at most `max` due checks of a topic, of messages of at most `bytes_max` bytes together as they are stored, unless
+    /// one alone is larger: nothing beyond that is read. What is not handed over by [`Broker::hand_over_check`] comes again after
+    /// 5 s.
+    pub async fn due_checks(&self, topic: &TopicName, max: usize, bytes_max: usize) -> Vec<Check> {
         let Some(topic) = self.topic(topic) else { return Vec::new() };
-        let due = self.inner.core.lock().transactions.take_due(topic.id, self.inner.clock.now(), max);
+        let due = self.inner.core.lock().transactions.take_due(topic.id, self.inner.clock.now(), max, bytes_max);
         let places: Vec<_> = due.iter().map(|due| due.at).collect();
         let read = self.inner.store.read_messages(&places).await;
         let mut checks = Vec::with_capacity(due.len());
@@ -56,6 +63,35 @@ impl Broker {
         checks
     }
 
+    /// Like [`Broker::due_checks`], for one of several who are connected to producers: without those that a live client sent
+    /// which is not among `producers` and is to be asked first. They stay due, for whoever that client is connected to. Without
+    /// `producers` all are given.
+    pub async fn due_checks_of(
+        &self,
+        topic: &TopicName,
+        producers: &HashSet<ClientId>,
+        max: usize,
+        bytes_max: usize,
+    ) -> Vec<Check> {
+        let mut given = self.due_checks(topic, max, bytes_max).await;
+        let is_anothers = |check: &Check| {
+            let sender = ClientId(check.producer.clone());
+            check.checks < CHECKS_OF_SENDER
+                && !producers.contains(&sender)
+                && self.inner.members.knows(holder_of(&sender))
+        };
+        if !producers.is_empty() {
+            let now = self.inner.clock.now();
+            let anothers: Vec<Check> = given.extract_if(.., |check| is_anothers(check)).collect();
+            let mut core = self.inner.core.lock();
+            for check in anothers {
+                let key = HalfKey { topic: check.topic_id, id: check.transaction_id };
+                core.transactions.put_back(&key, check.ticket, now);
+            }
+        }
+        given
+    }
+
     /// Hands a check to a client, unless its transaction ended meanwhile. `hand_over` says whether the client took it; it is
     /// called under the lock, so that no check leaves after the end of its transaction was answered, and must not wait.
     pub fn hand_over_check(&self, check: &Check, hand_over: impl FnOnce() -> bool) -> bool {
@@ -69,17 +105,41 @@ impl Broker {
             core.transactions.undelivered(&key, check.ticket, now);
             return false;
         }
-        if let Some((checks, next_check)) = core.transactions.delivered(&key, check.ticket, now) {
-            let mut unit = Unit::state();
-            unit.push(&Record::HalfChecked { topic: key.topic, id: key.id.to_string(), checks, next_check });
-            if let Err(error) = self.inner.append_state(unit) {
-                // Costs one check more after a restart, and nothing else.
-                tracing::debug!(%error, "a check is not recorded");
-            }
-        }
+        let counted = core.transactions.delivered(&key, check.ticket, now);
+        self.record_check(key, counted);
         drop(core);
         self.inner.metrics.transaction_checked(check.topic.name());
         true
+    }
+
+    /// Counts a check as handed over, unless its transaction ended meanwhile: for one whose client is connected to another
+    /// process, which sends it on at once or takes that back with [`Broker::unclaim_check`].
+    pub fn claim_check(&self, check: &Check) -> bool {
+        self.hand_over_check(check, || true)
+    }
+
+    /// A check that was claimed reached nobody, and does not count; or it was taken and cannot be claimed.
+    pub fn unclaim_check(&self, check: &Check) {
+        let key = HalfKey { topic: check.topic_id, id: check.transaction_id.clone() };
+        let Ok(mut core) = self.inner.deciding() else { return };
+        let now = self.inner.clock.now();
+        if core.transactions.may_deliver(&key, check.ticket) {
+            core.transactions.undelivered(&key, check.ticket, now);
+            return;
+        }
+        let counted = core.transactions.taken_back(&key, check.checks, now);
+        self.record_check(key, counted);
+    }
+
+    /// To be called under the lock under which it was counted.
+    fn record_check(&self, key: HalfKey, counted: Option<(u32, Timestamp)>) {
+        let Some((checks, next_check)) = counted else { return };
+        let mut unit = Unit::state();
+        unit.push(&Record::HalfChecked { topic: key.topic, id: key.id.to_string(), checks, next_check });
+        if let Err(error) = self.inner.append_state(unit) {
+            // Costs one check more after a restart, and nothing else.
+            tracing::debug!(%error, "a check is not recorded");
+        }
     }
 
     /// Number of undecided transactions of each topic that has some.

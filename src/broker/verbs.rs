@@ -359,6 +359,9 @@ fn restore(store: &Store, mut core: Core, (now, steady): (Timestamp, Timestamp))
     for (topic, placement, seals) in store.placements()? {
         core.place(topic, ShardOrder::new(store.shard(), Arc::new(placement), seals));
     }
+    for (topic, highest) in store.highest_lite_queues()? {
+        core.lite_queues_given_out(topic, highest);
+    }
     for (topic, queue, name) in store.lite_topics()? {
         let bounds = lite_bounds.remove(&(topic, queue)).unwrap_or_default();
         let tail = QueueTail::restored(bounds.first, bounds.next);
@@ -378,6 +381,9 @@ fn restore(store: &Store, mut core: Core, (now, steady): (Timestamp, Timestamp))
         for (queue, state) in queues {
             core.put_lite_position(topic, group.id, QueueId(queue), state);
         }
+    }
+    for (topic, group, name) in store.lite_wants()? {
+        core.put_lite_want(topic, group, name.into(), steady);
     }
     restore_transactions(store, &mut core, now)?;
     let (topic, group) = store.next_ids();

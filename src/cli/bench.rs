@@ -24,11 +24,13 @@ use crate::cli::bench::consume::Consumer;
 use crate::cli::bench::load::Load;
 use crate::cli::bench::report::Report;
 use crate::cli::bench::send::Messages;
+use crate::cli::connect::AtArgs;
 use crate::config::units::parse_duration;
 
 const EXAMPLES: &str = "\
 Examples:
   bolide bench send --against-echo            durable sends, beside an empty gRPC echo of the same bytes
+  bolide bench send --against 10.0.0.7:8081   the same sends to another server in turn, and the ratio
   bolide bench send --cpu-of $(pidof bolide)  with the server's CPU per message
   bolide bench receive --fill 1000000         stores a backlog, then takes and acknowledges all of it
   bolide bench e2e --rate 1000                from the begin of a send to the message in a consumer's hand
@@ -67,6 +69,12 @@ enum What {
         /// Measure an empty echo of the same bytes in turn with the server, and print the ratio
         #[arg(long)]
         against_echo: bool,
+        /// Measure another server in turn with this one, and print the ratio; the topic must exist on both
+        #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["against_echo", "delay"])]
+        against: Option<String>,
+        /// Process of the other server, or several, separated by commas
+        #[arg(long, value_name = "PID", value_delimiter = ',', requires = "against")]
+        against_cpu_of: Vec<u32>,
         /// Rounds of each side of the comparison
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
         rounds: u32,
@@ -191,18 +199,17 @@ pub struct CommonArgs {
     /// Topic [default: bench, or bench-e2e and bench-nack where a backlog would be in the way]
     #[arg(long)]
     topic: Option<String>,
-    /// Where a missing topic is created
-    #[arg(long, env = "BOLIDE_ADDRESS", default_value = "127.0.0.1:8082", value_name = "HOST:PORT")]
-    address: String,
+    #[command(flatten)]
+    at: AtArgs,
     /// Connections
     #[arg(long, default_value_t = 4, value_parser = positive)]
     connections: usize,
     /// Bytes of a message body
     #[arg(long, default_value_t = 1024)]
     body_bytes: usize,
-    /// Show the CPU that this process uses per message
-    #[arg(long, value_name = "PID")]
-    cpu_of: Option<u32>,
+    /// Show the CPU that this process uses per message; several, separated by commas, together
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    cpu_of: Vec<u32>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -254,14 +261,14 @@ impl CommonArgs {
     /// The topic, which is created if it is missing.
     fn topic(&self, default: &str) -> Result<String> {
         let topic = self.topic.as_deref().unwrap_or(default);
-        topic::ensure(&self.target(), topic, &self.address)?;
+        topic::ensure(&self.target(), topic, &self.at)?;
         Ok(topic.to_owned())
     }
 
     /// The same for delayed messages.
     fn delay_topic(&self) -> Result<String> {
         let topic = self.topic.as_deref().unwrap_or("bench-delay");
-        topic::ensure_typed(&self.target(), topic, crate::wire::admin::TopicType::Delay, &self.address)?;
+        topic::ensure_typed(&self.target(), topic, crate::wire::admin::TopicType::Delay, &self.at)?;
         Ok(topic.to_owned())
     }
 
@@ -282,7 +289,7 @@ impl LoadArgs {
             warmup: self.warmup.unwrap_or(if self.messages.is_some() { Duration::ZERO } else { WARMUP }),
             duration: self.messages.is_none().then_some(self.duration),
             messages: self.messages,
-            cpu_of: self.common.cpu_of,
+            cpu_of: self.common.cpu_of.clone(),
         }
     }
 
@@ -304,7 +311,15 @@ pub fn run(args: BenchArgs) -> Result<()> {
             let messages = Messages::new(TOPIC, args.common.body_bytes);
             (send::run_echo(&args.load(), &messages, args.settings(), args.common.quiet)?, args.common.json)
         }
-        What::Send { load: args, delay, against_echo, rounds } => {
+        What::Send { load: args, against: Some(other), against_cpu_of, rounds, .. } => {
+            let messages = Messages::new(&args.common.topic(TOPIC)?, args.common.body_bytes);
+            let load = args.load();
+            let target = Target { endpoint: other, tls: load.target.tls };
+            let other = Load { target, cpu_of: against_cpu_of, ..load.clone() };
+            let quiet = args.common.quiet;
+            (send::run_against(&load, &other, &messages, args.settings(), rounds, quiet)?, args.common.json)
+        }
+        What::Send { load: args, delay, against_echo, rounds, .. } => {
             let topic = if delay.is_some() { args.common.delay_topic()? } else { args.common.topic(TOPIC)? };
             let messages = Messages::new(&topic, args.common.body_bytes).delayed_by(delay);
             let rounds = against_echo.then_some(rounds);
@@ -323,7 +338,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
                 parallel,
                 messages,
                 duration,
-                cpu_of: common.cpu_of,
+                cpu_of: common.cpu_of.clone(),
             };
             let settings = common.settings(&format!(", {parallel} receives in flight, batch {batch}"));
             (receive::run(&drain, settings, common.quiet)?, common.json)
@@ -338,7 +353,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
                 warmup,
                 duration,
                 messages,
-                cpu_of: common.cpu_of,
+                cpu_of: common.cpu_of.clone(),
             };
             let kind = if idle { "one at a time".to_owned() } else { format!("{rate} msg/s, {receivers} receivers") };
             let settings = format!("{} B, {kind}", common.body_bytes);
@@ -366,7 +381,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
             let comparison = kinds::Comparison {
                 pair,
                 target: common.target(),
-                address: common.address.clone(),
+                at: common.at.clone(),
                 connections: common.connections,
                 in_flight,
                 parallel,
@@ -374,7 +389,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
                 groups,
                 rounds,
                 body_bytes: common.body_bytes,
-                cpu_of: common.cpu_of,
+                cpu_of: common.cpu_of.clone(),
                 quiet: common.quiet,
             };
             let settings = common.settings(&format!(", {in_flight} in flight, {messages} messages a round"));
@@ -405,7 +420,7 @@ fn fill_topic(common: &CommonArgs, topic: &str, count: u64) -> Result<()> {
         warmup: Duration::ZERO,
         duration: None,
         messages: Some(count),
-        cpu_of: None,
+        cpu_of: Vec::new(),
     };
     let messages = Messages::new(topic, common.body_bytes);
     let measured = send::round(&load, &messages, false, &progress::Progress::new("fill", common.quiet))?;

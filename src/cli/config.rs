@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::print;
 use crate::cli::standalone::SettingArgs;
 use crate::cli::table::Table;
-use crate::config::Setting;
+use crate::config::{Role, Setting};
 
 /// Arguments of `bolide config`.
 #[derive(Args, Debug)]
@@ -22,6 +22,9 @@ enum What {
     Print {
         #[command(flatten)]
         settings: SettingArgs,
+        /// Whose settings: their defaults differ a little
+        #[arg(long, value_enum, default_value_t = OfRole::Standalone)]
+        role: OfRole,
         /// Only what is not the default
         #[arg(long)]
         changed: bool,
@@ -41,6 +44,30 @@ enum Output {
     Json,
 }
 
+/// What a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OfRole {
+    /// Everything in one process
+    Standalone,
+    /// The route service of a cluster
+    Route,
+    /// A broker of a cluster
+    Broker,
+    /// A proxy of a cluster
+    Proxy,
+}
+
+impl From<OfRole> for Role {
+    fn from(role: OfRole) -> Self {
+        match role {
+            OfRole::Standalone => Self::Standalone,
+            OfRole::Route => Self::Route,
+            OfRole::Broker => Self::Broker,
+            OfRole::Proxy => Self::Proxy,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct SettingView<'a> {
     key: &'a str,
@@ -55,8 +82,8 @@ struct SettingView<'a> {
 /// The settings are wrong.
 pub fn run(args: ConfigArgs) -> Result<(), Failure> {
     match args.what {
-        What::Print { settings, changed, output } => {
-            let loaded = settings.load()?;
+        What::Print { settings, role, changed, output } => {
+            let loaded = settings.load(role.into())?;
             for ignored in &loaded.ignored {
                 eprintln!("note: {ignored}");
             }

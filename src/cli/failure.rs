@@ -12,7 +12,7 @@ pub enum Failure {
     /// The command line or a value on it is not valid; exit code 2, as for what clap refuses.
     #[error("{0}")]
     Usage(String),
-    /// No such topic or group; exit code 3.
+    /// No such topic, group or broker; exit code 3.
     #[error("{0}")]
     NotFound(String),
     /// It exists with other settings, or the present state forbids it; exit code 4.
@@ -30,7 +30,7 @@ pub enum Failure {
     },
     /// A server answered that does not know the operators' service; exit code 5 too.
     #[error(
-        "{address} answers, but as no internal address of a bolide broker does (its default is 127.0.0.1:8082): {reason}. {INTERNAL_HINT}"
+        "{address} answers, but as no internal address of a bolide server of this version does (its default is 127.0.0.1:8082): {reason}. {INTERNAL_HINT}"
     )]
     NotInternal {
         /// Where.
@@ -79,6 +79,8 @@ impl From<tonic::Status> for Failure {
             Code::InvalidArgument | Code::OutOfRange => Self::Usage(text),
             Code::NotFound => Self::NotFound(text),
             Code::AlreadyExists | Code::FailedPrecondition => Self::Conflict(text),
+            // Said by a server that answers itself: whom it does not reach is in its words. A lost connection has a cause.
+            Code::Unavailable if std::error::Error::source(&status).is_none() => Self::Failed(text),
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { address: SOMEWHERE.to_owned(), reason: text, hint: INTERNAL_HINT }
             }
@@ -86,6 +88,9 @@ impl From<tonic::Status> for Failure {
             Code::Unimplemented | Code::Unknown => {
                 let reason = if text.is_empty() { "it has no such service".to_owned() } else { text };
                 Self::NotInternal { address: SOMEWHERE.to_owned(), reason }
+            }
+            Code::Unauthenticated => {
+                Self::Failed(format!("{text}; --secret-file or BOLIDE_CLUSTER_SECRET_FILE names the file with it"))
             }
             _ => Self::Failed(text),
         }
@@ -104,5 +109,22 @@ impl From<anyhow::Error> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_misses_the_route_service_is_not_told_as_a_proxy_that_is_away() {
+        let said = tonic::Status::unavailable("the route service does not answer");
+        let failure = Failure::from(said.clone());
+        assert_eq!((failure.exit_code(), failure.to_string().as_str()), (1, "the route service does not answer"));
+        let mut lost = said;
+        lost.set_source(Arc::new(std::io::Error::other("connection refused")));
+        assert_eq!(Failure::from(lost).at("a:1").exit_code(), 5);
     }
 }

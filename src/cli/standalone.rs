@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::app::standalone::{self, Ready, Time};
+use crate::app::{Ready, Time, standalone};
 use crate::cli::failure::Failure;
-use crate::config::{self, Loaded, Sources};
+use crate::cli::settings;
+use crate::config::{Loaded, Role};
 
 const HELP: &str = "\
 Examples:
@@ -61,7 +62,7 @@ impl SettingArgs {
     ///
     /// # Errors
     /// [`Failure::Usage`] with everything that is wrong.
-    pub fn load(self) -> Result<Loaded, Failure> {
+    pub fn load(self, role: Role) -> Result<Loaded, Failure> {
         let flags = [
             ("server.data", self.data, "--data"),
             ("server.listen", self.listen, "--listen"),
@@ -69,14 +70,7 @@ impl SettingArgs {
             ("server.http", self.http, "--http"),
             ("server.advertise", self.advertise, "--advertise"),
         ];
-        let sources = Sources {
-            file: self.config,
-            environment: std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
-            flags: flags.into_iter().filter_map(|(key, value, flag)| Some((key, value?, flag))).collect(),
-        };
-        config::load(&sources).map_err(|error| Failure::Usage(error.to_string()))
+        settings::load(role, self.config, flags.into())
     }
 }
 
@@ -86,8 +80,8 @@ impl SettingArgs {
 /// The settings are wrong, or the server cannot start.
 pub fn run(args: StandaloneArgs) -> Result<(), Failure> {
     let time = if args.virtual_time { Time::Movable } else { Time::Real };
-    let loaded = args.settings.load()?;
-    let notes: Vec<String> = loaded.ignored.iter().map(ToString::to_string).collect();
+    let loaded = args.settings.load(Role::Standalone)?;
+    let notes = settings::notes(&loaded);
     standalone::run(loaded.config, time, &notes, announce).map_err(|error| Failure::Failed(error.to_string()))
 }
 
@@ -95,20 +89,12 @@ pub fn run(args: StandaloneArgs) -> Result<(), Failure> {
 fn announce(ready: &Ready) {
     let mut out = std::io::stdout().lock();
     // Whoever reads may be gone; the server is not.
-    let _ = writeln!(
-        out,
-        "bolide standalone ready: grpc={} internal={} http={} data={}",
-        ready.grpc,
-        ready.internal,
-        ready.http,
-        ready.data.display()
-    );
-    if out.is_terminal() {
+    let _ = writeln!(out, "bolide standalone ready: {ready}");
+    if let (true, Some(grpc), Some(internal)) = (out.is_terminal(), ready.grpc, ready.internal) {
         let _ = writeln!(
             out,
-            "clients connect to port {}; next: bolide admin topic create hello --address {}",
-            ready.grpc.port(),
-            ready.internal
+            "clients connect to port {}; next: bolide admin topic create hello --address {internal}",
+            grpc.port()
         );
     }
     let _ = out.flush();

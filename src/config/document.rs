@@ -24,7 +24,7 @@ pub(super) fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         from_environment(sources, &mut problems, &mut ignored),
         from_flags(sources),
     ];
-    let mut config = Config::default();
+    let mut config = Config::of(sources.role);
     let mut settings = Vec::new();
     for key in keys::all() {
         let default = key.access.read(&mut config);
@@ -148,6 +148,14 @@ fn nearest(name: &str, known: impl Iterator<Item = String>) -> String {
 
 /// Bounds that concern two values.
 fn cross_check(config: &Config, problems: &mut Vec<String>) {
+    let cluster = &config.cluster;
+    let files = [&cluster.tls_ca, &cluster.tls_certificate, &cluster.tls_key];
+    if !matches!(files.iter().filter(|file| file.is_some()).count(), 0 | 3) {
+        problems.push("cluster.tls_ca, cluster.tls_certificate and cluster.tls_key must be given together".to_owned());
+    }
+    if config.proxy.external_listen.is_none() && config.proxy.external_advertise.is_some() {
+        problems.push("server.external_advertise means nothing without server.external_listen".to_owned());
+    }
     let mut ordered = |fine: bool, low: &str, high: &str| {
         if !fine {
             problems.push(format!("{low} is larger than {high}"));
@@ -172,6 +180,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::config::Role;
 
     fn environment(pairs: &[(&str, &str)]) -> Sources {
         let environment = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -247,6 +256,28 @@ mod tests {
         let loaded = load(&one).unwrap();
         assert_eq!(loaded.config.observe.otlp_endpoint.as_deref(), Some("http://a:1"));
         assert_eq!(loaded.config.observe.log_filter, "debug");
+    }
+
+    #[test]
+    fn half_of_what_tls_needs_is_refused_and_an_address_that_nobody_would_hear_of() {
+        let half = environment(&[("BOLIDE_CLUSTER_TLS_CA", "/ca.pem"), ("BOLIDE_CLUSTER_TLS_KEY", "/key.pem")]);
+        assert!(load(&half).unwrap_err().to_string().contains("cluster.tls_certificate"));
+        let unheard = environment(&[("BOLIDE_SERVER_EXTERNAL_ADVERTISE", "mq.example:443")]);
+        assert!(load(&unheard).unwrap_err().to_string().contains("server.external_listen"));
+        let both = environment(&[
+            ("BOLIDE_SERVER_EXTERNAL_ADVERTISE", "mq.example:443"),
+            ("BOLIDE_SERVER_EXTERNAL_LISTEN", ":9081"),
+        ]);
+        assert_eq!(load(&both).unwrap().config.proxy.external_listen, Some("0.0.0.0:9081".parse().unwrap()));
+    }
+
+    #[test]
+    fn each_role_calls_itself_by_its_name() {
+        for role in [Role::Standalone, Role::Route, Role::Broker, Role::Proxy] {
+            let loaded = load(&Sources { role, ..Sources::default() }).unwrap();
+            assert_eq!(setting(&loaded, "observe.node_id").value, role.name());
+            assert_eq!(loaded.config.observe.node_type, role.name());
+        }
     }
 
     #[test]

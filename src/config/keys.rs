@@ -1,5 +1,6 @@
 //! Every key: name, meaning, bounds, and the option behind it.
 
+mod cluster;
 mod limits;
 mod observe;
 mod server;
@@ -23,7 +24,7 @@ pub(super) struct Key {
 
 /// In the order of the documentation.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    [server::KEYS, limits::KEYS, transactions::KEYS, storage::KEYS, observe::KEYS].into_iter().flatten()
+    [server::KEYS, cluster::KEYS, limits::KEYS, transactions::KEYS, storage::KEYS, observe::KEYS].into_iter().flatten()
 }
 
 const fn seconds(seconds: u64) -> Duration {

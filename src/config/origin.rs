@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct ConfigError {
 /// Where settings are looked for.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
+    /// Whose defaults apply.
+    pub role: Role,
     /// `--config`; when none, `BOLIDE_CONFIG` from the environment.
     pub file: Option<PathBuf>,
     /// The environment.

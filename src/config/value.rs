@@ -28,6 +28,7 @@ pub(super) enum Access {
     Text { at: At<String> },
     OptionalText { at: At<Option<String>> },
     Address { at: At<SocketAddr> },
+    OptionalAddress { at: At<Option<SocketAddr>> },
     Path { at: At<PathBuf> },
     LogFormat { at: At<LogFormat> },
 }
@@ -105,6 +106,7 @@ impl Access {
             }
             Self::OptionalText { at } => *at(config) = optional(text, |text| Ok(text.to_owned()))?,
             Self::Address { at } => *at(config) = address(text)?,
+            Self::OptionalAddress { at } => *at(config) = optional(text, address)?,
             Self::Path { at } => {
                 if text.is_empty() {
                     return Err("the path is empty".to_owned());
@@ -140,6 +142,7 @@ impl Access {
             Self::Text { at } => at(config).clone(),
             Self::OptionalText { at } => at(config).clone().unwrap_or_else(none),
             Self::Address { at } => at(config).to_string(),
+            Self::OptionalAddress { at } => at(config).map_or_else(none, |address| address.to_string()),
             Self::Path { at } => at(config).display().to_string(),
             Self::LogFormat { at } => match at(config) {
                 LogFormat::Text => "text".to_owned(),
@@ -165,6 +168,7 @@ impl Access {
             Self::Text { .. } => "text".to_owned(),
             Self::OptionalText { .. } => "none, or text".to_owned(),
             Self::Address { .. } => "address:port; port 0 picks a free one".to_owned(),
+            Self::OptionalAddress { .. } => "none, or address:port".to_owned(),
             Self::Path { .. } => "directory".to_owned(),
             Self::LogFormat { .. } => "text or json".to_owned(),
         }

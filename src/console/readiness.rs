@@ -1,10 +1,10 @@
 //! Whether this process should be sent traffic, and why not.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-
-use crate::broker::Broker;
 
 /// Where the process is in its life. Clones share it.
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ pub struct Readiness {
 }
 
 /// Whether to send traffic to this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether to.
     pub ready: bool,
@@ -21,27 +21,45 @@ pub struct Verdict {
     pub reason: String,
 }
 
-#[derive(Debug)]
+/// Says how things are at the moment. It runs on the HTTP port's task and must not block.
+pub type Judge = Box<dyn Fn() -> Verdict + Send + Sync>;
+
 enum Stage {
-    Starting(&'static str),
-    Running(Broker),
+    Starting(Cow<'static, str>),
+    Running(Judge),
+    Ending,
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting(doing) => f.debug_tuple("Starting").field(doing).finish(),
+            Self::Running(_) => f.write_str("Running"),
+            Self::Ending => f.write_str("Ending"),
+        }
+    }
 }
 
 impl Readiness {
     /// Not ready: `doing` says what is under way.
     #[must_use]
-    pub fn starting(doing: &'static str) -> Self {
-        Self { stage: Arc::new(ArcSwap::from_pointee(Stage::Starting(doing))) }
+    pub fn starting(doing: impl Into<Cow<'static, str>>) -> Self {
+        Self { stage: Arc::new(ArcSwap::from_pointee(Stage::Starting(doing.into()))) }
     }
 
     /// Something else is under way now.
-    pub fn now_doing(&self, doing: &'static str) {
-        self.stage.store(Arc::new(Stage::Starting(doing)));
+    pub fn now_doing(&self, doing: impl Into<Cow<'static, str>>) {
+        self.stage.store(Arc::new(Stage::Starting(doing.into())));
     }
 
-    /// From now on the broker decides.
-    pub fn running(&self, broker: Broker) {
-        self.stage.store(Arc::new(Stage::Running(broker)));
+    /// From now on `judge` decides.
+    pub fn running(&self, judge: Judge) {
+        self.stage.store(Arc::new(Stage::Running(judge)));
+    }
+
+    /// Nobody should come any more.
+    pub fn ending(&self) {
+        self.stage.store(Arc::new(Stage::Ending));
     }
 
     /// Whether to send traffic here, now.
@@ -49,10 +67,8 @@ impl Readiness {
     pub fn verdict(&self) -> Verdict {
         match &**self.stage.load() {
             Stage::Starting(doing) => Verdict { ready: false, reason: format!("starting: {doing}") },
-            Stage::Running(broker) => {
-                let status = broker.status();
-                Verdict { ready: status.ready, reason: status.reason }
-            }
+            Stage::Running(judge) => judge(),
+            Stage::Ending => Verdict { ready: false, reason: "ending".to_owned() },
         }
     }
 }

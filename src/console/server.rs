@@ -105,7 +105,7 @@ async fn readyz(State(console): State<Console>) -> Response {
     let verdict = console.readiness.verdict();
     match (verdict.ready, verdict.reason.as_str()) {
         (true, "") => "ready\n".into_response(),
-        (true, reason) => format!("ready, but not accepting sends: {reason}\n").into_response(),
+        (true, reason) => format!("ready, but {reason}\n").into_response(),
         (false, reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::broker;
 use crate::broker::api::Delivered;
+use crate::link::client::FarDelivery;
 
 /// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
 #[derive(Debug)]
@@ -12,14 +13,30 @@ pub struct Delivery {
 #[derive(Debug)]
 enum Source {
     Here(broker::Delivery),
+    Far(FarDelivery),
+    Nothing,
 }
 
 impl Delivery {
+    /// From another process.
+    #[must_use]
+    pub(super) fn far(delivery: FarDelivery) -> Self {
+        Self { source: Source::Far(delivery) }
+    }
+
+    /// Nothing.
+    #[must_use]
+    pub(super) fn none() -> Self {
+        Self { source: Source::Nothing }
+    }
+
     /// Messages not taken yet.
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.source {
             Source::Here(delivery) => delivery.len(),
+            Source::Far(delivery) => delivery.len(),
+            Source::Nothing => 0,
         }
     }
 
@@ -34,6 +51,8 @@ impl Delivery {
     pub fn next(&mut self) -> Option<Delivered> {
         match &mut self.source {
             Source::Here(delivery) => delivery.next(),
+            Source::Far(delivery) => delivery.next(),
+            Source::Nothing => None,
         }
     }
 }

@@ -23,13 +23,25 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// Number of a state of the route service; grows with every change.
+/// Number of a state of the route service; grows with every change. Its upper 32 bits are the starts of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
+impl Revision {
+    /// Starts of the route service until then.
+    #[must_use]
+    pub const fn term(self) -> u64 {
+        self.0 >> 32
+    }
+}
+
 impl fmt::Display for Revision {
+    /// `starts.changes`, as people can compare it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self.term() {
+            0 => self.0.fmt(f),
+            term => write!(f, "{term}.{}", self.0 & u64::from(u32::MAX)),
+        }
     }
 }
 

@@ -114,6 +114,32 @@ pub const RPC_LATENCY: MetricDef = MetricDef {
 pub const TOPIC_NUMBER: MetricDef = gauge("rocketmq_topic_number", "", &[], "Topics, dead-letter topics included.");
 /// Groups.
 pub const CONSUMER_GROUP_NUMBER: MetricDef = gauge("rocketmq_consumer_group_number", "", &[], "Consumer groups.");
+/// State of the cluster.
+pub const VIEW_REVISION: MetricDef =
+    gauge("bolide_view_revision", "", &[], "Revision of what is known of the cluster; grows with every change.");
+/// Age of it.
+pub const VIEW_AGE_SECONDS: MetricDef =
+    gauge("bolide_view_age_seconds", "s", &[], "Time since that revision was seen for the first time.");
+/// Route service.
+pub const ROUTE_CONNECTED: MetricDef =
+    gauge("bolide_route_connected", "", &[], "1 while the route service is heard of, 0 while it is not.");
+/// Brokers.
+pub const CLUSTER_SHARDS: MetricDef = gauge(
+    "bolide_cluster_shards",
+    "",
+    &["state"],
+    "Shards whose brokers are alive, are away, or drain; one that drains is alive or away as well.",
+);
+/// Links.
+pub const LINK_CONNECTED: MetricDef =
+    gauge("bolide_link_connected", "", &["shard"], "1 while the shard's broker can be reached, 0 while it cannot.");
+/// Calls over links.
+pub const LINK_IN_FLIGHT: MetricDef = gauge(
+    "bolide_link_in_flight",
+    "",
+    &["shard"],
+    "Calls to the shard's broker that are not answered yet, long polls among them.",
+);
 /// Lag.
 pub const CONSUMER_LAG_MESSAGES: MetricDef = gauge(
     "rocketmq_consumer_lag_messages",
@@ -323,6 +349,12 @@ pub const ALL: &[&MetricDef] = &[
     &RPC_LATENCY,
     &TOPIC_NUMBER,
     &CONSUMER_GROUP_NUMBER,
+    &VIEW_REVISION,
+    &VIEW_AGE_SECONDS,
+    &ROUTE_CONNECTED,
+    &CLUSTER_SHARDS,
+    &LINK_CONNECTED,
+    &LINK_IN_FLIGHT,
     &CONSUMER_LAG_MESSAGES,
     &CONSUMER_LAG_LATENCY,
     &CONSUMER_INFLIGHT_MESSAGES,

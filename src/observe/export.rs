@@ -15,9 +15,6 @@ use thiserror::Error;
 use crate::observe::meters::Meters;
 use crate::observe::options::ObserveOptions;
 
-/// Label `node_type`, in the word of the reference system for a process that does everything.
-const NODE_TYPE: &str = "standalone";
-
 /// Why nothing can be exported.
 #[derive(Debug, Error)]
 pub enum ExportError {
@@ -59,7 +56,7 @@ impl Exporters {
     pub fn start(options: &ObserveOptions) -> Result<Self, ExportError> {
         let labels = [
             KeyValue::new("cluster", options.cluster.clone()),
-            KeyValue::new("node_type", NODE_TYPE),
+            KeyValue::new("node_type", options.node_type),
             KeyValue::new("node_id", options.node_id.clone()),
         ];
         let keys: HashSet<Key> = labels.iter().map(|label| label.key.clone()).collect();

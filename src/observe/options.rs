@@ -27,6 +27,8 @@ pub struct ObserveOptions {
     pub trace_ratio: f64,
     /// Label `cluster` of every metric. Default `DefaultCluster`, as the reference system calls it.
     pub cluster: String,
+    /// Label `node_type` of every metric: what the process is, in the words of the reference system. Default `standalone`.
+    pub node_type: &'static str,
     /// Label `node_id` of every metric. Default `standalone`.
     pub node_id: String,
     /// Most topics, and most pairs of group and topic, with series of their own; what comes later is counted as `other`.
@@ -43,6 +45,7 @@ impl Default for ObserveOptions {
             otlp_interval: Duration::from_secs(15),
             trace_ratio: 1.0,
             cluster: "DefaultCluster".to_owned(),
+            node_type: "standalone",
             node_id: "standalone".to_owned(),
             metric_series_max: 1_000,
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
+use crate::link::Brokers;
 use crate::model::name::{GroupName, TopicName};
 use crate::observe::trace;
 use crate::proxy::caller::Caller;
@@ -47,6 +48,11 @@ impl Call {
             }
         }
         Self { shared: shared.clone(), caller, span, method, began }
+    }
+
+    /// The brokers, for as long as this client waits for its answer.
+    pub fn brokers(&self) -> Brokers {
+        self.shared.brokers.within(self.caller.time_limit)
     }
 
     /// Notes which topic the call is about.

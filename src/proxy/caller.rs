@@ -25,6 +25,16 @@ static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Longest client id. The official ones have about 60 bytes.
 const CLIENT_ID_BYTES_MAX: usize = 512;
 
+/// The port that a connection came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Through {
+    /// The first one.
+    #[default]
+    Internal,
+    /// The one for clients outside.
+    External,
+}
+
 /// What is known of the connection that a request came over.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeerInfo {
@@ -32,6 +42,8 @@ pub struct PeerInfo {
     pub peer: Option<SocketAddr>,
     /// Our end.
     pub local: Option<SocketAddr>,
+    /// Which port.
+    pub through: Through,
 }
 
 /// `:authority` of a request, kept where routes need it.
@@ -41,7 +53,9 @@ pub struct CalledAs(pub Authority);
 /// Which official client calls, as far as it matters for work-arounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Language {
-    /// Calls itself `HTTP` in headers.
+    /// Obeys a command to reconnect.
+    Java,
+    /// Calls itself `HTTP` in headers. Obeys a command to reconnect.
     Node,
     /// Heartbeats every 30 s only, and dies of young status codes.
     Rust,
@@ -58,6 +72,7 @@ impl Language {
     /// From header `x-mq-language`.
     fn from_header(text: &str) -> Self {
         match text {
+            "JAVA" => Self::Java,
             "HTTP" | "NODE_JS" | "NODEJS" => Self::Node,
             "RUST" => Self::Rust,
             "PYTHON" => Self::Python,
@@ -69,6 +84,7 @@ impl Language {
     /// From `user_agent.language`, which is more exact than the header; the header decides when it is absent.
     pub fn from_user_agent(agent: Option<&v2::Ua>, header: Self) -> Self {
         match agent.map(v2::Ua::language) {
+            Some(v2::Language::Java) => Self::Java,
             Some(v2::Language::NodeJs) => Self::Node,
             Some(v2::Language::Rust) => Self::Rust,
             Some(v2::Language::Python) => Self::Python,

@@ -12,6 +12,10 @@ pub struct ProxyOptions {
     /// this process at all. One address or one DNS name, never a list: clients that are given several put all of them into
     /// `:authority`, which HTTP/2 servers must refuse. Users configure their clients with one address for the same reason.
     pub advertise: Option<String>,
+    /// A second port, for clients outside. None: there is none, which is the default.
+    pub external_listen: Option<SocketAddr>,
+    /// What `advertise` is, for clients that came through the second port.
+    pub external_advertise: Option<String>,
     /// Name of the broker in routes. Clients keep it for the life of a route, so it must not change. Default `broker-0`.
     pub broker_name: String,
     /// Most open connections; more are closed at once. Default 10 000.
@@ -58,6 +62,8 @@ impl Default for ProxyOptions {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8081)),
             advertise: None,
+            external_listen: None,
+            external_advertise: None,
             broker_name: "broker-0".to_owned(),
             connections_max: 10_000,
             handshake_timeout: Duration::from_secs(5),

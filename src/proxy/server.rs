@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,12 +27,13 @@ use crate::proxy::convert::filter::Compiled;
 use crate::proxy::convert::route::Address;
 use crate::proxy::intake::Metered;
 use crate::proxy::listener::{self, Listening};
+use crate::proxy::messaging::lite;
 use crate::proxy::options::ProxyOptions;
 use crate::proxy::service::Service;
 use crate::proxy::session::checks;
 use crate::proxy::session::producers::Producers;
 use crate::proxy::session::registry::Sessions;
-use crate::proxy::shared::Shared;
+use crate::proxy::shared::{Door, Shared};
 use crate::runtime::budget::Budget;
 use crate::runtime::clock::Clock;
 use crate::runtime::tasks::Tasks;
@@ -78,8 +80,9 @@ impl Proxy {
         tasks: Tasks,
         meters: Arc<Meters>,
     ) -> Result<Self, StartProxyError> {
-        let advertised = match &options.advertise {
-            Some(text) => Some(Address::parse(text).ok_or_else(|| StartProxyError::Advertise(text.clone()))?),
+        let door = door(options.listen, options.advertise.as_deref())?;
+        let external_door = match options.external_listen {
+            Some(listen) => Some(self::door(listen, options.external_advertise.as_deref())?),
             None => None,
         };
         let shared = Arc::new(Shared {
@@ -94,8 +97,8 @@ impl Proxy {
             arriving_bytes: Budget::new(options.arriving_bytes_max.max(2 * options.request_bytes_max as u64)),
             telemetry_streams: Budget::new(options.telemetry_streams_max),
             connections: Budget::new(options.connections_max),
-            advertised,
-            bound: OnceLock::new(),
+            door,
+            external_door,
             options,
         });
         let front = Front::new(&shared)?;
@@ -118,7 +121,7 @@ impl Proxy {
         &self.shared
     }
 
-    /// Opens the public port, TLS and plaintext alike.
+    /// Opens the public port, and the one for clients outside if there is to be one, TLS and plaintext alike.
     ///
     /// # Errors
     /// The address cannot be bound. Must be called within the background runtime.
@@ -158,6 +161,11 @@ impl Proxy {
     }
 }
 
+fn door(listen: SocketAddr, advertise: Option<&str>) -> Result<Door, StartProxyError> {
+    let read = |text: &str| Address::parse(text).ok_or_else(|| StartProxyError::Advertise(text.to_owned()));
+    Ok(Door { listen, advertised: advertise.map(read).transpose()?, bound: OnceLock::new() })
+}
+
 /// The first thing a request meets. Messaging is called directly: a router in front of it would cost each send a microsecond.
 #[derive(Clone, Debug)]
 struct Front {
@@ -173,6 +181,7 @@ impl Front {
         let (reporter, health) = tonic_health::server::health_reporter();
         drop(shared.tasks.spawn_background(report_health(shared.clone(), reporter)));
         drop(shared.tasks.spawn_background(checks::run(shared.clone())));
+        drop(shared.tasks.spawn_background(lite::tell_others(shared.clone())));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
@@ -221,7 +230,8 @@ impl tower::Service<http::Request<Body>> for Front {
 async fn report_health(shared: Arc<Shared>, reporter: HealthReporter) {
     loop {
         let draining = shared.brokers.shutdown().is_draining();
-        let serves = !draining && shared.brokers.status().ready;
+        let leaving = shared.brokers.shutdown().is_leaving();
+        let serves = !leaving && shared.brokers.status().ready;
         let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in ["", MESSAGING, ADMIN] {
             reporter.set_service_status(service, status).await;
@@ -232,6 +242,7 @@ async fn report_health(shared: Arc<Shared>, reporter: HealthReporter) {
         tokio::select! {
             biased;
             () = shared.brokers.shutdown().draining() => {}
+            () = shared.brokers.shutdown().leaving(), if !leaving => {}
             () = shared.clock.sleep(HEALTH_EVERY) => {}
         }
     }

@@ -60,7 +60,7 @@ impl From<PublishError> for Refusal {
             // Surely not stored, and sent again it finds its place.
             PublishError::Overloaded | PublishError::Moved => Code::TooManyRequests,
             // Retryable, and on another broker: what the family says when a broker cannot take messages for now.
-            PublishError::DiskFull => Code::HaNotAvailable,
+            PublishError::DiskFull | PublishError::Unavailable => Code::HaNotAvailable,
             PublishError::TooLarge => Code::PayloadTooLarge,
             // The one code that says "it may have been stored".
             PublishError::ShardFailed => Code::MasterPersistenceTimeout,
@@ -77,6 +77,7 @@ impl From<ReceiveError> for Refusal {
             ReceiveError::NotReadable(_) | ReceiveError::GroupDisabled(_) => Code::Forbidden,
             ReceiveError::LiteFilter => Code::IllegalFilterExpression,
             ReceiveError::Overloaded => Code::TooManyRequests,
+            ReceiveError::Unavailable => Code::HaNotAvailable,
             ReceiveError::ShardFailed(cause) => {
                 tracing::warn!(%cause, "a receive failed");
                 return Self::new(Code::InternalServerError, "the shard cannot deliver; its log says why");
@@ -97,6 +98,7 @@ impl From<LiteError> for Refusal {
             LiteError::Stale => Code::PreconditionFailed,
             LiteError::Overloaded => Code::TooManyRequests,
             LiteError::ShardFailed => Code::InternalServerError,
+            LiteError::Unavailable => Code::HaNotAvailable,
         };
         Self::new(code, error.to_string())
     }
@@ -109,6 +111,8 @@ impl From<SettleError> for Refusal {
             SettleError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
             SettleError::Overloaded => Code::TooManyRequests,
             SettleError::ShardFailed => Code::InternalServerError,
+            // Not the code of a bad handle: clients would take the message for lost, where this one makes them ask again.
+            SettleError::Unavailable => Code::HaNotAvailable,
         };
         Self::new(code, error.to_string())
     }
@@ -122,6 +126,7 @@ impl From<TransactionError> for Refusal {
             TransactionError::Opposite { .. } | TransactionError::Discarded => Code::PreconditionFailed,
             TransactionError::Overloaded => Code::TooManyRequests,
             TransactionError::ShardFailed => Code::InternalServerError,
+            TransactionError::Unavailable => Code::HaNotAvailable,
         };
         Self::new(code, error.to_string())
     }
@@ -137,6 +142,7 @@ impl From<RecallError> for Refusal {
             RecallError::NotFound => Code::NotFound,
             RecallError::TooLate => Code::PreconditionFailed,
             RecallError::ShardFailed => Code::InternalServerError,
+            RecallError::Unavailable => Code::HaNotAvailable,
         };
         Self::new(code, error.to_string())
     }
@@ -148,10 +154,13 @@ impl From<OffsetError> for Refusal {
             OffsetError::TopicNotFound(topic) => return Self::unknown_topic(topic),
             OffsetError::GroupNotFound(_) => Code::ConsumerGroupNotFound,
             OffsetError::NotReadable(_) | OffsetError::GroupDisabled(_) => Code::Forbidden,
-            OffsetError::UnknownQueue { .. } | OffsetError::WhichQueue { .. } => Code::BadRequest,
+            OffsetError::UnknownQueue { .. } | OffsetError::WhichQueue { .. } | OffsetError::UnknownBroker { .. } => {
+                Code::BadRequest
+            }
             OffsetError::OutOfRange { .. } => Code::IllegalOffset,
             OffsetError::NoPosition { .. } => Code::OffsetNotFound,
             OffsetError::Overloaded => Code::TooManyRequests,
+            OffsetError::Unavailable => Code::HaNotAvailable,
             OffsetError::ShardFailed(cause) => {
                 tracing::warn!(%cause, "a request about offsets failed");
                 return Self::new(Code::InternalServerError, "the shard cannot answer; its log says why");
@@ -227,6 +236,7 @@ mod tests {
             (PublishError::DiskFull, 50002),
             (PublishError::TooLarge, 41300),
             (PublishError::ShardFailed, 50401),
+            (PublishError::Unavailable, 50002),
         ];
         for (error, code) in publish {
             assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
@@ -239,6 +249,7 @@ mod tests {
             (ReceiveError::LiteFilter, 40010),
             (ReceiveError::Overloaded, 42900),
             (ReceiveError::ShardFailed("secret path".into()), 50001),
+            (ReceiveError::Unavailable, 50002),
         ];
         for (error, code) in receive {
             let refusal = Refusal::from(error.clone());
@@ -256,6 +267,7 @@ mod tests {
             (LiteError::Stale, 42800),
             (LiteError::Overloaded, 42900),
             (LiteError::ShardFailed, 50001),
+            (LiteError::Unavailable, 50002),
         ];
         for (error, code) in lite {
             assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
@@ -266,6 +278,7 @@ mod tests {
             (TransactionError::Discarded, 42800),
             (TransactionError::Overloaded, 42900),
             (TransactionError::ShardFailed, 50001),
+            (TransactionError::Unavailable, 50002),
         ];
         for (error, code) in transaction {
             assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");
@@ -282,6 +295,8 @@ mod tests {
             (OffsetError::NoPosition { group: group.clone(), topic: topic(), queue }, 40404),
             (OffsetError::Overloaded, 42900),
             (OffsetError::ShardFailed("secret path".into()), 50001),
+            (OffsetError::UnknownBroker { topic: topic(), broker: "b".into() }, 40000),
+            (OffsetError::Unavailable, 50002),
         ];
         for (error, code) in offsets {
             let refusal = Refusal::from(error.clone());
@@ -292,6 +307,7 @@ mod tests {
             (SettleError::GroupNotFound(group), 40403),
             (SettleError::Overloaded, 42900),
             (SettleError::ShardFailed, 50001),
+            (SettleError::Unavailable, 50002),
         ];
         let recall = [
             (RecallError::WrongType(topic()), 40014),
@@ -300,6 +316,7 @@ mod tests {
             (RecallError::NotFound, 40400),
             (RecallError::TooLate, 42800),
             (RecallError::ShardFailed, 50001),
+            (RecallError::Unavailable, 50002),
         ];
         for (error, code) in recall {
             assert_eq!(Refusal::from(error.clone()).code as i32, code, "{error:?}");

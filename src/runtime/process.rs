@@ -26,6 +26,19 @@ pub fn cpu_time() -> Option<Duration> {
     Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
 }
 
+/// Name of this machine, of this pod in Kubernetes; `None` where there is no `/proc`.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Number of this process.
+#[must_use]
+pub fn id() -> u32 {
+    std::process::id()
+}
+
 /// Cores that this process may use, at least 1.
 #[must_use]
 pub fn cores() -> usize {

@@ -1,10 +1,12 @@
-//! Telling everyone to stop, in two steps: `drain` (take no new work, end long polls) and `stop` (end).
+//! Telling everyone to stop, in three steps: `leave` (others should send nobody here any more; work goes on), `drain` (take no
+//! new work, end long polls) and `stop` (end).
 
 use tokio_util::sync::CancellationToken;
 
 /// Cheap handle; clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    leaving: CancellationToken,
     draining: CancellationToken,
     stopping: CancellationToken,
 }
@@ -16,13 +18,31 @@ impl Shutdown {
         Self::default()
     }
 
+    /// Whoever asks is told to go elsewhere; everything else goes on.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Whether this process is about to drain, or does.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Resolves when leaving begins.
+    pub async fn leaving(&self) {
+        self.leaving.cancelled().await;
+    }
+
     /// No new work from now on; waiting polls end with a clean empty answer.
     pub fn drain(&self) {
+        self.leaving.cancel();
         self.draining.cancel();
     }
 
     /// End now.
     pub fn stop(&self) {
+        self.leaving.cancel();
         self.draining.cancel();
         self.stopping.cancel();
     }

@@ -20,7 +20,8 @@ use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
 use crate::store::kv::{
-    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, placement, recalled, topic,
+    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, lite_want, placement, recalled,
+    route, topic,
 };
 use crate::store::record::{DelayOutcome, LeaseState, MessageHead, Record, decode, message_head, walk};
 
@@ -80,6 +81,10 @@ pub struct Dispatcher {
     leases: BTreeMap<LeaseKey, PendingLease>,
     lanes: BTreeMap<LaneKey, Lane>,
     changed_lanes: BTreeSet<LaneKey>,
+    /// Highest queue of a lite topic so far, by parent; below parent 0: of all that were deleted.
+    lite_highest: BTreeMap<TopicId, QueueId>,
+    /// Who may have rows of what is waited for.
+    lite_wanting: BTreeSet<(TopicId, GroupId)>,
     scratch: BytesMut,
 }
 
@@ -102,6 +107,8 @@ impl Dispatcher {
         for (key, from) in lane::all(kv)? {
             dispatcher.lanes.insert(key, Lane { from: Some(from), is_stored: true });
         }
+        dispatcher.lite_highest.extend(lite_topic::highest(kv)?);
+        dispatcher.lite_wanting.extend(lite_want::all(kv)?.into_iter().map(|(topic, group, _)| (topic, group)));
         Ok(dispatcher)
     }
 
@@ -116,6 +123,8 @@ impl Dispatcher {
             leases: BTreeMap::new(),
             lanes: BTreeMap::new(),
             changed_lanes: BTreeSet::new(),
+            lite_highest: BTreeMap::new(),
+            lite_wanting: BTreeSet::new(),
             scratch: BytesMut::new(),
         }
     }
@@ -231,12 +240,30 @@ impl Dispatcher {
             }
             Record::QueuesAdded { topic, growth } => growth::put(rows, topic, &growth),
             Record::CatalogApplied { revision } => self.meta.applied = self.meta.applied.max(Some(revision)),
+            Record::RoutePut { key, value } => route::put(rows, &key, &value),
+            Record::RouteDeleted { key } => route::delete(rows, &key),
             Record::Placed { topic, placement, seals } => placement::put(rows, topic, &placement, &seals),
             Record::Reset { group, topic, queue, next } => self.reset((topic, queue, group), next, rows),
-            Record::LiteTopicPut { topic, queue, name } => lite_topic::put(rows, topic, queue, &name),
+            Record::LiteTopicPut { topic, queue, name } => {
+                lite_topic::put(rows, topic, queue, &name);
+                self.raise_highest(topic, queue, rows);
+            }
             Record::LiteTopicDeleted { topic, queue } => self.delete_queue(topic, queue, rows),
+            Record::LiteWanted { topic, group, name, is_wanted: true } => {
+                lite_want::put(rows, topic, group, &name);
+                self.lite_wanting.insert((topic, group));
+            }
+            Record::LiteWanted { topic, group, name, .. } => lite_want::delete(rows, topic, group, &name),
         }
         Ok(())
+    }
+
+    fn raise_highest(&mut self, topic: TopicId, queue: QueueId, rows: &mut impl Rows) {
+        let known = self.lite_highest.get(&topic);
+        if known.is_none_or(|known| *known < queue) {
+            self.lite_highest.insert(topic, queue);
+            lite_topic::put_highest(rows, topic, queue);
+        }
     }
 
     fn message(&mut self, head: &MessageHead, at: RecordAt, rows: &mut impl Rows) {
@@ -337,6 +364,11 @@ impl Dispatcher {
         cursor::delete_topic(rows, id);
         lease::delete_topic(rows, id);
         lite_topic::delete_topic(rows, id);
+        if let Some(highest) = self.lite_highest.remove(&id) {
+            self.raise_highest(TopicId(0), highest, rows);
+        }
+        lite_want::delete_topic(rows, id);
+        self.lite_wanting.retain(|(topic, _)| *topic != id);
         half::delete_topic(rows, id);
         lane_entry::delete_topic(rows, id);
         growth::delete_topic(rows, id);
@@ -387,6 +419,12 @@ impl Dispatcher {
         }
         self.places.retain(|key, _| key.2 != id);
         self.leases.retain(|key, _| key.group != id);
+        self.lite_wanting.retain(|&(topic, group)| {
+            if group == id {
+                lite_want::delete_group(rows, topic, group);
+            }
+            group != id
+        });
     }
 
     fn trim(&mut self, topic: TopicId, queue: QueueId, first: QueueOffset, rows: &mut impl Rows) {
@@ -424,6 +462,8 @@ fn forget_pending(leases: &mut BTreeMap<LeaseKey, PendingLease>, (topic, queue, 
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 #[path = "dispatch/tests.rs"]
 mod tests;

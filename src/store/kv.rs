@@ -16,12 +16,14 @@ pub mod lane;
 pub mod lane_entry;
 pub mod lease;
 pub mod lite_topic;
+pub mod lite_want;
 pub mod meta;
 mod options;
 pub mod placement;
 pub mod queue_entry;
 pub mod queue_tail;
 pub mod recalled;
+pub mod route;
 pub mod topic;
 
 pub use error::{FoldError, OpenFoldError};
@@ -61,13 +63,17 @@ pub enum Family {
     Growth,
     /// Names of lite topics: see [`lite_topic`].
     LiteTopic,
+    /// Lite topics that groups wait for: see [`lite_want`].
+    LiteWant,
+    /// What the route service knows: see [`route`].
+    Route,
     /// How topics live on shards: see [`placement`].
     Placement,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -83,6 +89,8 @@ impl Family {
         Self::Lane,
         Self::Growth,
         Self::LiteTopic,
+        Self::LiteWant,
+        Self::Route,
         Self::Placement,
     ];
 
@@ -105,6 +113,8 @@ impl Family {
             Self::Lane => "lane",
             Self::Growth => "growth",
             Self::LiteTopic => "lite_topic",
+            Self::LiteWant => "lite_want",
+            Self::Route => "route",
             Self::Placement => "placement",
         }
     }

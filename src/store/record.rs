@@ -9,6 +9,7 @@
 //! half    = as message, then first_check_ms u64 | due u64 (0: at once) | producer_len u16 | producer
 //! delayed = hold u64 | due u64 | a message as above, its queue and offset 0
 //! delay_ended = hold u64 | due u64 | topic u32 | outcome u8
+//! route_put = key_len u16 | key | value_len u32 | value; route_deleted = key_len u16 | key
 //! ```
 //! Unknown kinds and versions are an error that names them: state that cannot be understood must not be skipped.
 
@@ -26,7 +27,8 @@ pub use encode::encode_lease_state;
 pub use properties::{properties, properties_bytes};
 pub use types::{
     DeadLetterOrigin, DelayNews, DelayOutcome, HalfMark, HalfOutcome, HalfRecord, HoldKey, LEASE_STATE_BYTES,
-    LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, ROUTE_KEY_BYTES_MAX, Record,
+    SettleReason,
 };
 pub use unit::{MessageSlot, Unit};
 

@@ -8,6 +8,8 @@
 // Each test binary compiles this file for itself and uses only a part of it.
 #![allow(dead_code)]
 
+pub mod cluster;
+
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

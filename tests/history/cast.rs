@@ -6,6 +6,7 @@ use bolide::runtime::entropy::Entropy;
 use tokio::task::JoinHandle;
 
 use super::GroupTerms;
+use super::client::SQL;
 use super::workload::{Kind, Membership, Outlet, Stage, consumer, producer};
 use super::workload_kinds::{answerer, dealer, lite_topics, planner};
 
@@ -29,16 +30,19 @@ pub struct Role {
     pub consumers: usize,
     /// As the group is created.
     pub ordered: Option<bool>,
+    /// Whether its members name their tags by an expression.
+    pub judges: bool,
 }
 
 const fn role(group: &'static str, topic: &'static str, consumers: usize) -> Role {
-    Role { group, topic, tags: &[], consumers, ordered: None }
+    Role { group, topic, tags: &[], consumers, ordered: None, judges: false }
 }
 
-const HASTY_ROLES: [Role; 11] = [
+const HASTY_ROLES: [Role; 12] = [
     role("all", "one", 2),
     Role { tags: &["A"], ..role("some", "one", 1) },
     Role { tags: &["A", "B"], ..role("more", "one", 1) },
+    Role { tags: &["A", "B"], judges: true, ..role("judges", "one", 1) },
     role("two", "two", 1),
     role("queue", "line", 2),
     Role { ordered: Some(false), ..role("crowd", "line", 1) },
@@ -83,6 +87,7 @@ impl Cast {
             topic: self.name(role.topic),
             tags: role.tags.iter().map(|&tag| tag.to_owned()).collect(),
             max_attempts,
+            judges: role.judges,
             ordered: role.ordered.unwrap_or(matches!(kind_of(role.topic), Kind::Ordered | Kind::Lite)),
         };
         self.roles().iter().map(|role| (self.name(role.group), terms(role))).collect()
@@ -98,7 +103,11 @@ impl Cast {
         Membership {
             group: self.name(role.group),
             topic: self.name(role.topic),
-            expression: if role.tags.is_empty() { "*".to_owned() } else { role.tags.join(" || ") },
+            expression: match role.tags {
+                [] => "*".to_owned(),
+                tags if role.judges => format!("{SQL}TAGS IN ('{}') AND n IS NOT NULL", tags.join("', '")),
+                tags => tags.join(" || "),
+            },
             stranger: self.name(roles[(place + 1) % roles.len()].group),
             lite_topics: if kind_of(role.topic) == Kind::Lite { lite_topics() } else { Vec::new() },
         }
@@ -113,11 +122,13 @@ impl Cast {
     pub fn start(&self, stage: &Stage, entropy: &Entropy) -> Vec<JoinHandle<()>> {
         let own = || Entropy::seeded(entropy.next_u64());
         let mut clients = Vec::new();
-        let producers: [(&str, &[Kind]); 4] = [
+        let producers: [(&str, &[Kind]); 5] = [
             ("p0", &[Kind::Normal]),
             ("p1", &[Kind::Normal, Kind::Priority, Kind::Lite]),
             ("p2", &[Kind::Ordered, Kind::Mixed]),
             ("p3", &[Kind::Ordered, Kind::Lite]),
+            // More than its consumer takes at once, so that there is something to choose from.
+            ("p4", &[Kind::Priority]),
         ];
         for (name, kinds) in producers {
             let outlets = self.outlets(kinds);

@@ -93,12 +93,23 @@ impl Draft {
     }
 }
 
+/// Begins a filter that is an expression, and not one of tags.
+pub const SQL: &str = "sql:";
+
+fn filter(text: &str) -> v2::FilterExpression {
+    let (kind, expression) = match text.strip_prefix(SQL) {
+        Some(expression) => (v2::FilterType::Sql, expression),
+        None => (v2::FilterType::Tag, text),
+    };
+    v2::FilterExpression { r#type: kind as i32, expression: expression.to_owned() }
+}
+
 /// What a consumer wishes.
 #[derive(Clone)]
 pub struct Wish {
     pub group: String,
     pub topic: String,
-    /// Filter expression.
+    /// Filter: tags, or an expression behind [`SQL`].
     pub expression: String,
     pub batch: i32,
     pub lease: Lease,
@@ -375,10 +386,7 @@ pub fn receive_body(wish: &Wish) -> v2::ReceiveMessageRequest {
     v2::ReceiveMessageRequest {
         group: Some(resource(&wish.group)),
         message_queue: Some(v2::MessageQueue { topic: Some(resource(&wish.topic)), ..Default::default() }),
-        filter_expression: Some(v2::FilterExpression {
-            r#type: v2::FilterType::Tag as i32,
-            expression: wish.expression.clone(),
-        }),
+        filter_expression: Some(filter(&wish.expression)),
         batch_size: wish.batch,
         invisible_duration,
         auto_renew,

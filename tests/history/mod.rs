@@ -61,6 +61,8 @@ pub struct GroupTerms {
     pub max_attempts: u32,
     /// Whether messages of one lane (see [`Ask::lane`]) reach it in order.
     pub ordered: bool,
+    /// Whether its members say by an expression what they take.
+    pub judges: bool,
 }
 
 impl GroupTerms {
@@ -447,6 +449,9 @@ impl History {
             let Request::Receive(receive) = &call.request else { continue };
             let is_ordered = self.terms.groups.get(&receive.group).is_some_and(|terms| terms.ordered);
             for got in call.deliveries() {
+                if self.terms.groups.get(&receive.group).is_some_and(|terms| terms.judges) {
+                    coverage.saw("judged");
+                }
                 if receive.topic.starts_with(DEAD_LETTER_PREFIX) {
                     coverage.saw("dead letters");
                 } else if got.due_ms.is_some() {
@@ -458,10 +463,40 @@ impl History {
                 }
             }
         }
+        for _ in 0..self.preferred() {
+            coverage.saw("preferred");
+        }
         for _ in &self.checks {
             coverage.saw("questions");
         }
         coverage
+    }
+
+    /// Messages that were given before one of a lower level that was sent earlier.
+    fn preferred(&self) -> usize {
+        let mut levels: BTreeMap<&str, (i32, u64)> = BTreeMap::new();
+        let mut given: BTreeMap<&str, Vec<&Delivery>> = BTreeMap::new();
+        for call in &self.calls {
+            match &call.request {
+                Request::Send { messages, .. } => {
+                    let known = |sent: &Sent| Some((sent.ask.priority?, call.end_us?));
+                    levels.extend(messages.iter().filter_map(|sent| Some((sent.id.as_str(), known(sent)?))));
+                }
+                Request::Receive(receive) if !receive.topic.starts_with(DEAD_LETTER_PREFIX) => {
+                    given
+                        .entry(&receive.group)
+                        .or_default()
+                        .extend(call.deliveries().iter().filter(|got| got.attempt == 1));
+                }
+                _ => {}
+            }
+        }
+        let level = |got: &Delivery| levels.get(got.id.as_str()).copied();
+        let is_preferred = |pair: &&[&Delivery]| match (level(pair[0]), level(pair[1])) {
+            (Some((first, sent)), Some((second, before))) => first > second && sent > before,
+            _ => false,
+        };
+        given.values().map(|given| given.windows(2).filter(is_preferred).count()).sum()
     }
 
     /// A hash of everything observed: two runs of one seed must agree on it.

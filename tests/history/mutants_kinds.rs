@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::mutants::{Mutant, acked, append, deliveries, ids_sent_once, is_dead, messages_of};
 use super::{Answer, Check, Delivery, History, OK, PRECONDITION_FAILED, Receipt, ReceiveRequest, Request, Sent};
 
-pub const MUTANTS_OF_KINDS: [Mutant; 19] = [
+pub const MUTANTS_OF_KINDS: [Mutant; 20] = [
     Mutant {
         name: "two messages of a lane change places in an answer",
         promise: "no message overtakes an earlier one of its lane",
@@ -20,6 +20,11 @@ pub const MUTANTS_OF_KINDS: [Mutant; 19] = [
         name: "an acked message of a lane comes back alone",
         promise: "an acked message does not come back",
         apply: return_alone,
+    },
+    Mutant {
+        name: "a less urgent message comes first",
+        promise: "no message comes before one of a higher level",
+        apply: pass_over,
     },
     Mutant { name: "a delayed message is early", promise: "no message comes before its time", apply: be_early },
     Mutant {
@@ -143,6 +148,69 @@ fn overtake(history: &mut History) -> bool {
         answer: Answer::Received { messages: vec![early], complete: true },
     };
     history.calls.push(call);
+    true
+}
+
+fn pass_over(history: &mut History) -> bool {
+    let mut sent: BTreeMap<&str, (i32, u64, u64)> = BTreeMap::new();
+    let mut first: BTreeMap<&str, (u64, ReceiveRequest, Delivery)> = BTreeMap::new();
+    let mut tries: BTreeMap<&str, usize> = BTreeMap::new();
+    for call in &history.calls {
+        match (&call.request, &call.answer, call.end_us) {
+            (Request::Send { messages, .. }, answer, end_us) => {
+                for (place, one) in messages.iter().enumerate() {
+                    *tries.entry(&one.id).or_default() += 1;
+                    if let (Some(level), Answer::Sent(results), Some(end_us)) = (one.ask.priority, answer, end_us)
+                        && matches!(results.get(place), Some(Ok(_)))
+                    {
+                        sent.insert(&one.id, (level.min(9), call.begin_us, end_us));
+                    }
+                }
+            }
+            (Request::Receive(receive), _, _) if is_dead(&receive.topic) => {}
+            (Request::Receive(receive), Answer::Received { complete, .. }, _) => {
+                // One whose answer was lost in part may have had anything.
+                if !complete {
+                    return false;
+                }
+                for got in call.deliveries() {
+                    let known = first.entry(&got.id).or_insert_with(|| (call.begin_us, receive.clone(), got.clone()));
+                    if call.begin_us < known.0 {
+                        *known = (call.begin_us, receive.clone(), got.clone());
+                    }
+                }
+            }
+            (Request::Receive(_), _, _) => return false,
+            _ => {}
+        }
+    }
+    if history.terms.forgets || history.events.iter().any(|(_, event)| event.moved_ms() != 0) {
+        return false;
+    }
+    let once = |id: &&str| tries.get(*id) == Some(&1);
+    // Both were sent before the urgent one was received first, and the other one came later.
+    let found = first.iter().filter(|(id, _)| once(id)).find_map(|(urgent, (at_us, receive, _))| {
+        let (level, _, known_us) = *sent.get(urgent)?;
+        if known_us + 10 >= *at_us || history.terms.groups.get(&receive.group).is_none_or(|terms| terms.ordered) {
+            return None;
+        }
+        let other = first.iter().find(|(id, (later_us, other, _))| {
+            let lower = sent.get(**id).is_some_and(|(lower, begin_us, end_us)| {
+                *lower < level && known_us < begin_us + 9_000_000 && end_us + 10 < *at_us
+            });
+            once(id) && lower && later_us > at_us && other.group == receive.group
+        })?;
+        Some((*at_us, receive.clone(), other.1.2.clone()))
+    });
+    let Some((at_us, receive, got)) = found else { return false };
+    let early = Delivery { at_us: at_us - 4, handle: "passing over".to_owned(), attempt: 1, ..got };
+    history.calls.push(super::Call {
+        client: "liar".to_owned(),
+        begin_us: at_us - 6,
+        end_us: Some(at_us - 3),
+        request: Request::Receive(ReceiveRequest { attempt_id: None, ..receive }),
+        answer: Answer::Received { messages: vec![early], complete: true },
+    });
     true
 }
 

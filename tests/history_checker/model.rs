@@ -14,7 +14,7 @@ const MAX_ATTEMPTS: u32 = 4;
 const WALL_BEGIN_MS: u64 = 1_000_000;
 const FIRST_CHECK_US: u64 = 30_000;
 pub const LEASE_US: u64 = 400_000;
-const GROUPS: [&str; 6] = ["all", "some", "line", "later", "deals", "fans"];
+const GROUPS: [&str; 7] = ["all", "some", "line", "later", "deals", "fans", "levels"];
 
 /// A message as one group sees it.
 #[derive(Clone, Debug)]
@@ -82,6 +82,7 @@ impl Model {
             tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
             max_attempts: MAX_ATTEMPTS,
             ordered: false,
+            judges: false,
         };
         let of = |topic: &str, ordered: bool| GroupTerms { topic: topic.to_owned(), ordered, ..group(&[]) };
         let groups = [
@@ -91,6 +92,7 @@ impl Model {
             ("later".to_owned(), of("delayed", false)),
             ("deals".to_owned(), of("transactions", false)),
             ("fans".to_owned(), of("lite", true)),
+            ("levels".to_owned(), of("levels", false)),
         ];
         let terms = Terms {
             groups: groups.into(),
@@ -159,6 +161,19 @@ impl Model {
     pub fn send_lite(&mut self) {
         let lane = format!("l{}", self.entropy.below(3));
         self.send_to("lite", Ask { lite_topic: Some(lane), ..Ask::default() });
+    }
+
+    pub fn send_urgent(&mut self) {
+        let priority = i32::try_from(self.entropy.below(12)).unwrap();
+        self.send_to("levels", Ask { priority: Some(priority), ..Ask::default() });
+    }
+
+    /// Stored messages, the most urgent first.
+    fn by_rank(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.stored.len()).collect();
+        // The sort is stable; no history of this model lasts as long as a level is worth.
+        order.sort_by_key(|index| std::cmp::Reverse(self.stored[*index].sent.ask.priority.map(|level| level.min(9))));
+        order
     }
 
     fn send_to(&mut self, topic: &str, ask: Ask) {
@@ -327,7 +342,7 @@ impl Model {
         let takes = self.history.terms.groups[group].clone();
         let blocked = self.blocked(group, now_us);
         let mut messages: Vec<Delivery> = Vec::new();
-        for index in 0..self.stored.len() {
+        for index in self.by_rank() {
             let one = &self.stored[index];
             if messages.len() == batch
                 || one.topic != takes.topic

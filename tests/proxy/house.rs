@@ -28,6 +28,8 @@ pub struct House {
     pub broker: Broker,
     pub listening: Option<Listening>,
     pub address: std::net::SocketAddr,
+    /// The port for clients outside, where there is one.
+    pub external: Option<std::net::SocketAddr>,
     certificate: String,
     threads: Option<Threads>,
     _data: tempfile::TempDir,
@@ -75,11 +77,12 @@ impl House {
             let listening = proxy.listen(config).unwrap();
             (broker, listening)
         });
-        let address = listening.local_address();
+        let (address, external) = (listening.local_address(), listening.external_address());
         Self {
             broker,
             listening: Some(listening),
             address,
+            external,
             certificate: made.certificate,
             threads: Some(threads),
             _data: data,
@@ -98,6 +101,11 @@ impl House {
         let threads = house.threads.take().unwrap();
         threads.block_on(house.broker.close());
         threads.stop();
+    }
+
+    /// Where its work is done.
+    pub fn tasks(&self) -> bolide::runtime::tasks::Tasks {
+        self.threads.as_ref().unwrap().tasks()
     }
 
     pub async fn topic(&self, name: &str) {

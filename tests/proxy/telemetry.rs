@@ -11,7 +11,7 @@ use tonic::Streaming;
 
 use crate::house::{Client, House, LIMIT, code, quick, request, resource};
 
-fn producer(language: v2::Language) -> v2::TelemetryCommand {
+pub fn producer(language: v2::Language) -> v2::TelemetryCommand {
     let publishing = v2::Publishing { topics: vec![resource("t")], ..Default::default() };
     let settings = v2::Settings {
         client_type: Some(v2::ClientType::Producer as i32),
@@ -37,15 +37,15 @@ fn consumer(group: &str, expression: &str) -> v2::TelemetryCommand {
     v2::TelemetryCommand { status: None, command: Some(Command::Settings(settings)) }
 }
 
-type Commands = mpsc::Sender<v2::TelemetryCommand>;
+pub type Commands = mpsc::Sender<v2::TelemetryCommand>;
 
-async fn open(client: &mut Client) -> (Commands, Streaming<v2::TelemetryCommand>) {
+pub async fn open(client: &mut Client) -> (Commands, Streaming<v2::TelemetryCommand>) {
     let (sender, receiver) = mpsc::channel(8);
     let answers = client.telemetry(request(ReceiverStream::new(receiver))).await.unwrap().into_inner();
     (sender, answers)
 }
 
-async fn next(answers: &mut Streaming<v2::TelemetryCommand>, within: Duration) -> Option<v2::TelemetryCommand> {
+pub async fn next(answers: &mut Streaming<v2::TelemetryCommand>, within: Duration) -> Option<v2::TelemetryCommand> {
     tokio::time::timeout(within, answers.message()).await.ok()?.unwrap()
 }
 

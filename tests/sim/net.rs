@@ -110,7 +110,7 @@ impl Net {
             .connect_with_connector_lazy(connector)
     }
 
-    async fn connect(&self) -> io::Result<DuplexStream> {
+    pub async fn connect(&self) -> io::Result<DuplexStream> {
         tokio::time::sleep(self.delay()).await;
         let mut state = self.state.lock();
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);

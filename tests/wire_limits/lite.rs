@@ -58,9 +58,50 @@ fn receive(expression: &str) -> Ask {
     })
 }
 
+/// Lite topics and subscriptions that a server of [`quotas`] has room for over all clients and parents; [`FEW`] for one of them.
+pub const FEW_IN_ALL: usize = 4;
+/// A second parent.
+pub const OTHER_PARENT: &str = "limits-lite-other";
+
+/// Rows of the quotas that clients and parents share.
+pub fn quotas() -> Vec<Row> {
+    let sync = |client: &str, topic: &str, action, names: &[&str], expect: Expect| {
+        let name = format!("lite quota: {client} {action:?} {names:?} on {topic}");
+        let ask = Ask::SyncLite(wish(topic, GROUP, action, names));
+        Row { client_id: client.to_owned(), ..row(name, ask, expect) }
+    };
+    // Not even its group comes into being.
+    let newcomer = |names: &[&str]| {
+        let ask = Ask::SyncLite(wish(OTHER_PARENT, "limits-lite-newcomers", Action::PartialAdd, names));
+        refused("lite quota: a group that did not exist", ask, 42902)
+    };
+    let too_many = || Expect::Refused(42902, None);
+    let ok = || Expect::Code(OK);
+    vec![
+        sync("a@1", LITE, Action::PartialAdd, &["1", "2", "3"], ok()),
+        sync("b@1", LITE, Action::PartialAdd, &["1", "2"], too_many()),
+        sync("b@1", OTHER_PARENT, Action::CompleteAdd, &["1", "2"], too_many()),
+        newcomer(["1", "2"].as_slice()),
+        sync("b@1", OTHER_PARENT, Action::PartialAdd, &["1"], ok()),
+        sync("c@1", LITE, Action::PartialAdd, &["1"], too_many()),
+        sync("b@1", OTHER_PARENT, Action::PartialAdd, &["1"], ok()),
+        sync("a@1", LITE, Action::PartialRemove, &["3"], ok()),
+        sync("c@1", LITE, Action::PartialAdd, &["1"], ok()),
+        sync("a@1", LITE, Action::PartialAdd, &["3"], too_many()),
+        row("lite quota: one below the first parent", lite_send(LITE, "1"), Expect::Stored(1)),
+        row("lite quota: a second", lite_send(LITE, "2"), Expect::Stored(1)),
+        row("lite quota: a third", lite_send(LITE, "3"), Expect::Stored(1)),
+        refused("lite quota: one too many below this parent", lite_send(LITE, "4"), 42901),
+        row("lite quota: one below the other parent", lite_send(OTHER_PARENT, "1"), Expect::Stored(1)),
+        refused("lite quota: one too many below all parents", lite_send(OTHER_PARENT, "2"), 42901),
+        row("lite quota: what exists goes on", lite_send(OTHER_PARENT, "1"), Expect::Stored(1)),
+    ]
+}
+
 pub fn rows() -> Vec<Row> {
     let sync = |topic: &str, group: &str, action| Ask::SyncLite(wish(topic, group, action, &["l"]));
     let unknown_action = v2::SyncLiteSubscriptionRequest { action: 9, ..wish(LITE, GROUP, Action::PartialAdd, &["l"]) };
+    let disabled_with_many = Ask::SyncLite(wish(LITE, "limits-disabled", Action::PartialAdd, &["1", "2", "3", "4"]));
     let long = "l".repeat(65);
     let longest = "l".repeat(64);
     let policy = |number| beginning(OffsetType::Policy(number));
@@ -70,6 +111,7 @@ pub fn rows() -> Vec<Row> {
         refused("lite: illegal group", sync(LITE, "a b", Action::PartialAdd), 40003),
         refused("lite: a topic of another type", sync(NORMAL, GROUP, Action::PartialAdd), 40014),
         refused("lite: a disabled group", sync(LITE, "limits-disabled", Action::CompleteAdd), 40300),
+        refused("lite: too many names, before the group is looked at", disabled_with_many, 42902),
         refused("lite: an action that nobody knows", Ask::SyncLite(unknown_action), 40000),
         refused("lite: an empty name", add(&[""]), 40020),
         refused("lite: a name with a space", add(&["ok", "a b"]), 40020),

@@ -35,6 +35,11 @@ fn receive(topic: &str, group: &str, change: impl FnOnce(&mut v2::ReceiveMessage
     Ask::Receive(request)
 }
 
+/// A receive of one message.
+pub fn one_of(topic: &str) -> Ask {
+    Ask::Receive(body(topic, GROUP))
+}
+
 /// A receive that finds nothing and waits.
 pub fn waiting() -> Ask {
     Ask::Receive(body(EMPTY, GROUP))
@@ -135,7 +140,54 @@ fn filters() -> Vec<Row> {
         row("receive 5: SQL at its depth", filter(v2::FilterType::Sql, &nested(64)), Expect::Code(40401)),
         refused("receive 5: SQL too deep", filter(v2::FilterType::Sql, &nested(65)), 40010),
         refused("receive 5: empty SQL", filter(v2::FilterType::Sql, " "), 40010),
+        row("receive 5: SQL at its number of words", filter(v2::FilterType::Sql, &words(2_048)), Expect::Code(40401)),
+        refused("receive 5: SQL of too many words", filter(v2::FilterType::Sql, &words(2_049)), 40010),
+        row("receive 5: SQL list at its length", filter(v2::FilterType::Sql, &list(512)), Expect::Code(40401)),
+        refused("receive 5: SQL list too long", filter(v2::FilterType::Sql, &list(513)), 40010),
+        row("receive 5: SQL pattern at its length", filter(v2::FilterType::Sql, &like(&[256])), Expect::Code(40401)),
+        refused("receive 5: SQL pattern too long", filter(v2::FilterType::Sql, &like(&[257])), 40010),
+        row("receive 5: SQL patterns together", filter(v2::FilterType::Sql, &like(&[128, 128])), Expect::Code(40401)),
+        refused("receive 5: SQL patterns too long together", filter(v2::FilterType::Sql, &like(&[128, 129])), 40010),
+        row(
+            "receive 5: the largest number",
+            filter(v2::FilterType::Sql, &format!("a = {}", i64::MAX)),
+            Expect::Code(40401),
+        ),
+        refused("receive 5: a number too large", filter(v2::FilterType::Sql, "a = 9223372036854775808"), 40010),
+        at("a = ", 5, "a value is needed here, not the end"),
+        at("a = 1 OR \"b\" = 'x'", 10, "a text stands in single quotes"),
+        // Characters, as a person counts them, and not bytes.
+        at("a = 'äöü' AND # = 1", 15, "'#' does not belong here"),
+        at("a = 'x", 5, "the text that begins here does not end"),
+        at(&list(513), 1_031, "a list has more than 512 values"),
     ]
+}
+
+/// A refused expression: where, and why.
+fn at(expression: &str, place: usize, why: &str) -> Row {
+    let filter = v2::FilterExpression { r#type: v2::FilterType::Sql as i32, expression: expression.to_owned() };
+    let ask = receive(EMPTY, GROUP, |request| request.filter_expression = Some(filter));
+    let text = format!("the SQL expression is not valid at character {place}: {why}");
+    refused_saying(format!("receive 5: where and why {:.20}", expression), ask, 40010, &text)
+}
+
+/// A list of this many values.
+fn list(values: usize) -> String {
+    format!("a IN ({})", vec!["1"; values].join(","))
+}
+
+/// An expression of this many words and signs.
+fn words(count: usize) -> String {
+    // A list of n values has 2n + 3; 2 x 512 + 3 + 1 are left of what the second list and a NOT or two make.
+    let left = count - (2 * 512 + 3) - 1 - 3;
+    let nots = "NOT ".repeat(left % 2);
+    format!("{nots}{} OR {}", list(512), list(left / 2))
+}
+
+/// LIKE patterns of these lengths.
+fn like(lengths: &[usize]) -> String {
+    let patterns: Vec<String> = lengths.iter().map(|chars| format!("a LIKE '{}'", "x".repeat(*chars))).collect();
+    patterns.join(" OR ")
 }
 
 /// An expression of this many characters.

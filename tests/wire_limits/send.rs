@@ -2,7 +2,7 @@
 
 use bolide::wire::rocketmq as v2;
 
-use crate::harness::{Ask, Expect, OK, Row, in_millis, refused, refused_saying, row};
+use crate::harness::{Ask, Expect, Row, in_millis, refused, refused_saying, row};
 use crate::history::client::resource;
 
 pub const NORMAL: &str = "limits-normal";
@@ -203,6 +203,8 @@ fn time_and_group() -> Vec<Row> {
     let group = |group: &str| with(|_, system| system.message_group = Some(group.to_owned()));
     vec![
         refused("send 12: orphan duration of 3601 s", orphan(3601, 0), 40000),
+        refused("send 12: a negative orphan duration", orphan(-1, 0), 40000),
+        refused("send 12: an orphan duration just below 0", orphan(0, -1), 40000),
         refused("send 12: orphan duration of 3600 s passes, the type is refused", orphan(3600, 0), 40014),
         // 13 is checked before 15 and before "not implemented": the delay itself is judged first.
         due("send 13: a day and a second ahead, normal topic", NORMAL, DAY_MS + 1_000, 40012),
@@ -282,7 +284,7 @@ fn types() -> Vec<Row> {
             rows.push(match (topic == own || topic == MIXED, kind) {
                 (false, _) => refused(name, ask, 40014),
                 // Held back, so in no queue before its transaction ends, or its time comes.
-                (true, "transactional" | "delayed") => row(name, ask, Expect::Code(OK)),
+                (true, "transactional" | "delayed") => row(name, ask, Expect::HeldBack),
                 (true, _) => row(name, ask, Expect::Stored(1)),
             });
         }
@@ -290,6 +292,14 @@ fn types() -> Vec<Row> {
     let says = |kind: v2::MessageType| {
         move |_: &mut v2::Message, system: &mut v2::SystemProperties| system.message_type = kind as i32
     };
+    for topic in [PRIORITY, MIXED, NORMAL] {
+        for priority in [-1, i32::MIN] {
+            let negative = with_on(topic, |_, system| system.priority = Some(priority));
+            rows.push(refused(format!("send 15: a priority of {priority} on {topic}"), negative, 40000));
+        }
+    }
+    let highest = with_on(PRIORITY, |_, system| system.priority = Some(i32::MAX));
+    rows.push(row("send 15: a priority above the highest", highest, Expect::Stored(1)));
     rows.push(row("send 15: says FIFO and has no group", with(says(v2::MessageType::Fifo)), Expect::Stored(1)));
     rows.push(row("send 15: says DELAY and has no time", with(says(v2::MessageType::Delay)), Expect::Stored(1)));
     rows.push(refused(

@@ -71,6 +71,9 @@ pub enum LiteError {
     /// The log failed.
     #[error("the log of this shard failed; the outcome is unknown")]
     ShardFailed,
+    /// The broker of the topic did not answer in time; the outcome is unknown.
+    #[error("the broker of the topic cannot be reached; try again later")]
+    Unavailable,
 }
 
 /// Which lite topics to list.

@@ -89,6 +89,8 @@ pub struct Core {
     recent_max: usize,
     /// Lite topics of all topics.
     pub(super) lite_topics: usize,
+    /// Highest queue that a lite topic had below a parent that was deleted: one of the same name must not use it again.
+    pub(super) lite_retired: QueueId,
     pub(super) acks: AckMemory,
     /// Half messages.
     pub transactions: Transactions,
@@ -114,6 +116,7 @@ impl Core {
             recent_order: VecDeque::new(),
             recent_max,
             lite_topics: 0,
+            lite_retired: QueueId(0),
             acks: AckMemory::default(),
             transactions: Transactions::new(CheckPolicy::default()),
             delays: Timers::new(DELAYS_IN_MEMORY),
@@ -127,10 +130,11 @@ impl Core {
     /// Puts a topic in, or changes its settings; more queues widen it and every subscription.
     pub fn put_topic(&mut self, topic: Arc<Topic>, known: Option<Vec<QueueTail>>) {
         let count = topic.queues as usize;
+        let retired = self.lite_retired;
         let state = self.topics.entry(topic.id).or_insert_with(|| TopicState {
             topic: topic.clone(),
             tails: known.unwrap_or_default(),
-            lite: LiteTopics::default(),
+            lite: LiteTopics::behind(retired),
             subscriptions: BTreeMap::new(),
             pulls: BTreeMap::new(),
             left: BTreeSet::new(),
@@ -168,6 +172,7 @@ impl Core {
         self.transactions.remove_topic(topic);
         if let Some(mut state) = self.topics.remove(&topic) {
             self.lite_topics -= state.lite.len();
+            self.lite_retired = self.lite_retired.max(state.lite.highest().unwrap_or_default());
             for subscription in state.subscriptions.values_mut() {
                 subscription.wake_all();
             }

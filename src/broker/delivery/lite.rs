@@ -3,13 +3,16 @@
 //! below one parent, so nothing here looks at all of them, and none of them has a timer or a task.
 //!
 //! Who subscribes to what is known in memory only, and clients say it again every half minute. How far a group is, what is
-//! outstanding and which lite topics there are is recorded like everything else.
+//! outstanding, which lite topics there are and for which ones a group waits is recorded like everything else.
 
 mod core;
 mod group;
 mod sync;
 mod topics;
+mod wants;
 
+#[cfg(test)]
+mod lab;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

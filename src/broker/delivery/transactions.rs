@@ -259,14 +259,20 @@ impl Transactions {
         self.due.iter().filter(|(_, due)| is_due(due)).map(|(topic, _)| *topic).collect()
     }
 
-    /// Takes at most `max` due checks of a topic, those that wait longest first. Each is due again after a while, unless it is
-    /// counted before: whoever took it may be gone.
-    pub fn take_due(&mut self, topic: TopicId, now: Timestamp, max: usize) -> Vec<Due> {
-        let mut taken = Vec::new();
+    /// Takes at most `max` due checks of a topic, those that wait longest first, and no more than fit `bytes_max` bytes of the
+    /// log; one alone may be larger. Each is due again after a while, unless it is counted before: whoever took it may be gone.
+    pub fn take_due(&mut self, topic: TopicId, now: Timestamp, max: usize, bytes_max: usize) -> Vec<Due> {
+        let mut taken: Vec<Due> = Vec::new();
+        let mut bytes = 0usize;
         while taken.len() < max {
             let Some(due) = self.due.get_mut(&topic) else { break };
             let Some((at, id)) = due.first().filter(|(at, _)| *at <= now).cloned() else { break };
             let key = HalfKey { topic, id };
+            let length = self.pending.get(&key).and_then(|pending| pending.at).map_or(0, |at| at.length as usize);
+            if !taken.is_empty() && bytes.saturating_add(length) > bytes_max {
+                break;
+            }
+            bytes = bytes.saturating_add(length);
             self.next_number += 1;
             let ticket = self.next_number;
             let next = now.plus(TAKEN_FOR);
@@ -303,12 +309,30 @@ impl Transactions {
 
     /// A taken check could not be handed to a client.
     pub fn undelivered(&mut self, key: &HalfKey, ticket: u64, now: Timestamp) {
+        self.put_back(key, ticket, now.plus(RETRY_AFTER));
+    }
+
+    /// A taken check was not for the one who took it, and is due again at `next`.
+    pub fn put_back(&mut self, key: &HalfKey, ticket: u64, next: Timestamp) {
         let Some(pending) = self.pending.get_mut(key).filter(|pending| pending.ticket == ticket) else { return };
         let before = pending.next;
-        let next = now.plus(RETRY_AFTER);
         pending.ticket = 0;
         pending.next = next;
         self.reschedule(key, before, next);
+    }
+
+    /// A check that counts reached nobody after all; `before` is the count before it. The count, and when the next is due; nothing
+    /// when another check has counted since.
+    pub fn taken_back(&mut self, key: &HalfKey, before: u32, now: Timestamp) -> Option<(u32, Timestamp)> {
+        let counted = |pending: &&mut Pending| pending.ticket == 0 && pending.checks == before.saturating_add(1);
+        let pending = self.pending.get_mut(key).filter(counted)?;
+        let was_due = pending.next;
+        let next = now.plus(RETRY_AFTER);
+        pending.checks = before;
+        pending.next = next;
+        self.unschedule(key, was_due);
+        self.schedule(key, next, before);
+        Some((before, next))
     }
 
     /// Halves that are to be given up; at most `max`.

@@ -38,7 +38,26 @@ fn one() -> Transactions {
 }
 
 fn take(transactions: &mut Transactions, now: u64) -> Vec<Due> {
-    transactions.take_due(TOPIC, Timestamp(now), 100)
+    transactions.take_due(TOPIC, Timestamp(now), 100, usize::MAX)
+}
+
+#[test]
+fn no_more_bytes_are_taken_than_asked_for_and_a_single_larger_one_still_is() {
+    let mut transactions = Transactions::new(policy());
+    let lengths = [(1, 600), (2, 300), (3, 200), (4, 5_000), (5, 10)];
+    for (id, length) in lengths {
+        transactions.admit(key(id), arrival(u64::from(id), 1));
+        transactions.placed(&key(id), RecordAt { position: LogPosition(64 * u64::from(id)), length });
+    }
+    let mut take = |max, bytes_max| -> Vec<String> {
+        let due = transactions.take_due(TOPIC, Timestamp(7_000), max, bytes_max);
+        due.into_iter().map(|due| due.key.id.to_string()).collect()
+    };
+    assert_eq!(take(9, 1_000), ["id-1", "id-2"], "in order: the next one that would fit does not overtake");
+    assert_eq!(take(1, 1_000), ["id-3"]);
+    assert_eq!(take(9, 1_000), ["id-4"], "alone");
+    assert_eq!(take(9, 0), ["id-5"]);
+    assert!(take(9, 1_000).is_empty(), "what was taken is not due for a while");
 }
 
 #[test]
@@ -243,7 +262,7 @@ impl World {
         expected.sort_unstable();
         assert_eq!(!expected.is_empty(), !self.real.topics_due(Timestamp(self.now)).is_empty());
         expected.truncate(max);
-        let due = self.real.take_due(TOPIC, Timestamp(self.now), max);
+        let due = self.real.take_due(TOPIC, Timestamp(self.now), max, usize::MAX);
         let ids: Vec<HalfKey> = due.iter().map(|due| due.key.clone()).collect();
         assert_eq!(ids, expected.iter().map(|(_, id)| key(*id)).collect::<Vec<_>>());
         for ((_, id), due) in expected.into_iter().zip(due) {

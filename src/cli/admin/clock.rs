@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;
 use super::words;
+use crate::cli::connect::Client;
 use crate::cli::failure::Failure;
 use crate::config::units::parse_duration;
 use crate::wire::admin;
-use crate::wire::admin::admin_client::AdminClient;
 
 const ADVANCE_HELP: &str = "\
 Leases, pauses between attempts, delays, transaction checks and retention follow. Connections, long polls and the liveness of
@@ -52,11 +51,7 @@ impl ClockView {
     }
 }
 
-pub(super) async fn run(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    command: ClockCommand,
-) -> Result<(), Failure> {
+pub(super) async fn run(client: &mut Client, common: &CommonArgs, command: ClockCommand) -> Result<(), Failure> {
     let (now, movable, ahead) = match command {
         ClockCommand::Show => {
             let answer = client.show_clock(admin::ShowClockRequest {}).await?.into_inner();

@@ -1,17 +1,18 @@
 //! `bolide admin dlq …`
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
+use super::missing::{self, MissingView};
 use super::output::show;
+use crate::cli::connect::Client;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::wire::admin;
-use crate::wire::admin::admin_client::AdminClient;
 
 /// Letters asked for at once.
 const PAGE: u32 = 256;
@@ -28,9 +29,9 @@ pub(super) enum DlqCommand {
     /// List dead letters, oldest first
     List {
         group: String,
-        /// Begin at this offset
-        #[arg(long, default_value_t = 0)]
-        from: i64,
+        /// Begin at this place: an offset, in a cluster with its broker, as broker-1:17
+        #[arg(long, default_value = "0", value_parser = place)]
+        from: Place,
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: u64,
@@ -38,7 +39,7 @@ pub(super) enum DlqCommand {
     /// Show a letter: where it came from, its properties, the first bytes of its body
     Show {
         group: String,
-        /// Message id
+        /// Message id, or its place with its broker, as broker-1:17
         id: String,
     },
     /// Send letters back to the topics they came from
@@ -59,7 +60,7 @@ pub(super) enum DlqCommand {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(super) struct Which {
-    /// Message id; may be given more than once
+    /// Message id, or a place with its broker, as broker-1:17; may be given more than once
     #[arg(long)]
     id: Vec<String>,
     /// Every letter that is there now
@@ -67,8 +68,33 @@ pub(super) struct Which {
     all: bool,
 }
 
+/// Where a letter lies. Without a broker: on the only one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    broker: String,
+    offset: i64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.broker.as_str() {
+            "" => self.offset.fmt(f),
+            broker => write!(f, "{broker}:{}", self.offset),
+        }
+    }
+}
+
+/// `17` or `broker-1:17`.
+fn place(text: &str) -> Result<Place, String> {
+    let (broker, offset) = text.rsplit_once(':').unwrap_or(("", text));
+    let offset = offset.parse().map_err(|_| format!("{text:?} is no place of a letter; 17, or broker-1:17"))?;
+    Ok(Place { broker: broker.to_owned(), offset })
+}
+
 #[derive(Debug, Serialize)]
 struct LetterView {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    broker: String,
     offset: i64,
     id: String,
     topic: String,
@@ -83,6 +109,7 @@ struct LetterView {
 impl LetterView {
     fn new(wire: admin::DeadLetter) -> Self {
         Self {
+            broker: wire.broker,
             offset: wire.offset,
             id: wire.message_id,
             topic: wire.topic,
@@ -94,6 +121,10 @@ impl LetterView {
             message_group: wire.message_group,
         }
     }
+
+    fn place(&self) -> Place {
+        Place { broker: self.broker.clone(), offset: self.offset }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -103,6 +134,10 @@ struct ListView {
     total: u64,
     /// Where to go on.
     next: Option<i64>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    next_broker: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<MissingView>,
 }
 
 impl ListView {
@@ -110,7 +145,7 @@ impl ListView {
         let mut table = Table::new(&["OFFSET", "ID", "TOPIC", "ATTEMPTS", "MOVED AT", "BYTES", "REASON"]);
         for letter in &self.letters {
             table.row(vec![
-                letter.offset.to_string(),
+                letter.place().to_string(),
                 letter.id.clone(),
                 letter.topic.clone(),
                 letter.attempts.to_string(),
@@ -119,7 +154,8 @@ impl ListView {
                 letter.reason.clone(),
             ]);
         }
-        let more = self.next.map(|next| format!("; more: --from {next}")).unwrap_or_default();
+        let place = |offset| Place { broker: self.next_broker.clone(), offset };
+        let more = self.next.map(|next| format!("; more: --from {}", place(next))).unwrap_or_default();
         format!("{}\n{} dead letters{more}", table.text(), self.total)
     }
 }
@@ -138,7 +174,7 @@ impl ShowView {
     fn text(&self) -> String {
         let letter = &self.letter;
         let mut lines = vec![
-            format!("{} at offset {}, from topic {}", letter.id, letter.offset, letter.topic),
+            format!("{} at offset {}, from topic {}", letter.id, letter.place(), letter.topic),
             format!("moved at {} after {} attempts: {}", letter.moved_at, letter.attempts, letter.reason),
         ];
         let named =
@@ -152,28 +188,32 @@ impl ShowView {
 
 /// The letters of a group, page by page.
 struct Pages<'a> {
-    client: &'a mut AdminClient<Channel>,
+    client: &'a mut Client,
     common: &'a CommonArgs,
     group: &'a str,
-    next: Option<i64>,
+    next: Option<Place>,
+    missing: Vec<admin::Missing>,
 }
 
 impl Pages<'_> {
     async fn next(&mut self, limit: u32) -> Result<Option<admin::ListDeadLettersResponse>, Failure> {
-        let Some(from_offset) = self.next else { return Ok(None) };
+        let Some(from) = self.next.take() else { return Ok(None) };
         let (namespace, group) = (self.common.namespace.clone(), self.group.to_owned());
-        let request = admin::ListDeadLettersRequest { namespace, group, from_offset, limit };
-        let page = self.client.list_dead_letters(request).await?.into_inner();
-        self.next = page.next_offset;
+        let request = admin::ListDeadLettersRequest {
+            namespace,
+            group,
+            from_offset: from.offset,
+            limit,
+            from_broker: from.broker,
+        };
+        let mut page = self.client.list_dead_letters(request).await?.into_inner();
+        self.next = page.next_offset.map(|offset| Place { broker: page.next_broker.clone(), offset });
+        self.missing.append(&mut page.missing);
         Ok(Some(page))
     }
 }
 
-pub(super) async fn run(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    command: DlqCommand,
-) -> Result<(), Failure> {
+pub(super) async fn run(client: &mut Client, common: &CommonArgs, command: DlqCommand) -> Result<(), Failure> {
     match command {
         DlqCommand::List { group, from, limit } => list(client, common, &group, from, limit).await,
         DlqCommand::Show { group, id } => show_one(client, common, &group, &id).await,
@@ -182,58 +222,60 @@ pub(super) async fn run(
     }
 }
 
-async fn list(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    group: &str,
-    from: i64,
-    limit: u64,
-) -> Result<(), Failure> {
-    let mut pages = Pages { client, common, group, next: Some(from) };
-    let mut view = ListView { letters: Vec::new(), total: 0, next: Some(from) };
+async fn list(client: &mut Client, common: &CommonArgs, group: &str, from: Place, limit: u64) -> Result<(), Failure> {
+    let mut view = ListView {
+        letters: Vec::new(),
+        total: 0,
+        next: Some(from.offset),
+        next_broker: from.broker.clone(),
+        missing: Vec::new(),
+    };
+    let mut pages = Pages { client, common, group, next: Some(from), missing: Vec::new() };
     while (view.letters.len() as u64) < limit {
         let left = limit - view.letters.len() as u64;
         let Some(page) = pages.next(u32::try_from(left).unwrap_or(PAGE).min(PAGE)).await? else { break };
         view.total = page.total;
         view.next = page.next_offset;
+        view.next_broker = page.next_broker;
         view.letters.extend(page.letters.into_iter().map(LetterView::new));
     }
+    missing::warn(&pages.missing);
+    view.missing = missing::views(pages.missing);
     show(common.output, &view, ListView::text);
     Ok(())
 }
 
-/// Offsets of the letters with these ids; an id may stand for several.
-async fn find(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    group: &str,
-    ids: &[String],
-) -> Result<Vec<i64>, Failure> {
-    let mut pages = Pages { client, common, group, next: Some(0) };
-    let mut offsets = Vec::new();
-    let mut missing: Vec<&String> = ids.iter().collect();
+/// Places of the letters with these ids, in their order; an id may stand for several. A place with its broker names itself.
+async fn find(client: &mut Client, common: &CommonArgs, group: &str, ids: &[String]) -> Result<Vec<Place>, Failure> {
+    let mut pages = Pages { client, common, group, next: Some(Place::default()), missing: Vec::new() };
+    let mut places = Vec::new();
+    let mut unknown: Vec<&String> = ids.iter().collect();
     while let Some(page) = pages.next(PAGE).await? {
-        for letter in page.letters.iter().filter(|letter| ids.contains(&letter.message_id)) {
-            offsets.push(letter.offset);
-            missing.retain(|id| **id != letter.message_id);
+        for letter in page.letters {
+            let place = Place { broker: letter.broker, offset: letter.offset };
+            let shown = place.to_string();
+            let is_named = |id: &String| *id == letter.message_id || (!place.broker.is_empty() && *id == shown);
+            if ids.iter().any(is_named) {
+                unknown.retain(|id| !is_named(id));
+                places.push(place);
+            }
         }
     }
-    match missing.first() {
-        Some(id) => Err(Failure::NotFound(format!("{group} has no dead letter {id}; nothing was done"))),
-        None => Ok(offsets),
+    match (unknown.first(), pages.missing.as_slice()) {
+        (Some(id), []) => Err(Failure::NotFound(format!("{group} has no dead letter {id}; nothing was done"))),
+        (Some(id), missing) => Err(Failure::Failed(format!(
+            "no broker that answered has dead letter {id} of {group}, and not asked was {}; nothing was done",
+            missing::words(missing)
+        ))),
+        (None, _) => Ok(places),
     }
 }
 
-async fn show_one(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    group: &str,
-    id: &str,
-) -> Result<(), Failure> {
+async fn show_one(client: &mut Client, common: &CommonArgs, group: &str, id: &str) -> Result<(), Failure> {
     let mut views = Vec::new();
-    for offset in find(client, common, group, &[id.to_owned()]).await? {
-        let request =
-            admin::ShowDeadLetterRequest { namespace: common.namespace.clone(), group: group.to_owned(), offset };
+    for Place { broker, offset } in find(client, common, group, &[id.to_owned()]).await? {
+        let (namespace, group) = (common.namespace.clone(), group.to_owned());
+        let request = admin::ShowDeadLetterRequest { namespace, group, offset, broker };
         let answer = client.show_dead_letter(request).await?.into_inner();
         views.push(ShowView {
             letter: LetterView::new(answer.letter.unwrap_or_default()),
@@ -262,7 +304,7 @@ impl Action {
 
     async fn step(
         self,
-        client: &mut AdminClient<Channel>,
+        client: &mut Client,
         request: admin::SettleDeadLettersRequest,
     ) -> Result<admin::SettleDeadLettersResponse, Failure> {
         let answer = match self {
@@ -279,6 +321,8 @@ struct Tally {
     done: u64,
     /// Reasons, with how many letters and the first of them.
     staying: BTreeMap<String, (u64, String)>,
+    /// Brokers that were passed over.
+    missing: Vec<admin::Missing>,
 }
 
 impl Tally {
@@ -287,15 +331,47 @@ impl Tally {
             if outcome.done {
                 self.done += 1;
             } else {
-                let first = (0, format!("{} at offset {}", outcome.message_id, outcome.offset));
+                let place = Place { broker: outcome.broker.clone(), offset: outcome.offset };
+                let first = (0, format!("{} at offset {place}", outcome.message_id));
                 self.staying.entry(outcome.reason.clone()).or_insert(first).0 += 1;
             }
         }
     }
 }
 
+/// Every letter that is there now, on one broker after the other.
+async fn all_of(
+    client: &mut Client,
+    base: &admin::SettleDeadLettersRequest,
+    action: Action,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let (mut next, mut until) = (Some(Place::default()), None);
+    while let Some(Place { broker, offset }) = next {
+        let request = admin::SettleDeadLettersRequest {
+            from_offset: Some(offset),
+            until_offset: until,
+            broker: broker.clone(),
+            ..base.clone()
+        };
+        let answer = action.step(client, request).await?;
+        tally.take(&answer.outcomes);
+        tally.missing.extend(answer.missing);
+        let following = answer.next_offset.map(|offset| Place { broker: answer.next_broker, offset });
+        // What dies again meanwhile is not chased. The first answer names the broker that an empty name stood for.
+        let is_same =
+            following.as_ref().is_some_and(|next| next.broker == broker || (broker.is_empty() && next.offset > 0));
+        until = is_same.then_some(answer.until_offset);
+        if let Some(next) = following.as_ref().filter(|_| is_same) {
+            eprintln!("{} {}, at offset {next} of {}", tally.done, action.done(), answer.until_offset);
+        }
+        next = following;
+    }
+    Ok(())
+}
+
 async fn settle(
-    client: &mut AdminClient<Channel>,
+    client: &mut Client,
     common: &CommonArgs,
     group: &str,
     which: Which,
@@ -308,31 +384,30 @@ async fn settle(
     };
     let mut tally = Tally::default();
     if which.all {
-        let (mut next, mut until) = (Some(0), None);
-        while let Some(from) = next {
-            let request =
-                admin::SettleDeadLettersRequest { from_offset: Some(from), until_offset: until, ..base.clone() };
-            let answer = action.step(client, request).await?;
-            tally.take(&answer.outcomes);
-            next = answer.next_offset;
-            // What dies again meanwhile is not chased.
-            until = Some(answer.until_offset);
-            if let Some(next) = next {
-                eprintln!("{} {}, at offset {next} of {}", tally.done, action.done(), answer.until_offset);
-            }
-        }
+        all_of(client, &base, action, &mut tally).await?;
     } else {
         let mut left = find(client, common, group, &which.id).await?;
-        while !left.is_empty() {
-            let offsets = left.iter().copied().take(PAGE as usize).collect();
-            let answer = action.step(client, admin::SettleDeadLettersRequest { offsets, ..base.clone() }).await?;
+        while let Some(Place { broker, .. }) = left.first().cloned() {
+            let there = left.iter().filter(|place| place.broker == broker).map(|place| place.offset);
+            let offsets = there.take(PAGE as usize).collect();
+            let request = admin::SettleDeadLettersRequest { offsets, broker: broker.clone(), ..base.clone() };
+            let answer = action.step(client, request).await?;
             let before = left.len();
-            left.retain(|offset| !answer.outcomes.iter().any(|outcome| outcome.offset == *offset));
+            let is_settled = |place: &Place| answer.outcomes.iter().any(|outcome| outcome.offset == place.offset);
+            left.retain(|place| place.broker != broker || !is_settled(place));
             tally.take(&answer.outcomes);
             if left.len() == before {
                 return Err(Failure::Failed("the broker's answer names none of the letters".to_owned()));
             }
         }
+    }
+    if !tally.missing.is_empty() {
+        return Err(Failure::Failed(format!(
+            "{} {}; nothing is known of {}. Run it again when they answer",
+            tally.done,
+            action.done(),
+            missing::words(&tally.missing)
+        )));
     }
     if tally.staying.is_empty() {
         let view = serde_json::json!({ "done": tally.done });
@@ -346,4 +421,21 @@ async fn settle(
     });
     let reasons = reasons.collect::<Vec<_>>().join("; ");
     Err(Failure::Conflict(format!("{} {}, {staying} not: {reasons}", tally.done, action.done())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_named_by_its_offset_and_in_a_cluster_by_its_broker_too() {
+        assert_eq!(place("17"), Ok(Place { broker: String::new(), offset: 17 }));
+        assert_eq!(place("broker-1:17"), Ok(Place { broker: "broker-1".to_owned(), offset: 17 }));
+        for text in ["17", "broker-1:17", "a:b:0"] {
+            assert_eq!(place(text).map(|place| place.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "broker-1", "broker-1:", "broker-1:x"] {
+            assert!(place(text).is_err(), "{text}");
+        }
+    }
 }

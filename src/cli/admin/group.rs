@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
 use super::output::show;
 use super::reset::{self, ResetArgs};
-use super::words;
+use super::{missing, wait, words};
+use crate::cli::connect::Client;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::config::units::parse_duration;
 use crate::wire::admin;
-use crate::wire::admin::admin_client::AdminClient;
 
 const CREATE_HELP: &str = "\
 Settings not given: ordered auto, 17 attempts, start earliest, consume timeout 3h, enabled, and pauses from 1s to 2h.";
@@ -139,6 +138,8 @@ impl GroupView {
 #[derive(Debug, Serialize)]
 struct LagView {
     topic: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    broker: String,
     queue: u32,
     min_offset: i64,
     max_offset: i64,
@@ -150,11 +151,7 @@ struct LagView {
     oldest_age_ms: Option<u64>,
 }
 
-pub(super) async fn run(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    command: GroupCommand,
-) -> Result<(), Failure> {
+pub(super) async fn run(client: &mut Client, common: &CommonArgs, command: GroupCommand) -> Result<(), Failure> {
     let (namespace, output) = (common.namespace.clone(), common.output);
     match command {
         GroupCommand::Create { name, settings } => {
@@ -163,11 +160,14 @@ pub(super) async fn run(
             let mut view = GroupView::new(answer.group)?;
             view.created = Some(answer.created);
             let what = if answer.created { "created" } else { "exists already, with the same settings" };
+            wait::everywhere(client, answer.revision, &format!("group {} {what}", view.name)).await?;
             show(output, &view, |view| format!("group {} {what} ({})", view.name, view.details()));
         }
         GroupCommand::Update { name, settings } => {
             let request = change(namespace, name, settings);
-            let view = GroupView::new(client.update_group(request).await?.into_inner().group)?;
+            let answer = client.update_group(request).await?.into_inner();
+            let view = GroupView::new(answer.group)?;
+            wait::everywhere(client, answer.revision, &format!("group {} changed", view.name)).await?;
             show(output, &view, |view| format!("group {} is now: {}", view.name, view.details()));
         }
         GroupCommand::List => {
@@ -186,6 +186,7 @@ pub(super) async fn run(
         }
         GroupCommand::Lag { name, topic } => {
             let answer = client.group_lag(admin::GroupLagRequest { namespace, name, topic }).await?.into_inner();
+            missing::warn(&answer.missing);
             show(output, &lags(answer), |lags| lag_table(lags));
         }
         GroupCommand::Reset(args) => reset::run(client, common, args).await?,
@@ -255,6 +256,7 @@ fn lags(answer: admin::GroupLagResponse) -> Vec<LagView> {
         views.extend(topic.queues.iter().map(|queue| {
             LagView {
                 topic: topic.topic.clone(),
+                broker: queue.broker.clone(),
                 queue: queue.queue_id,
                 min_offset: queue.min_offset,
                 max_offset: queue.max_offset,
@@ -277,8 +279,8 @@ fn lags(answer: admin::GroupLagResponse) -> Vec<LagView> {
 const LITE_ROW: u32 = 0x8000_0000;
 
 fn lag_table(lags: &[LagView]) -> String {
-    let mut table =
-        Table::new(&["TOPIC", "QUEUE", "FIRST", "NEXT", "END", "LAG", "READY", "IN FLIGHT", "RETRY", "OLDEST"]);
+    let headings = ["BROKER", "TOPIC", "QUEUE", "FIRST", "NEXT", "END", "LAG", "READY", "IN FLIGHT", "RETRY", "OLDEST"];
+    let mut table = Table::new(&headings);
     for lag in lags {
         let oldest = lag.oldest_age_ms.map(|millis| {
             let age = Duration::from_millis(millis);
@@ -286,6 +288,7 @@ fn lag_table(lags: &[LagView]) -> String {
             crate::config::units::duration_text(if millis < 1000 { age } else { Duration::from_secs(age.as_secs()) })
         });
         table.row(vec![
+            lag.broker.clone(),
             lag.topic.clone(),
             if lag.queue >= LITE_ROW { "lite".to_owned() } else { lag.queue.to_string() },
             lag.min_offset.to_string(),
@@ -299,5 +302,15 @@ fn lag_table(lags: &[LagView]) -> String {
         ]);
     }
     let total: u64 = lags.iter().map(|lag| lag.lag).sum();
-    format!("{}\nlag {total}", table.text())
+    let mut brokers: Vec<(&str, u64)> = Vec::new();
+    for lag in lags.iter().filter(|lag| !lag.broker.is_empty()) {
+        match brokers.iter_mut().find(|(broker, _)| *broker == lag.broker) {
+            Some((_, sum)) => *sum += lag.lag,
+            None => brokers.push((&lag.broker, lag.lag)),
+        }
+    }
+    brokers.sort_unstable();
+    let sums = brokers.iter().map(|(broker, lag)| format!("{broker} {lag}")).collect::<Vec<_>>().join(", ");
+    let sums = if brokers.len() > 1 { format!(" ({sums})") } else { String::new() };
+    format!("{}\nlag {total}{sums}", table.without_empty_first().text())
 }

@@ -2,14 +2,14 @@
 
 use clap::Subcommand;
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
+use super::missing::{self, MissingView};
 use super::output::show;
+use crate::cli::connect::Client;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::wire::admin;
-use crate::wire::admin::admin_client::AdminClient;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LiteCommand {
@@ -33,10 +33,14 @@ pub(super) enum LiteCommand {
 struct PageView {
     lite_topics: Vec<LiteView>,
     more: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<MissingView>,
 }
 
 #[derive(Debug, Serialize)]
 struct LiteView {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    broker: String,
     name: String,
     min_offset: i64,
     max_offset: i64,
@@ -45,16 +49,13 @@ struct LiteView {
     subscribers: u32,
 }
 
-pub(super) async fn run(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    command: LiteCommand,
-) -> Result<(), Failure> {
+pub(super) async fn run(client: &mut Client, common: &CommonArgs, command: LiteCommand) -> Result<(), Failure> {
     let LiteCommand::List { topic, prefix, after, limit } = command;
     let namespace = common.namespace.clone();
     let request = admin::ListLiteTopicsRequest { namespace, topic, prefix, after, limit };
     let answer = client.list_lite_topics(request).await?.into_inner();
     let view = |lite: admin::LiteTopic| LiteView {
+        broker: lite.broker,
         name: lite.name,
         min_offset: lite.min_offset,
         max_offset: lite.max_offset,
@@ -62,15 +63,21 @@ pub(super) async fn run(
         groups: lite.groups,
         subscribers: lite.subscribers,
     };
-    let page = PageView { lite_topics: answer.lite_topics.into_iter().map(view).collect(), more: answer.more };
+    missing::warn(&answer.missing);
+    let page = PageView {
+        lite_topics: answer.lite_topics.into_iter().map(view).collect(),
+        more: answer.more,
+        missing: missing::views(answer.missing),
+    };
     show(common.output, &page, table);
     Ok(())
 }
 
 fn table(page: &PageView) -> String {
-    let mut table = Table::new(&["LITE TOPIC", "FIRST", "NEXT", "MESSAGES", "GROUPS", "SUBSCRIBERS"]);
+    let mut table = Table::new(&["BROKER", "LITE TOPIC", "FIRST", "NEXT", "MESSAGES", "GROUPS", "SUBSCRIBERS"]);
     for lite in &page.lite_topics {
         table.row(vec![
+            lite.broker.clone(),
             lite.name.clone(),
             lite.min_offset.to_string(),
             lite.max_offset.to_string(),
@@ -79,8 +86,9 @@ fn table(page: &PageView) -> String {
             lite.subscribers.to_string(),
         ]);
     }
+    let table = table.without_empty_first().text();
     match page.lite_topics.last() {
-        Some(last) if page.more => format!("{}\nmore with --after {}", table.text(), last.name),
-        _ => table.text(),
+        Some(last) if page.more => format!("{table}\nmore with --after {}", last.name),
+        _ => table,
     }
 }

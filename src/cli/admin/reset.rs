@@ -5,16 +5,16 @@ use std::str::FromStr;
 
 use clap::Args;
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
+use super::missing::{self, MissingView};
 use super::output::show;
 use super::words;
+use crate::cli::connect::Client;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::config::units::parse_duration;
 use crate::wire::admin;
-use crate::wire::admin::admin_client::AdminClient;
 use crate::wire::admin::reset_group_request::{Edge, To};
 
 pub(super) const HELP: &str = "\
@@ -34,10 +34,13 @@ pub(super) struct ResetArgs {
     /// On this topic
     #[arg(long)]
     topic: String,
-    /// In this queue only
+    /// On this broker of a cluster only
+    #[arg(long)]
+    broker: Option<String>,
+    /// In this queue only; in a cluster, in the queue of this number on each broker
     #[arg(long)]
     queue: Option<u32>,
-    /// earliest, latest, 2026-01-31T12:00:00Z, '15m ago', or an offset (with --queue, unless the topic has one queue only)
+    /// earliest, latest, 2026-01-31T12:00:00Z, '15m ago', or an offset (with --queue, unless the topic has one queue only, and with --broker, where there are several)
     #[arg(long, value_parser = target, value_name = "POSITION", allow_negative_numbers = true)]
     to: To,
     /// Do not ask
@@ -51,6 +54,8 @@ pub(super) struct ResetArgs {
 /// What happened in one queue, in the answer to a script.
 #[derive(Debug, Serialize)]
 struct QueueView {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    broker: String,
     queue: u32,
     from_offset: i64,
     to_offset: i64,
@@ -62,6 +67,8 @@ struct QueueView {
 /// The answer to a script.
 #[derive(Debug, Serialize)]
 struct ResetView {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<MissingView>,
     group: String,
     topic: String,
     /// Whether nothing was changed.
@@ -72,11 +79,7 @@ struct ResetView {
     queues: Vec<QueueView>,
 }
 
-pub(super) async fn run(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    args: ResetArgs,
-) -> Result<(), Failure> {
+pub(super) async fn run(client: &mut Client, common: &CommonArgs, args: ResetArgs) -> Result<(), Failure> {
     let request = |dry_run| admin::ResetGroupRequest {
         namespace: common.namespace.clone(),
         name: args.name.clone(),
@@ -84,6 +87,7 @@ pub(super) async fn run(
         queue_id: args.queue,
         to: Some(args.to),
         dry_run,
+        broker: args.broker.clone().unwrap_or_default(),
     };
     let view = |dry_run, answer: admin::ResetGroupResponse| view(&args, dry_run, answer);
     if !args.dry_run && !args.yes && std::io::stdin().is_terminal() {
@@ -93,8 +97,19 @@ pub(super) async fn run(
         }
     }
     let answer = client.reset_group(request(args.dry_run)).await?.into_inner();
+    let lacking = answer.missing.clone();
     show(common.output, &view(args.dry_run, answer), table);
-    Ok(())
+    if args.dry_run {
+        missing::warn(&lacking);
+        return Ok(());
+    }
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Failed(format!(
+            "moved on the brokers shown; not known to be moved on {}. Run the same again when they answer",
+            missing::words(&lacking)
+        ))),
+    }
 }
 
 /// Asks on stderr, so that an answer for a script stays alone on stdout.
@@ -112,6 +127,7 @@ fn view(args: &ResetArgs, dry_run: bool, answer: admin::ResetGroupResponse) -> R
         .queues
         .iter()
         .map(|queue| QueueView {
+            broker: queue.broker.clone(),
             queue: queue.queue_id,
             from_offset: queue.from_offset,
             to_offset: queue.to_offset,
@@ -121,6 +137,7 @@ fn view(args: &ResetArgs, dry_run: bool, answer: admin::ResetGroupResponse) -> R
         })
         .collect();
     ResetView {
+        missing: missing::views(answer.missing),
         group: args.name.clone(),
         topic: args.topic.clone(),
         dry_run,
@@ -132,9 +149,10 @@ fn view(args: &ResetArgs, dry_run: bool, answer: admin::ResetGroupResponse) -> R
 }
 
 fn table(view: &ResetView) -> String {
-    let mut table = Table::new(&["QUEUE", "FROM", "TO", "SKIPPED", "REWOUND", "IN FLIGHT"]);
+    let mut table = Table::new(&["BROKER", "QUEUE", "FROM", "TO", "SKIPPED", "REWOUND", "IN FLIGHT"]);
     for queue in &view.queues {
         table.row(vec![
+            queue.broker.clone(),
             queue.queue.to_string(),
             queue.from_offset.to_string(),
             queue.to_offset.to_string(),
@@ -143,11 +161,11 @@ fn table(view: &ResetView) -> String {
             queue.in_flight.to_string(),
         ]);
     }
+    let table = table.without_empty_first().text();
     let ResetView { group, topic, skipped, rewound, in_flight, .. } = view;
     let would = if view.dry_run { "would be" } else { "is" };
     format!(
-        "{}\ngroup {group} {would} moved on topic {topic}: {skipped} messages skipped, {rewound} rewound, {in_flight} taken from consumers",
-        table.text()
+        "{table}\ngroup {group} {would} moved on topic {topic}: {skipped} messages skipped, {rewound} rewound, {in_flight} taken from consumers"
     )
 }
 

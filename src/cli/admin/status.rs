@@ -1,16 +1,17 @@
 //! `bolide admin status`
 
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
+use super::cluster;
+use super::missing::{self, MissingView};
 use super::output::show;
 use super::words::from_wire;
+use crate::cli::connect::Client;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::config::units::{duration_text, size_rounded};
 use crate::wire::admin;
-use crate::wire::admin::admin_client::AdminClient;
 
 /// The status in the answer to a script.
 #[derive(Debug, Serialize)]
@@ -27,10 +28,20 @@ struct StatusView {
     connections: u64,
     clients: u64,
     shards: Vec<ShardView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<MissingView>,
 }
 
 #[derive(Debug, Serialize)]
 struct ShardView {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    broker: String,
     shard: u32,
     term: u64,
     accepted_position: u64,
@@ -43,9 +54,14 @@ struct ShardView {
     reason: String,
 }
 
-pub(super) async fn run(client: &mut AdminClient<Channel>, common: &CommonArgs) -> Result<(), Failure> {
+pub(super) async fn run(client: &mut Client, common: &CommonArgs) -> Result<(), Failure> {
     let answer = client.status(admin::StatusRequest {}).await?.into_inner();
+    missing::warn(&answer.missing);
     let view = StatusView {
+        role: cluster::role_name(answer.role()),
+        name: answer.name.clone(),
+        revision: answer.revision,
+        missing: missing::views(answer.missing),
         uptime_seconds: answer.uptime.as_ref().map_or(0, |uptime| from_wire(uptime).as_secs()),
         version: answer.version,
         ready: answer.ready,
@@ -65,6 +81,7 @@ pub(super) async fn run(client: &mut AdminClient<Channel>, common: &CommonArgs) 
 
 fn shard(wire: admin::ShardStatus) -> ShardView {
     ShardView {
+        broker: wire.broker,
         shard: wire.shard_id,
         term: wire.term,
         accepted_position: wire.accepted_position,
@@ -85,23 +102,28 @@ fn text(view: &StatusView) -> String {
         (true, reason) => format!("ready, but not accepting sends: {reason}"),
         (false, reason) => format!("not ready: {reason}"),
     };
+    let seat = view.role.map(|role| format!(", {role} {}", view.name)).unwrap_or_default();
+    let (used, free) = (size_rounded(view.disk_used_bytes), size_rounded(view.disk_free_bytes));
     let mut lines = vec![
-        format!("bolide {}, up {uptime}, {state}", view.version),
-        format!(
-            "data {}, {} used, {} free on its disk",
-            view.data_dir,
-            size_rounded(view.disk_used_bytes),
-            size_rounded(view.disk_free_bytes)
-        ),
+        format!("bolide {}{seat}, up {uptime}, {state}", view.version),
+        match (view.data_dir.as_str(), view.shards.is_empty()) {
+            ("", true) => "no data here".to_owned(),
+            ("", false) => {
+                format!("data {used} used by all brokers, {free} free on the fullest of their disks")
+            }
+            (dir, _) => format!("data {dir}, {used} used, {free} free on its disk"),
+        },
         format!(
             "{} topics, {} groups, {} connections, {} clients",
             view.topics, view.groups, view.connections, view.clients
         ),
     ];
-    let mut table =
-        Table::new(&["SHARD", "TERM", "ACCEPTED", "WRITTEN", "DURABLE", "FOLDED", "LOG", "SEGMENTS", "ACCEPTING"]);
+    let headings =
+        ["BROKER", "SHARD", "TERM", "ACCEPTED", "WRITTEN", "DURABLE", "FOLDED", "LOG", "SEGMENTS", "ACCEPTING"];
+    let mut table = Table::new(&headings);
     for shard in &view.shards {
         table.row(vec![
+            shard.broker.clone(),
             shard.shard.to_string(),
             shard.term.to_string(),
             shard.accepted_position.to_string(),
@@ -113,6 +135,6 @@ fn text(view: &StatusView) -> String {
             if shard.accepting { "yes".to_owned() } else { format!("no: {}", shard.reason) },
         ]);
     }
-    lines.push(table.text());
+    lines.push(table.without_empty_first().text());
     lines.join("\n")
 }

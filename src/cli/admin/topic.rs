@@ -3,18 +3,21 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::time::Duration;
-use tonic::transport::Channel;
 
+use super::missing::{self, MissingView};
 use super::output::show;
-use super::words;
 use super::{CommonArgs, Output};
+use super::{moves, wait, words};
+use crate::cli::connect::Client;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::wire::admin;
-use crate::wire::admin::admin_client::AdminClient;
 
 const CREATE_HELP: &str =
-    "Settings not given: type normal, 8 queues (priority: 1), permission rw, promise durable, retention default.";
+"Settings not given: type normal, 8 queues (priority: 1), permission rw, promise durable, retention default.
+
+In a cluster a topic has so many queues on each broker; one of type priority or lite lives on a single broker. The command ends when
+the topic can be used through every proxy.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TopicCommand {
@@ -41,6 +44,9 @@ pub(super) enum TopicCommand {
     Show { name: String },
     /// Delete a topic with its messages and the progress of all groups on it
     Delete { name: String },
+    /// Spread a topic over all brokers of a cluster that are not draining
+    #[command(after_help = moves::REBALANCE_HELP)]
+    Rebalance(moves::RebalanceArgs),
 }
 
 #[derive(Args, Debug)]
@@ -85,10 +91,25 @@ struct TopicView {
     created: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ranges: Option<Vec<RangeView>>,
+    /// Groups that have something to do on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readers: Option<Vec<ReaderView>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<MissingView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReaderView {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    namespace: String,
+    group: String,
+    outstanding: u64,
 }
 
 #[derive(Debug, Serialize)]
 struct RangeView {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    broker: String,
     queue: u32,
     min_offset: i64,
     max_offset: i64,
@@ -110,6 +131,8 @@ impl TopicView {
             name: topic.name,
             created: None,
             ranges: None,
+            readers: None,
+            missing: Vec::new(),
         })
     }
 
@@ -124,10 +147,10 @@ impl TopicView {
 
     fn details(&self) -> String {
         let ranges = self.ranges.as_deref().unwrap_or_default();
-        let mut table = Table::new(&["QUEUE", "FIRST", "NEXT", "MESSAGES"]);
+        let mut table = Table::new(&["BROKER", "QUEUE", "FIRST", "NEXT", "MESSAGES"]);
         for range in ranges {
             let numbers = [range.min_offset, range.max_offset];
-            let mut row = vec![range.queue.to_string()];
+            let mut row = vec![range.broker.clone(), range.queue.to_string()];
             row.extend(numbers.iter().map(i64::to_string));
             row.push(range.messages.to_string());
             table.row(row);
@@ -137,15 +160,15 @@ impl TopicView {
             None | Some(0) => String::new(),
             Some(count) => format!(", beside those of {count} lite topics (bolide admin lite list {})", self.name),
         };
-        format!("{}: {}\n{}\n{total} messages{lite}", self.name, self.settings(), table.text())
+        let table = table.without_empty_first().text();
+        let readers = self.readers.iter().flatten();
+        let readers: String =
+            readers.map(|reader| format!("\ngroup {} has {} to do here", reader.group, reader.outstanding)).collect();
+        format!("{}: {}\n{table}\n{total} messages{lite}{readers}", self.name, self.settings())
     }
 }
 
-pub(super) async fn run(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    command: TopicCommand,
-) -> Result<(), Failure> {
+pub(super) async fn run(client: &mut Client, common: &CommonArgs, command: TopicCommand) -> Result<(), Failure> {
     let (namespace, output) = (common.namespace.clone(), common.output);
     match command {
         TopicCommand::Create { name, settings } => {
@@ -167,6 +190,7 @@ pub(super) async fn run(
             let mut view = TopicView::new(answer.topic)?;
             view.created = Some(answer.created);
             let what = if answer.created { "created" } else { "exists already, with the same settings" };
+            wait::everywhere(client, answer.revision, &format!("topic {} {what}", view.name)).await?;
             show(output, &view, |view| format!("topic {} {what} ({})", view.name, view.settings()));
         }
         TopicCommand::Update { name, settings } => {
@@ -182,7 +206,9 @@ pub(super) async fn run(
                 lite_ttl: settings.lite_ttl.flatten().map(words::to_wire),
                 clear_lite_ttl: settings.lite_ttl == Some(None),
             };
-            let view = TopicView::new(client.update_topic(request).await?.into_inner().topic)?;
+            let answer = client.update_topic(request).await?.into_inner();
+            let view = TopicView::new(answer.topic)?;
+            wait::everywhere(client, answer.revision, &format!("topic {} changed", view.name)).await?;
             show(output, &view, |view| format!("topic {} is now: {}", view.name, view.settings()));
         }
         TopicCommand::List { internal } => {
@@ -194,6 +220,7 @@ pub(super) async fn run(
             let answer = client.show_topic(admin::ShowTopicRequest { namespace, name }).await?.into_inner();
             let mut view = TopicView::new(answer.topic)?;
             let ranges = answer.queues.iter().map(|range| RangeView {
+                broker: range.broker.clone(),
                 queue: range.queue_id,
                 min_offset: range.min_offset,
                 max_offset: range.max_offset,
@@ -201,12 +228,21 @@ pub(super) async fn run(
             });
             view.ranges = Some(ranges.collect());
             view.lite_topics = Some(answer.lite_topics);
+            let readers = answer.readers.into_iter().map(|reader| ReaderView {
+                namespace: reader.namespace,
+                group: reader.group,
+                outstanding: reader.outstanding,
+            });
+            view.readers = Some(readers.collect());
+            missing::warn(&answer.missing);
+            view.missing = missing::views(answer.missing);
             show(output, &view, TopicView::details);
         }
         TopicCommand::Delete { name } => {
             client.delete_topic(admin::DeleteTopicRequest { namespace, name: name.clone() }).await?;
             show(output, &serde_json::json!({ "deleted": name }), |_| format!("topic {name} deleted"));
         }
+        TopicCommand::Rebalance(args) => moves::rebalance(client, common, args).await?,
     }
     Ok(())
 }

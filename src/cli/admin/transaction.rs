@@ -2,14 +2,14 @@
 
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::CommonArgs;
+use super::missing;
 use super::output::show;
+use crate::cli::connect::Client;
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::wire::admin;
-use crate::wire::admin::admin_client::AdminClient;
 
 const END_HELP: &str = "\
 The id is that of the message, as its sender got it. The same end once more succeeds; the other one is refused.
@@ -47,6 +47,8 @@ pub(super) enum State {
 /// A transaction in the answer to a script.
 #[derive(Debug, Serialize)]
 struct TransactionView {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    broker: String,
     namespace: String,
     topic: String,
     id: String,
@@ -70,6 +72,7 @@ impl TransactionView {
             stored_at: instant(wire.stored_at),
             next_check: instant(wire.next_check),
             discarded_at: instant(wire.discarded_at),
+            broker: wire.broker,
             namespace: wire.namespace,
             topic: wire.topic,
             id: wire.id,
@@ -80,11 +83,7 @@ impl TransactionView {
     }
 }
 
-pub(super) async fn run(
-    client: &mut AdminClient<Channel>,
-    common: &CommonArgs,
-    command: TransactionCommand,
-) -> Result<(), Failure> {
+pub(super) async fn run(client: &mut Client, common: &CommonArgs, command: TransactionCommand) -> Result<(), Failure> {
     match command {
         TransactionCommand::List { topic, state, limit } => list(client, common, topic, state, limit).await,
         TransactionCommand::Commit { topic, id } => {
@@ -97,7 +96,7 @@ pub(super) async fn run(
 }
 
 async fn end(
-    client: &mut AdminClient<Channel>,
+    client: &mut Client,
     common: &CommonArgs,
     topic: String,
     id: String,
@@ -117,7 +116,7 @@ async fn end(
 }
 
 async fn list(
-    client: &mut AdminClient<Channel>,
+    client: &mut Client,
     common: &CommonArgs,
     topic: Option<String>,
     state: State,
@@ -128,7 +127,7 @@ async fn list(
         State::Discarded => admin::TransactionState::Discarded,
         State::All => admin::TransactionState::All,
     };
-    let mut views = Vec::new();
+    let (mut views, mut lacking) = (Vec::new(), Vec::new());
     let mut page_token = String::new();
     loop {
         let left = u32::try_from((limit - views.len()).max(1)).unwrap_or(u32::MAX);
@@ -140,25 +139,28 @@ async fn list(
             page_token,
         };
         let page = client.list_transactions(request).await?.into_inner();
+        lacking.extend(page.missing);
         views.extend(page.transactions.into_iter().map(TransactionView::new));
         page_token = page.next_page_token;
         if page_token.is_empty() || views.len() >= limit {
             break;
         }
     }
+    missing::warn(&lacking);
     let cut = if page_token.is_empty() { "" } else { "\nthere are more; --limit shows them" };
     show(common.output, &views, |views| table(views) + cut);
     Ok(())
 }
 
 fn table(views: &[TransactionView]) -> String {
-    let mut table = Table::new(&["TOPIC", "ID", "STATE", "STORED", "CHECKS", "NEXT CHECK", "PRODUCER"]);
+    let mut table = Table::new(&["BROKER", "TOPIC", "ID", "STATE", "STORED", "CHECKS", "NEXT CHECK", "PRODUCER"]);
     for view in views {
         let topic = match view.namespace.as_str() {
             "" => view.topic.clone(),
             namespace => format!("{namespace}%{}", view.topic),
         };
         table.row(vec![
+            view.broker.clone(),
             topic,
             view.id.clone(),
             view.state.to_owned(),
@@ -168,5 +170,5 @@ fn table(views: &[TransactionView]) -> String {
             view.producer.clone(),
         ]);
     }
-    table.text()
+    table.without_empty_first().text()
 }

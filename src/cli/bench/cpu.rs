@@ -17,6 +17,15 @@ pub fn used_by(pid: u32) -> Result<Duration> {
     parse(&line).with_context(|| format!("{path} has an unknown form"))
 }
 
+/// What several processes have used together; `None` without any, or when one of them is gone.
+#[must_use]
+pub fn used_by_all(pids: &[u32]) -> Option<Duration> {
+    if pids.is_empty() {
+        return None;
+    }
+    pids.iter().map(|pid| used_by(*pid).ok()).sum()
+}
+
 /// The command name, in parentheses, may hold anything; fields are counted from behind it.
 fn parse(line: &str) -> Option<Duration> {
     let (_, fields) = line.rsplit_once(')')?;

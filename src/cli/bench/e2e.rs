@@ -43,8 +43,8 @@ pub struct Through {
     pub duration: Duration,
     /// Most messages.
     pub messages: Option<u64>,
-    /// Process whose CPU is observed.
-    pub cpu_of: Option<u32>,
+    /// Processes whose CPU is observed.
+    pub cpu_of: Vec<u32>,
 }
 
 struct Run<'a> {
@@ -130,11 +130,11 @@ impl Run<'_> {
             tokio::time::sleep(Duration::from_millis(200)).await;
             self.send_for(client.clone(), self.through.warmup, None, progress).await;
             self.counting.store(true, Ordering::Release);
-            let cpu_before = self.through.cpu_of.and_then(|pid| cpu::used_by(pid).ok());
+            let cpu_before = cpu::used_by_all(&self.through.cpu_of);
             let (begin, arrived) = (Instant::now(), self.arrived.load(Ordering::Acquire));
             self.send_for(client, self.through.duration, self.through.messages, progress).await;
             let elapsed = begin.elapsed();
-            let cpu_after = self.through.cpu_of.and_then(|pid| cpu::used_by(pid).ok());
+            let cpu_after = cpu::used_by_all(&self.through.cpu_of);
             let lost_at = Instant::now() + LOST_AFTER;
             while self.arrived.load(Ordering::Acquire) < self.sent.load(Ordering::Acquire) && Instant::now() < lost_at {
                 tokio::time::sleep(Duration::from_millis(5)).await;

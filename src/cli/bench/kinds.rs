@@ -16,6 +16,7 @@ use crate::cli::bench::receive::{self, Drain};
 use crate::cli::bench::report::{Measured, Report};
 use crate::cli::bench::send::{Messages, send};
 use crate::cli::bench::topic;
+use crate::cli::connect::AtArgs;
 use crate::wire::admin::TopicType;
 use crate::wire::rocketmq::{
     EndTransactionRequest, Message, MessageType, SendMessageRequest, TransactionResolution, TransactionSource,
@@ -46,7 +47,7 @@ pub struct Comparison {
     /// Where.
     pub target: Target,
     /// Where topics are created.
-    pub address: String,
+    pub at: AtArgs,
     /// Connections.
     pub connections: usize,
     /// Sends in flight.
@@ -61,8 +62,8 @@ pub struct Comparison {
     pub rounds: u32,
     /// Bytes of a body.
     pub body_bytes: usize,
-    /// Process whose CPU is observed.
-    pub cpu_of: Option<u32>,
+    /// Processes whose CPU is observed.
+    pub cpu_of: Vec<u32>,
     /// No progress.
     pub quiet: bool,
 }
@@ -122,7 +123,7 @@ impl Comparison {
             (Pair::Transaction, true) => (TopicType::Transaction, 0),
             _ => (TopicType::Normal, 0),
         };
-        topic::create_typed(&side.topic, topic_type, queues, &self.address)?;
+        topic::create_typed(&side.topic, topic_type, queues, &self.at)?;
         match self.pair {
             Pair::Ordered => {
                 let mut whole = self.fill(&side, 1, is_kind.then_some(self.groups))?;
@@ -164,7 +165,7 @@ impl Comparison {
             warmup: Duration::ZERO,
             duration: None,
             messages: Some(messages),
-            cpu_of: self.cpu_of,
+            cpu_of: self.cpu_of.clone(),
         }
     }
 
@@ -213,7 +214,7 @@ impl Comparison {
             parallel: self.parallel,
             messages: Some(messages),
             duration: Some(Duration::from_secs(120)),
-            cpu_of: self.cpu_of,
+            cpu_of: self.cpu_of.clone(),
         };
         receive::measure(&drain, &Progress::new("receive", self.quiet))
     }

@@ -41,8 +41,8 @@ pub struct Load {
     pub duration: Option<Duration>,
     /// Counted messages.
     pub messages: Option<u64>,
-    /// Process whose CPU is observed.
-    pub cpu_of: Option<u32>,
+    /// Processes whose CPU is observed.
+    pub cpu_of: Vec<u32>,
 }
 
 const WARMING: u8 = 0;
@@ -121,7 +121,7 @@ fn observe(
     while Instant::now() < warm_until && !ended() {
         std::thread::sleep(tick.min(warm_until.saturating_duration_since(Instant::now())));
     }
-    let cpu_before = load.cpu_of.and_then(|pid| cpu::used_by(pid).ok());
+    let cpu_before = cpu::used_by_all(&load.cpu_of);
     let begin = Instant::now();
     // A run that gave up while it warmed stays over.
     let _ = shared.phase.compare_exchange(WARMING, COUNTING, Ordering::AcqRel, Ordering::Acquire);
@@ -135,7 +135,7 @@ fn observe(
     let elapsed = begin.elapsed();
     let messages = shared.messages.load(Ordering::Acquire);
     shared.phase.store(OVER, Ordering::Release);
-    let cpu_after = load.cpu_of.and_then(|pid| cpu::used_by(pid).ok());
+    let cpu_after = cpu::used_by_all(&load.cpu_of);
     Measured {
         messages,
         errors: shared.errors.load(Ordering::Relaxed),

@@ -31,8 +31,8 @@ pub struct Drain {
     pub messages: Option<u64>,
     /// Ends after so long.
     pub duration: Option<Duration>,
-    /// Process whose CPU is observed.
-    pub cpu_of: Option<u32>,
+    /// Processes whose CPU is observed.
+    pub cpu_of: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -80,7 +80,7 @@ fn take_all(drain: &Drain, progress: &Progress) -> Result<(Measured, Vec<(Durati
         batches: Mutex::new(Vec::new()),
         measured: Mutex::new(Measured::default()),
     });
-    let cpu_before = drain.cpu_of.and_then(|pid| cpu::used_by(pid).ok());
+    let cpu_before = cpu::used_by_all(&drain.cpu_of);
     let threads = drain.connections.clamp(1, THREADS_MAX);
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
@@ -101,7 +101,7 @@ fn take_all(drain: &Drain, progress: &Progress) -> Result<(Measured, Vec<(Durati
         }
         running.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a receive thread panicked"))?)
     })?;
-    let cpu_after = drain.cpu_of.and_then(|pid| cpu::used_by(pid).ok());
+    let cpu_after = cpu::used_by_all(&drain.cpu_of);
     let mut batches = std::mem::take(&mut *shared.batches.lock());
     batches.sort_unstable();
     let mut measured = std::mem::take(&mut *shared.measured.lock());

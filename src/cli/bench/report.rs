@@ -167,9 +167,10 @@ impl Report {
             );
         }
         if let (Some(other), Some(ratio)) = (&self.other, self.ratio_to_other) {
+            let cpu = other.cpu_us_per_message.map(|cpu| format!(", {cpu:.1} us CPU per message")).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "  {}: {:.0} msg/s, p50 {:.2} ms, p99 {:.2} ms\n  against it  {:.1} %",
+                "  {}: {:.0} msg/s, p50 {:.2} ms, p99 {:.2} ms{cpu}\n  against it  {:.1} %",
                 other.bench,
                 other.per_second,
                 other.latency.p50_ms,

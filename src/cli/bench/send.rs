@@ -131,7 +131,7 @@ pub fn run(load: &Load, messages: &Messages, settings: String, rounds: Option<u3
     let echo = EchoServer::start()?;
     let part = Load { duration: load.duration.map(|duration| duration / rounds.max(1)), ..load.clone() };
     let part = Load { messages: load.messages.map(|messages| messages.div_ceil(u64::from(rounds.max(1)))), ..part };
-    let mut echo_load = Load { cpu_of: Some(echo.pid()), ..part.clone() };
+    let mut echo_load = Load { cpu_of: vec![echo.pid()], ..part.clone() };
     echo_load.target.endpoint.clone_from(&echo.endpoint);
     // The echo speaks plaintext only.
     echo_load.target.tls = false;
@@ -147,13 +147,43 @@ pub fn run(load: &Load, messages: &Messages, settings: String, rounds: Option<u3
     Ok(report)
 }
 
+/// `bench send --against`: the same sends to another server, `rounds` rounds of each in turn.
+///
+/// # Errors
+/// A server cannot be reached.
+pub fn run_against(
+    load: &Load,
+    other: &Load,
+    messages: &Messages,
+    settings: String,
+    rounds: u32,
+    quiet: bool,
+) -> Result<Report> {
+    let rounds = rounds.max(1);
+    let part = |load: &Load| Load {
+        duration: load.duration.map(|duration| duration / rounds),
+        messages: load.messages.map(|messages| messages.div_ceil(u64::from(rounds))),
+        ..load.clone()
+    };
+    let (mut sends, mut others) = (Measured::default(), Measured::default());
+    for _ in 0..rounds {
+        others.add(&round(&part(other), messages, false, &Progress::new("other", quiet))?);
+        sends.add(&round(&part(load), messages, false, &Progress::new("send", quiet))?);
+    }
+    let mut report = Report::new("send", &load.target.endpoint, settings.clone(), &sends);
+    let other = Report::new("other server", &other.target.endpoint, settings, &others);
+    report.ratio_to_other = Some(report.per_second / other.per_second.max(1e-9));
+    report.other = Some(Box::new(other));
+    Ok(report)
+}
+
 /// `bench echo`: the yardstick by itself.
 ///
 /// # Errors
 /// The echo server cannot be started.
 pub fn run_echo(load: &Load, messages: &Messages, settings: String, quiet: bool) -> Result<Report> {
     let echo = EchoServer::start()?;
-    let mut load = Load { cpu_of: Some(echo.pid()), ..load.clone() };
+    let mut load = Load { cpu_of: vec![echo.pid()], ..load.clone() };
     load.target.endpoint.clone_from(&echo.endpoint);
     load.target.tls = false;
     let measured = round(&load, messages, true, &Progress::new("echo", quiet))?;

@@ -15,8 +15,13 @@ pub(super) const KEYS: &[Key] = &[
         access: Access::Address { at: |c| &mut c.proxy.listen },
     },
     Key {
+        name: "server.external_listen",
+        help: "A second port for clients, those outside, to whom routes name server.external_advertise. Not used by route and broker.",
+        access: Access::OptionalAddress { at: |c| &mut c.proxy.external_listen },
+    },
+    Key {
         name: "server.internal",
-        help: "Where `bolide admin` connects. It has no authentication: keep it off public networks.",
+        help: "Where `bolide admin` and the other roles connect. Not for public networks; see cluster.secret_file and cluster.tls_ca.",
         access: Access::Address { at: |c| &mut c.admin.listen },
     },
     Key {
@@ -30,8 +35,13 @@ pub(super) const KEYS: &[Key] = &[
         access: Access::OptionalText { at: |c| &mut c.proxy.advertise },
     },
     Key {
+        name: "server.external_advertise",
+        help: "The same for clients that came through server.external_listen.",
+        access: Access::OptionalText { at: |c| &mut c.proxy.external_advertise },
+    },
+    Key {
         name: "server.broker_name",
-        help: "Name of the broker in routes. Clients remember it, so it should never change.",
+        help: "Name of the broker in routes and in its cluster. Clients remember it, so it should never change.",
         access: Access::Text { at: |c| &mut c.proxy.broker_name },
     },
     Key {
@@ -50,8 +60,13 @@ pub(super) const KEYS: &[Key] = &[
         access: Access::OptionalCount { at: |c| &mut c.lanes, min: 1, max: 256 },
     },
     Key {
+        name: "server.drain_delay",
+        help: "Time after SIGTERM in which everything is still served while /readyz says no, so that load balancers look away first.",
+        access: Access::Duration { at: |c| &mut c.drain_delay, min: millis(0), max: seconds(3600) },
+    },
+    Key {
         name: "server.drain_timeout",
-        help: "Time that open requests have to end after SIGTERM.",
+        help: "Time that open requests then have to end.",
         access: Access::Duration { at: |c| &mut c.proxy.drain_timeout, min: millis(0), max: seconds(3600) },
     },
     Key {

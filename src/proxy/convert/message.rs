@@ -94,7 +94,10 @@ fn check(message: &v2::Message, system: &v2::SystemProperties, rules: SendRules)
     {
         let longest = Duration::from_secs(ORPHAN_SECONDS_MAX);
         if time::duration(orphan).is_none_or(|orphan| orphan > longest) {
-            return Err(Refusal::new(Code::BadRequest, "the recovery duration of the transaction exceeds 3600 s"));
+            return Err(Refusal::new(
+                Code::BadRequest,
+                "the recovery duration of the transaction is not between 0 and 3600 s",
+            ));
         }
     }
     if let Some(due) = &system.delivery_timestamp

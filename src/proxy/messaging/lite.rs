@@ -2,12 +2,14 @@
 //! stream, if it listens; if not, its next repetition of the whole set does not take the lite topic back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::broker::api::{LiteAction, LiteEviction, LiteStart, LiteSync};
 use crate::model::position::QueueOffset;
 use crate::model::time::Timestamp;
 use crate::proxy::call::Call;
 use crate::proxy::convert::{names, properties};
+use crate::proxy::shared::Shared;
 use crate::proxy::status::{Refusal, ok};
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::Code;
@@ -17,12 +19,12 @@ use crate::wire::rocketmq::telemetry_command::Command;
 /// SyncLiteSubscription.
 pub async fn sync(call: &Call, request: v2::SyncLiteSubscriptionRequest) -> v2::SyncLiteSubscriptionResponse {
     let outcome = match wish(call, request) {
-        Ok(wish) => call.shared.brokers.sync_lite(wish).await.map_err(Refusal::from),
+        Ok(wish) => call.brokers().sync_lite(wish).await.map_err(Refusal::from),
         Err(refusal) => Err(refusal),
     };
     let status = match outcome {
         Ok(evictions) => {
-            evictions.into_iter().for_each(|eviction| tell(call, eviction));
+            evictions.into_iter().for_each(|eviction| tell(&call.shared, eviction));
             ok()
         }
         Err(refusal) => call.caller.refused(&refusal),
@@ -91,12 +93,24 @@ fn start(option: &v2::OffsetOption) -> Result<Option<LiteStart>, Refusal> {
     })
 }
 
-fn tell(call: &Call, eviction: LiteEviction) {
+/// Tells clients that are connected here what they lost because of what another process was told; until this one drains.
+pub async fn tell_others(shared: Arc<Shared>) {
+    let mut evictions = shared.brokers.evictions();
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.brokers.shutdown().draining() => return,
+            eviction = evictions.next() => tell(&shared, eviction),
+        }
+    }
+}
+
+fn tell(shared: &Shared, eviction: LiteEviction) {
     let command = Command::NotifyUnsubscribeLiteCommand(v2::NotifyUnsubscribeLiteCommand {
         lite_topic: eviction.lite_topic.to_string(),
     });
     let command = v2::TelemetryCommand { status: Some(ok()), command: Some(command) };
-    if !call.shared.sessions.tell_lite(&eviction.client, command) {
+    if !shared.sessions.tell_lite(&eviction.client, command) {
         tracing::debug!(
             client = &*eviction.client.0,
             lite_topic = &*eviction.lite_topic,

@@ -52,7 +52,7 @@ impl Answer for PullAnswer {
 pub async fn pull(call: &Call, request: v2::PullMessageRequest) -> PullAnswer {
     let resource = request.message_queue.as_ref().and_then(|queue| queue.topic.clone()).unwrap_or_default();
     let pulled = match wish(call, &request) {
-        Ok(wish) => call.shared.brokers.pull(home(request.message_queue.as_ref()), wish).await.map_err(Refusal::from),
+        Ok(wish) => call.brokers().pull(home(request.message_queue.as_ref()), wish).await.map_err(Refusal::from),
         Err(refusal) => Err(refusal),
     };
     match pulled.and_then(|pulled| contents(call, pulled, &resource)) {
@@ -127,7 +127,7 @@ async fn try_update(call: &Call, request: &v2::UpdateOffsetRequest) -> Result<()
     let group = group(call, request.group.as_ref())?;
     let queue = queue(request.message_queue.as_ref())?;
     let offset = offset(request.offset)?;
-    Ok(call.shared.brokers.update_offset(home(request.message_queue.as_ref()), &group, &topic, queue, offset).await?)
+    Ok(call.brokers().update_offset(home(request.message_queue.as_ref()), &group, &topic, queue, offset).await?)
 }
 
 /// GetOffset.
@@ -141,7 +141,7 @@ async fn try_get(call: &Call, request: &v2::GetOffsetRequest) -> Result<QueueOff
     let topic = topic(call, request.message_queue.as_ref())?;
     let group = group(call, request.group.as_ref())?;
     let queue = queue(request.message_queue.as_ref())?;
-    Ok(call.shared.brokers.offset(home(request.message_queue.as_ref()), &group, &topic, queue).await?)
+    Ok(call.brokers().offset(home(request.message_queue.as_ref()), &group, &topic, queue).await?)
 }
 
 /// QueryOffset.
@@ -162,7 +162,7 @@ async fn try_query(call: &Call, request: &v2::QueryOffsetRequest) -> Result<Queu
         (Ok(QueryOffsetPolicy::Timestamp), None) => return Err(bad("the timestamp is missing")),
         (Err(_), _) => return Err(bad("the policy of the query is unknown")),
     };
-    Ok(call.shared.brokers.queue_boundary(home(request.message_queue.as_ref()), &topic, queue, which).await?)
+    Ok(call.brokers().queue_boundary(home(request.message_queue.as_ref()), &topic, queue, which).await?)
 }
 
 fn told(call: &Call, outcome: Result<QueueOffset, Refusal>) -> (v2::Status, i64) {

@@ -19,5 +19,5 @@ async fn try_recall(call: &Call, request: &v2::RecallMessageRequest) -> Result<S
     call.caller.require_client()?;
     let topic = names::topic(&call.caller, request.topic.as_ref())?;
     call.about_topic(&topic);
-    Ok(call.shared.brokers.recall(&topic, &request.recall_handle).await?)
+    Ok(call.brokers().recall(&topic, &request.recall_handle).await?)
 }

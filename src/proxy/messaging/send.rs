@@ -18,7 +18,7 @@ pub async fn send(call: &Call, request: v2::SendMessageRequest) -> v2::SendMessa
             if let (Some(client), true) = (call.caller.client(), publish.messages.iter().any(is_half)) {
                 call.shared.producers.sent_half(client, &publish.topic);
             }
-            call.shared.brokers.publish(publish).await.map_err(Refusal::from)
+            call.brokers().publish(publish).await.map_err(Refusal::from)
         }
         Err(refusal) => Err(refusal),
     };

@@ -76,7 +76,7 @@ async fn settle_all(call: &Call, request: &v2::AckMessageRequest) -> Result<Vec<
         return Err(Refusal::new(Code::BadRequest, "more than 1024 receipt handles in one request"));
     }
     let handles: Vec<String> = request.entries.iter().map(|entry| entry.receipt_handle.clone()).collect();
-    let outcomes = call.shared.brokers.ack(&group, &topic, &handles).await?;
+    let outcomes = call.brokers().ack(&group, &topic, &handles).await?;
     debug_assert_eq!(outcomes.len(), handles.len());
     Ok(outcomes)
 }
@@ -105,7 +105,7 @@ async fn try_change(call: &Call, request: &v2::ChangeInvisibleDurationRequest) -
         Some(wire) => time::duration(wire),
     };
     let duration = receive::invisible(wanted, Duration::ZERO, call.shared.options.invisible_max)?;
-    let brokers = &call.shared.brokers;
+    let brokers = call.brokers();
     if request.suspend() {
         return Ok(brokers.suspend(&group, &topic, &request.receipt_handle, duration).await?);
     }
@@ -127,5 +127,5 @@ pub async fn to_dead_letter(
 
 async fn try_move(call: &Call, request: &v2::ForwardMessageToDeadLetterQueueRequest) -> Result<AckOutcome, Refusal> {
     let (topic, group) = place(call, request.topic.as_ref(), request.group.as_ref())?;
-    Ok(call.shared.brokers.to_dead_letter(&group, &topic, &request.receipt_handle).await?)
+    Ok(call.brokers().to_dead_letter(&group, &topic, &request.receipt_handle).await?)
 }

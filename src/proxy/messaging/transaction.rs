@@ -33,7 +33,7 @@ async fn try_end(call: &Call, request: &v2::EndTransactionRequest) -> Result<(),
         Err(_) => return Err(Refusal::new(Code::BadRequest, "the resolution is neither commit nor rollback")),
     };
     match resolution {
-        Some(resolution) => Ok(call.shared.brokers.end_transaction(&topic, id, resolution).await?),
-        None => Ok(call.shared.brokers.look_at_transaction(&topic, id).await?),
+        Some(resolution) => Ok(call.brokers().end_transaction(&topic, id, resolution).await?),
+        None => Ok(call.brokers().look_at_transaction(&topic, id).await?),
     }
 }

@@ -47,6 +47,7 @@ fn letter_out(letter: &Letter) -> wire::DeadLetter {
         body_bytes: u64::from(letter.body_bytes),
         tag: letter.message.tag.clone(),
         message_group: letter.message_group.clone(),
+        broker: String::new(),
     }
 }
 
@@ -62,6 +63,7 @@ pub(super) async fn list(
         letters: page.letters.iter().map(letter_out).collect(),
         next_offset: page.next.map(|next| signed(next.get())),
         total: page.waiting,
+        ..Default::default()
     })
 }
 
@@ -110,6 +112,7 @@ pub(super) async fn settle(
         outcomes: settled.outcomes.into_iter().map(outcome_out).collect(),
         next_offset: settled.next.map(|next| signed(next.get())),
         until_offset: signed(settled.until.get()),
+        ..Default::default()
     })
 }
 
@@ -129,5 +132,6 @@ fn outcome_out(outcome: LetterOutcome) -> wire::DeadLetterOutcome {
         message_id: outcome.message_id,
         done: outcome.fate == LetterFate::Done,
         reason,
+        broker: String::new(),
     }
 }

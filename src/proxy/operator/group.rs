@@ -1,6 +1,7 @@
 //! Consumer groups: create, update, list, show, delete, lag.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tonic::Status;
 
@@ -8,11 +9,12 @@ use super::convert::{duration_out, group_change, group_out, group_spec, refused}
 use super::topic::signed;
 use crate::broker::Broker;
 use crate::broker::api::CatalogError;
+use crate::model::group::Group;
 use crate::model::name::GroupName;
 use crate::model::time::Timestamp;
 use crate::wire::admin as wire;
 
-fn named(namespace: &str, name: &str) -> Result<GroupName, Status> {
+pub(super) fn named(namespace: &str, name: &str) -> Result<GroupName, Status> {
     GroupName::new(namespace, name).map_err(|error| refused(CatalogError::Name(error)))
 }
 
@@ -24,7 +26,7 @@ pub(super) async fn create(
     let name = named(&group.namespace, &group.name)?;
     let existed = broker.group(&name).is_some();
     let stored = broker.create_group(name, group_spec(&group)?).await.map_err(refused)?;
-    Ok(wire::CreateGroupResponse { group: Some(group_out(&stored)), created: !existed })
+    Ok(wire::CreateGroupResponse { group: Some(group_out(&stored)), created: !existed, revision: None })
 }
 
 pub(super) async fn update(
@@ -33,11 +35,10 @@ pub(super) async fn update(
 ) -> Result<wire::UpdateGroupResponse, Status> {
     let name = named(&request.namespace, &request.name)?;
     let stored = broker.update_group(&name, group_change(&request)?).await.map_err(refused)?;
-    Ok(wire::UpdateGroupResponse { group: Some(group_out(&stored)) })
+    Ok(wire::UpdateGroupResponse { group: Some(group_out(&stored)), revision: None })
 }
 
-pub(super) fn list(broker: &Broker, request: &wire::ListGroupsRequest) -> wire::ListGroupsResponse {
-    let mut groups = broker.groups();
+pub(super) fn list(mut groups: Vec<Arc<Group>>, request: &wire::ListGroupsRequest) -> wire::ListGroupsResponse {
     groups.retain(|group| request.namespace.as_ref().is_none_or(|namespace| namespace == group.name.namespace()));
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     wire::ListGroupsResponse { groups: groups.iter().map(|group| group_out(group)).collect() }
@@ -49,7 +50,7 @@ pub(super) fn show(broker: &Broker, request: &wire::ShowGroupRequest) -> Result<
         return Err(refused(CatalogError::NotFound(format!("consumer group {name}"))));
     };
     // Who is connected is not told yet: the broker knows clients, but not which of them belong to a group.
-    Ok(wire::ShowGroupResponse { group: Some(group_out(&group)), members: Vec::new() })
+    Ok(wire::ShowGroupResponse { group: Some(group_out(&group)), members: Vec::new(), missing: Vec::new() })
 }
 
 pub(super) async fn delete(
@@ -88,8 +89,9 @@ pub(super) async fn lag(
             waiting_retry: queue.waiting_retry,
             lag: queue.lag(),
             oldest_unconsumed_age: queue.oldest.map(|stored| duration_out(now.since(stored))),
+            broker: String::new(),
         });
     }
     let topics = topics.into_iter().map(|(topic, queues)| wire::TopicLag { topic, queues });
-    Ok(wire::GroupLagResponse { topics: topics.collect() })
+    Ok(wire::GroupLagResponse { topics: topics.collect(), missing: Vec::new() })
 }

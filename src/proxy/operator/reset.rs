@@ -26,7 +26,7 @@ pub(super) async fn reset(
     if !request.dry_run {
         tracing::info!(%group, %topic, queues = seeks.len(), "an operator moved a group to another position");
     }
-    Ok(wire::ResetGroupResponse { queues: seeks.iter().map(told).collect() })
+    Ok(wire::ResetGroupResponse { queues: seeks.iter().map(told).collect(), missing: Vec::new() })
 }
 
 fn target(request: &wire::ResetGroupRequest, now: Timestamp) -> Result<SeekTarget, Status> {
@@ -54,6 +54,7 @@ fn told(one: &QueueSeek) -> wire::QueueReset {
         skipped: one.seek.skipped,
         rewound: one.seek.rewound,
         in_flight: one.seek.in_flight,
+        broker: String::new(),
     }
 }
 
@@ -63,12 +64,13 @@ fn refused_reset(error: OffsetError) -> Status {
         OffsetError::TopicNotFound(_) | OffsetError::GroupNotFound(_) | OffsetError::NoPosition { .. } => {
             Status::not_found(text)
         }
-        OffsetError::WhichQueue { .. } => Status::invalid_argument(text),
+        OffsetError::WhichQueue { .. } | OffsetError::UnknownBroker { .. } => Status::invalid_argument(text),
         OffsetError::UnknownQueue { .. }
         | OffsetError::OutOfRange { .. }
         | OffsetError::NotReadable(_)
         | OffsetError::GroupDisabled(_) => Status::failed_precondition(text),
         OffsetError::Overloaded => Status::resource_exhausted(text),
+        OffsetError::Unavailable => Status::unavailable(text),
         OffsetError::ShardFailed(_) => Status::internal(text),
     }
 }

@@ -1,4 +1,4 @@
-//! The service itself: one line per method, everything else in the files beside.
+//! The service itself: which form answers a call. What it answers is in the files beside.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::{clock, dead_letters, group, reset, status, topic, transaction};
+use super::cluster::Cluster;
+use super::here::Here;
 use crate::broker::Broker;
-use crate::broker::api::Remedy;
+use crate::model::cluster::Revision;
+use crate::route::RouteClient;
 use crate::runtime::clock::{Clock, Mark};
+use crate::runtime::tasks::Tasks;
+use crate::trust::Trust;
 use crate::wire::admin as wire;
 use crate::wire::admin::admin_server::Admin;
 
@@ -27,6 +31,15 @@ pub struct Facts {
     pub since: Mark,
     /// The clock.
     pub clock: Clock,
+}
+
+/// What a process is in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// What for.
+    pub role: wire::Role,
+    /// Its name.
+    pub name: Arc<str>,
 }
 
 /// State of one log.
@@ -66,130 +79,88 @@ impl Facts {
     }
 }
 
-/// `bolide.admin.v1.Admin` over a broker in this process.
+/// How far a broker has followed the catalogue.
+pub type Applied = Arc<dyn Fn() -> Revision + Send + Sync>;
+
+/// `bolide.admin.v1.Admin`, over a broker in this process or over all of a cluster. Clones share it.
 #[derive(Clone, Debug)]
 pub struct OperatorService {
-    broker: Broker,
-    facts: Arc<Facts>,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Here(Here),
+    Cluster(Cluster),
 }
 
 impl OperatorService {
-    /// The service of `broker`.
+    /// The service of a broker that is the whole server.
     #[must_use]
     pub fn new(broker: Broker, facts: Facts) -> Self {
-        Self { broker, facts: Arc::new(facts) }
+        Self { form: Form::Here(Here::new(broker, facts, None)) }
+    }
+
+    /// The service of one broker of a cluster: it answers for itself, and sends away who wants to change topics and groups.
+    #[must_use]
+    pub fn broker(seat: Seat, broker: Broker, applied: Applied, facts: Facts) -> Self {
+        Self { form: Form::Here(Here::new(broker, facts, Some((seat, applied)))) }
+    }
+
+    /// The service of a proxy or of the route service: it answers for the whole cluster. What changes several brokers runs to its
+    /// end on `tasks`, also when the operator goes away.
+    #[must_use]
+    pub fn cluster(seat: Seat, route: RouteClient, trust: Trust, facts: Facts, tasks: Tasks) -> Self {
+        Self { form: Form::Cluster(Cluster::new(seat, route, trust, facts, tasks)) }
     }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
-#[tonic::async_trait]
-impl Admin for OperatorService {
-    async fn create_topic(&self, request: Request<wire::CreateTopicRequest>) -> Answer<wire::CreateTopicResponse> {
-        topic::create(&self.broker, request.into_inner()).await.map(Response::new)
-    }
+/// One method of the service: the same verb of whichever form answers.
+macro_rules! verbs {
+    ($($verb:ident($request:ident) -> $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl Admin for OperatorService {
+            $(async fn $verb(&self, request: Request<wire::$request>) -> Answer<wire::$response> {
+                match &self.form {
+                    Form::Here(here) => here.$verb(request.into_inner()).await,
+                    Form::Cluster(cluster) => cluster.$verb(request.into_inner()).await,
+                }
+                .map(Response::new)
+            })*
+        }
+    };
+}
 
-    async fn update_topic(&self, request: Request<wire::UpdateTopicRequest>) -> Answer<wire::UpdateTopicResponse> {
-        topic::update(&self.broker, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn list_topics(&self, request: Request<wire::ListTopicsRequest>) -> Answer<wire::ListTopicsResponse> {
-        Ok(Response::new(topic::list(&self.broker, request.get_ref())))
-    }
-
-    async fn show_topic(&self, request: Request<wire::ShowTopicRequest>) -> Answer<wire::ShowTopicResponse> {
-        topic::show(&self.broker, request.get_ref()).map(Response::new)
-    }
-
-    async fn delete_topic(&self, request: Request<wire::DeleteTopicRequest>) -> Answer<wire::DeleteTopicResponse> {
-        topic::delete(&self.broker, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn list_lite_topics(
-        &self,
-        request: Request<wire::ListLiteTopicsRequest>,
-    ) -> Answer<wire::ListLiteTopicsResponse> {
-        topic::list_lite(&self.broker, request.into_inner()).map(Response::new)
-    }
-
-    async fn create_group(&self, request: Request<wire::CreateGroupRequest>) -> Answer<wire::CreateGroupResponse> {
-        group::create(&self.broker, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn update_group(&self, request: Request<wire::UpdateGroupRequest>) -> Answer<wire::UpdateGroupResponse> {
-        group::update(&self.broker, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn list_groups(&self, request: Request<wire::ListGroupsRequest>) -> Answer<wire::ListGroupsResponse> {
-        Ok(Response::new(group::list(&self.broker, request.get_ref())))
-    }
-
-    async fn show_group(&self, request: Request<wire::ShowGroupRequest>) -> Answer<wire::ShowGroupResponse> {
-        group::show(&self.broker, request.get_ref()).map(Response::new)
-    }
-
-    async fn delete_group(&self, request: Request<wire::DeleteGroupRequest>) -> Answer<wire::DeleteGroupResponse> {
-        group::delete(&self.broker, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn group_lag(&self, request: Request<wire::GroupLagRequest>) -> Answer<wire::GroupLagResponse> {
-        group::lag(&self.broker, request.into_inner(), self.facts.clock.now()).await.map(Response::new)
-    }
-
-    async fn list_dead_letters(
-        &self,
-        request: Request<wire::ListDeadLettersRequest>,
-    ) -> Answer<wire::ListDeadLettersResponse> {
-        dead_letters::list(&self.broker, request.get_ref()).await.map(Response::new)
-    }
-
-    async fn show_dead_letter(
-        &self,
-        request: Request<wire::ShowDeadLetterRequest>,
-    ) -> Answer<wire::ShowDeadLetterResponse> {
-        dead_letters::show(&self.broker, request.get_ref()).await.map(Response::new)
-    }
-
-    async fn redrive_dead_letters(
-        &self,
-        request: Request<wire::SettleDeadLettersRequest>,
-    ) -> Answer<wire::SettleDeadLettersResponse> {
-        dead_letters::settle(&self.broker, request.get_ref(), Remedy::Redrive).await.map(Response::new)
-    }
-
-    async fn purge_dead_letters(
-        &self,
-        request: Request<wire::SettleDeadLettersRequest>,
-    ) -> Answer<wire::SettleDeadLettersResponse> {
-        dead_letters::settle(&self.broker, request.get_ref(), Remedy::Purge).await.map(Response::new)
-    }
-
-    async fn reset_group(&self, request: Request<wire::ResetGroupRequest>) -> Answer<wire::ResetGroupResponse> {
-        reset::reset(&self.broker, &request.into_inner(), self.facts.clock.now()).await.map(Response::new)
-    }
-    async fn status(&self, _: Request<wire::StatusRequest>) -> Answer<wire::StatusResponse> {
-        Ok(Response::new(status::status(&self.broker, &self.facts)))
-    }
-
-    async fn show_clock(&self, _: Request<wire::ShowClockRequest>) -> Answer<wire::ShowClockResponse> {
-        Ok(Response::new(clock::show(&self.facts.clock)))
-    }
-
-    async fn advance_clock(&self, request: Request<wire::AdvanceClockRequest>) -> Answer<wire::AdvanceClockResponse> {
-        clock::advance(&self.broker, &self.facts.clock, request.get_ref()).map(Response::new)
-    }
-
-    async fn list_transactions(
-        &self,
-        request: Request<wire::ListTransactionsRequest>,
-    ) -> Answer<wire::ListTransactionsResponse> {
-        transaction::list(&self.broker, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn end_transaction(
-        &self,
-        request: Request<wire::EndTransactionRequest>,
-    ) -> Answer<wire::EndTransactionResponse> {
-        transaction::end(&self.broker, request.into_inner()).await.map(Response::new)
-    }
+verbs! {
+    create_topic(CreateTopicRequest) -> CreateTopicResponse;
+    update_topic(UpdateTopicRequest) -> UpdateTopicResponse;
+    list_topics(ListTopicsRequest) -> ListTopicsResponse;
+    show_topic(ShowTopicRequest) -> ShowTopicResponse;
+    delete_topic(DeleteTopicRequest) -> DeleteTopicResponse;
+    list_lite_topics(ListLiteTopicsRequest) -> ListLiteTopicsResponse;
+    create_group(CreateGroupRequest) -> CreateGroupResponse;
+    update_group(UpdateGroupRequest) -> UpdateGroupResponse;
+    list_groups(ListGroupsRequest) -> ListGroupsResponse;
+    show_group(ShowGroupRequest) -> ShowGroupResponse;
+    delete_group(DeleteGroupRequest) -> DeleteGroupResponse;
+    group_lag(GroupLagRequest) -> GroupLagResponse;
+    list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse;
+    show_dead_letter(ShowDeadLetterRequest) -> ShowDeadLetterResponse;
+    redrive_dead_letters(SettleDeadLettersRequest) -> SettleDeadLettersResponse;
+    purge_dead_letters(SettleDeadLettersRequest) -> SettleDeadLettersResponse;
+    reset_group(ResetGroupRequest) -> ResetGroupResponse;
+    status(StatusRequest) -> StatusResponse;
+    show_clock(ShowClockRequest) -> ShowClockResponse;
+    advance_clock(AdvanceClockRequest) -> AdvanceClockResponse;
+    list_transactions(ListTransactionsRequest) -> ListTransactionsResponse;
+    end_transaction(EndTransactionRequest) -> EndTransactionResponse;
+    cluster_status(ClusterStatusRequest) -> ClusterStatusResponse;
+    await_revision(AwaitRevisionRequest) -> AwaitRevisionResponse;
+    drain_broker(DrainBrokerRequest) -> DrainBrokerResponse;
+    show_broker(ShowBrokerRequest) -> ShowBrokerResponse;
+    rebalance_topic(RebalanceTopicRequest) -> RebalanceTopicResponse;
+    list_moves(ListMovesRequest) -> ListMovesResponse;
+    rotate_receipt_key(RotateReceiptKeyRequest) -> RotateReceiptKeyResponse;
 }

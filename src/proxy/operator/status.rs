@@ -8,6 +8,13 @@ use crate::wire::admin as wire;
 pub(super) fn status(broker: &Broker, facts: &Facts) -> wire::StatusResponse {
     let status = broker.status();
     let (disk_used_bytes, disk_free_bytes) = (facts.disk)();
+    // One broker has one log, so what is counted over the broker is counted over the log.
+    let lag = broker.group_counts().iter().map(|counts| counts.ready + counts.in_flight + counts.waiting).sum();
+    let shards = (facts.shards)().into_iter().map(|facts| wire::ShardStatus {
+        lag: Some(lag),
+        disk_free_bytes: Some(disk_free_bytes),
+        ..shard(facts)
+    });
     wire::StatusResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime: Some(duration_out(facts.uptime())),
@@ -16,15 +23,16 @@ pub(super) fn status(broker: &Broker, facts: &Facts) -> wire::StatusResponse {
         data_dir: facts.data_dir.clone(),
         disk_used_bytes,
         disk_free_bytes,
-        shards: (facts.shards)().into_iter().map(shard).collect(),
+        shards: shards.collect(),
         topics: status.topics as u64,
         groups: status.groups as u64,
         connections: (facts.connections)(),
         clients: status.members as u64,
+        ..Default::default()
     }
 }
 
-fn shard(facts: ShardFacts) -> wire::ShardStatus {
+pub(super) fn shard(facts: ShardFacts) -> wire::ShardStatus {
     wire::ShardStatus {
         shard_id: facts.shard,
         term: facts.term,
@@ -36,5 +44,6 @@ fn shard(facts: ShardFacts) -> wire::ShardStatus {
         fold_position: facts.folded_position,
         accepting: facts.accepting,
         reason: facts.reason,
+        ..Default::default()
     }
 }

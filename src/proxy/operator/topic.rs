@@ -1,18 +1,21 @@
 //! Topics: create, update, list, show, delete.
 
+use std::sync::Arc;
+
 use tonic::Status;
 
 use super::convert::{refused, topic_change, topic_out, topic_spec};
-use crate::broker::Broker;
 use crate::broker::api::{CatalogError, LiteListing};
+use crate::broker::{Broker, GroupCounts};
 use crate::model::name::TopicName;
+use crate::model::topic::Topic;
 use crate::wire::admin as wire;
 
 /// Lite topics of a page unless said otherwise.
 const LITE_PAGE_DEFAULT: u32 = 100;
 
 /// Names of topics, as the operator writes them. A dead-letter topic has a name of its own kind but is named like any other.
-fn named(namespace: &str, name: &str) -> Result<TopicName, Status> {
+pub(super) fn named(namespace: &str, name: &str) -> Result<TopicName, Status> {
     TopicName::new(namespace, name).map_err(|error| refused(CatalogError::Name(error)))
 }
 
@@ -24,7 +27,7 @@ pub(super) async fn create(
     let name = named(&topic.namespace, &topic.name)?;
     let existed = broker.topic(&name).is_some();
     let stored = broker.create_topic(name, topic_spec(&topic)?).await.map_err(refused)?;
-    Ok(wire::CreateTopicResponse { topic: Some(topic_out(&stored)), created: !existed })
+    Ok(wire::CreateTopicResponse { topic: Some(topic_out(&stored)), created: !existed, revision: None })
 }
 
 pub(super) async fn update(
@@ -33,15 +36,14 @@ pub(super) async fn update(
 ) -> Result<wire::UpdateTopicResponse, Status> {
     let name = named(&request.namespace, &request.name)?;
     let stored = broker.update_topic(&name, topic_change(&request)?).await.map_err(refused)?;
-    Ok(wire::UpdateTopicResponse { topic: Some(topic_out(&stored)) })
+    Ok(wire::UpdateTopicResponse { topic: Some(topic_out(&stored)), revision: None })
 }
 
-pub(super) fn list(broker: &Broker, request: &wire::ListTopicsRequest) -> wire::ListTopicsResponse {
+pub(super) fn list(mut topics: Vec<Arc<Topic>>, request: &wire::ListTopicsRequest) -> wire::ListTopicsResponse {
     let wanted = |topic: &TopicName| {
         request.namespace.as_ref().is_none_or(|namespace| namespace == topic.namespace())
             && (request.include_internal || !topic.is_dead_letter())
     };
-    let mut topics = broker.topics();
     topics.retain(|topic| wanted(&topic.name));
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     wire::ListTopicsResponse { topics: topics.iter().map(|topic| topic_out(topic)).collect() }
@@ -57,11 +59,26 @@ pub(super) fn show(broker: &Broker, request: &wire::ShowTopicRequest) -> Result<
         min_offset: signed(span.first.get()),
         max_offset: signed(span.next.get()),
         messages: span.next.get().saturating_sub(span.first.get()),
+        broker: String::new(),
     });
+    let mut readers: Vec<wire::TopicReader> =
+        broker.group_counts().into_iter().filter(|counts| counts.topic == name).filter_map(reader).collect();
+    readers.sort_by(|a, b| (&a.namespace, &a.group).cmp(&(&b.namespace, &b.group)));
     Ok(wire::ShowTopicResponse {
         topic: Some(topic_out(&topic)),
         queues: queues.collect(),
         lite_topics: broker.lite_topic_count(&name) as u64,
+        readers,
+        missing: Vec::new(),
+    })
+}
+
+fn reader(counts: GroupCounts) -> Option<wire::TopicReader> {
+    let outstanding = counts.ready + counts.in_flight + counts.waiting;
+    (outstanding > 0).then(|| wire::TopicReader {
+        namespace: counts.group.namespace().to_owned(),
+        group: counts.group.name().to_owned(),
+        outstanding,
     })
 }
 
@@ -85,8 +102,9 @@ pub(super) fn list_lite(
         messages: lite.next.get().saturating_sub(lite.first.get()),
         groups: count(lite.groups),
         subscribers: count(lite.subscribers),
+        broker: String::new(),
     });
-    Ok(wire::ListLiteTopicsResponse { lite_topics: lite_topics.collect(), more })
+    Ok(wire::ListLiteTopicsResponse { lite_topics: lite_topics.collect(), more, missing: Vec::new() })
 }
 
 pub(super) async fn delete(

@@ -34,6 +34,7 @@ pub(super) async fn list(
     Ok(wire::ListTransactionsResponse {
         transactions: page.transactions.into_iter().map(out).collect(),
         next_page_token: page.next,
+        missing: Vec::new(),
     })
 }
 
@@ -58,6 +59,7 @@ fn failed(error: &TransactionError) -> Status {
         TransactionError::TopicNotFound(_) | TransactionError::Unknown => Status::not_found(text),
         TransactionError::Opposite { .. } | TransactionError::Discarded => Status::failed_precondition(text),
         TransactionError::Overloaded => Status::resource_exhausted(text),
+        TransactionError::Unavailable => Status::unavailable(text),
         TransactionError::ShardFailed => Status::internal(text),
     }
 }
@@ -76,6 +78,7 @@ fn out(transaction: OpenTransaction) -> wire::OpenTransaction {
         checks: transaction.checks,
         next_check: transaction.next_check.map(instant),
         discarded_at: transaction.discarded_at.map(instant),
+        broker: String::new(),
     }
 }
 

@@ -2,7 +2,8 @@
 //! sent the message is asked first, then others who send half messages to its topic, then any producer of it.
 //!
 //! A client gets the next checks only when it has read all commands sent before: one that does not read holds at most one
-//! batch, and writing never waits. So all checks of a producer that reads are sent at a pace of some dozens each look.
+//! batch, and writing never waits. As long as somebody takes what is due, the next look follows at once, so a hundred thousand
+//! checks that fall due together reach one producer that reads within a minute.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,14 +22,19 @@ use crate::proxy::status::ok;
 use crate::wire::rocketmq as v2;
 use crate::wire::rocketmq::telemetry_command::Command;
 
-/// How often it looks.
+/// How often it looks while nothing was sent.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The same after a look at which something was sent: time for clients to read it, and for everybody else to get a turn.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Most checks of one client at one look. Its stream holds more, so that settings still find room.
 const CHECKS_PER_CLIENT: usize = COMMANDS_MAX / 2;
 /// Most bytes of messages for one client at one look, unless a single one is larger.
 const BYTES_PER_CLIENT: usize = 4 * 1024 * 1024;
-/// Most checks that are taken for a topic at one look.
+/// Most checks that are taken for a topic at one look, and most bytes of their messages, which are in memory together.
 const CHECKS_PER_TOPIC: usize = 1_024;
+const BYTES_PER_TOPIC: usize = 16 * 1024 * 1024;
+/// Producers of a topic that brokers hear of: so that the one that sent a message is asked, wherever it is connected.
+const CLIENTS_NAMED: usize = 1_024;
 /// Checks of the same transaction that go to the same client before another one's turn comes.
 const CHECKS_IN_A_ROW: u32 = 2;
 
@@ -41,31 +47,43 @@ struct Allowance {
 
 /// Runs until the process drains.
 pub async fn run(shared: Arc<Shared>) {
+    let mut pause = LOOK_EVERY;
     loop {
         tokio::select! {
             biased;
             () = shared.brokers.shutdown().draining() => return,
-            () = shared.clock.sleep_until(shared.clock.now().plus(LOOK_EVERY)) => {}
+            () = shared.clock.sleep_until(shared.clock.now().plus(pause)) => {}
         }
         let mut allowances = HashMap::new();
+        let mut sent = 0;
         for topic in shared.brokers.topics_to_check().await {
-            ask_about(&shared, &topic.name, &mut allowances).await;
+            sent += ask_about(&shared, &topic.name, &mut allowances).await;
         }
+        pause = if sent > 0 { LOOK_AGAIN } else { LOOK_EVERY };
     }
 }
 
-async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<ClientId, Allowance>) {
+/// How many checks were sent.
+async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<ClientId, Allowance>) -> usize {
     let producers = shared.producers.of(topic);
-    let mut room = 0;
+    let (mut room, mut room_bytes, mut count) = (0, 0usize, 0);
     for producer in &producers {
         let allowance = allowances.entry(producer.client.clone()).or_insert_with(|| {
             let has_read_all = producer.sender.capacity() == producer.sender.max_capacity();
             Allowance { checks: if has_read_all { CHECKS_PER_CLIENT } else { 0 }, bytes: BYTES_PER_CLIENT }
         });
-        room += if allowance.bytes > 0 { allowance.checks } else { 0 };
+        if allowance.bytes > 0 && allowance.checks > 0 {
+            room += allowance.checks;
+            room_bytes = room_bytes.saturating_add(allowance.bytes);
+        }
     }
-    // Without anybody to ask nothing is taken, and nothing counts: it stays due until somebody comes.
-    let checks = shared.brokers.due_checks(topic, room.min(CHECKS_PER_TOPIC)).await;
+    if room == 0 {
+        // Without anybody to ask nothing is taken, and nothing counts: it stays due until somebody comes.
+        return 0;
+    }
+    let clients: Vec<ClientId> = producers.iter().map(|producer| producer.client.clone()).take(CLIENTS_NAMED).collect();
+    let bytes = room_bytes.min(BYTES_PER_TOPIC);
+    let checks = shared.brokers.due_checks(topic, &clients, room.min(CHECKS_PER_TOPIC), bytes).await;
     for check in checks {
         let bytes = check.message.rest.len() + check.message.system_static.len();
         let chosen = turns(&producers, &check).find(|producer| {
@@ -73,7 +91,7 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         });
         let Some(producer) = chosen else {
             // The bytes of the others used up what all may get at this look.
-            shared.brokers.hand_over_check(&check, || false).await;
+            shared.brokers.leave_check(&check).await;
             continue;
         };
         let command = match command(shared, &check) {
@@ -87,8 +105,10 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         if let Some(allowance) = allowances.get_mut(&producer.client).filter(|_| sent) {
             allowance.checks -= 1;
             allowance.bytes = allowance.bytes.saturating_sub(bytes);
+            count += 1;
         }
     }
+    count
 }
 
 /// Producers in the order in which they are asked about a transaction: its sender first, but not for ever, since it may be

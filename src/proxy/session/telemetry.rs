@@ -62,6 +62,8 @@ pub fn open(call: Call, inbound: Streaming<v2::TelemetryCommand>) -> TelemetrySt
 struct Session {
     shared: Arc<Shared>,
     caller: Caller,
+    /// As its settings say, once there were some.
+    language: Language,
     client: ClientId,
     number: u64,
     sender: CommandSender,
@@ -87,6 +89,7 @@ impl Session {
         Ok(Self {
             shared: call.shared.clone(),
             caller: call.caller.clone(),
+            language: call.caller.language,
             number: STREAMS.fetch_add(1, Ordering::Relaxed),
             sender,
             resend_at: VecDeque::new(),
@@ -104,7 +107,10 @@ impl Session {
             let resend = self.resend_at.front().map(|at| at.since(shared.clock.steady()));
             tokio::select! {
                 biased;
-                () = &mut draining => return,
+                () = &mut draining => {
+                    self.send_elsewhere();
+                    return;
+                }
                 () = self.sender.closed() => return,
                 command = inbound.message() => match command {
                     Ok(Some(command)) => self.take(command),
@@ -118,7 +124,7 @@ impl Session {
 
     fn take(&mut self, command: v2::TelemetryCommand) {
         self.shared.brokers.client_seen(&self.client, self.caller.heartbeats_slowly());
-        // Everything else answers commands that this version never sends.
+        // Everything else answers commands that are never sent: a producer that is asked about a transaction ends it by a call.
         if let Some(Command::Settings(settings)) = command.command {
             self.answer(settings);
         }
@@ -126,6 +132,7 @@ impl Session {
 
     fn answer(&mut self, settings: v2::Settings) {
         let language = Language::from_user_agent(settings.user_agent.as_ref(), self.caller.language);
+        self.language = language;
         let request_timeout = settings.request_timeout.as_ref().and_then(time::duration);
         let lite = settings::is_lite(&settings);
         if let Some(PubSub::Publishing(publishing)) = &settings.pub_sub {
@@ -148,6 +155,15 @@ impl Session {
         let stream = (self.number, self.sender.clone());
         let seen = Seen { request_timeout, lite, stream, at_next_heartbeat: first_of_node, now };
         self.shared.sessions.settings_came(&self.client, seen);
+    }
+
+    /// Asks a client that understands it to come again, which leads it to another process: it opens its connections anew before
+    /// ours end. The others notice by themselves when theirs are closed.
+    fn send_elsewhere(&self) {
+        if matches!(self.language, Language::Java | Language::Node) {
+            let command = Command::ReconnectEndpointsCommand(v2::ReconnectEndpointsCommand::default());
+            self.send(v2::TelemetryCommand { status: Some(ok()), command: Some(command) });
+        }
     }
 
     fn send_again(&mut self) {

@@ -65,6 +65,10 @@ pub fn describe(record: &Record) -> String {
         Record::LogTrimmed { start } => format!("log begins at {start}"),
         Record::LiteTopicPut { topic, queue, name } => format!("lite topic {name}: topic {topic}, queue {queue}"),
         Record::LiteTopicDeleted { topic, queue } => format!("lite topic deleted: topic {topic}, queue {queue}"),
+        Record::LiteWanted { topic, group, name, is_wanted } => {
+            let what = if *is_wanted { "wanted" } else { "no longer wanted" };
+            format!("lite topic {name} {what}: topic {topic}, group {group}")
+        }
         Record::Half(half) => format!(
             "half message: topic {}, id {}, {} bytes, first check after {} s",
             half.message.topic,
@@ -94,6 +98,9 @@ pub fn describe(record: &Record) -> String {
         }
         Record::QueuesAdded { topic, growth } => format!("topic {topic}: queues added to {}", growth.before()),
         Record::CatalogApplied { revision } => format!("catalogue of the cluster at revision {revision}"),
+        // Values may hold keys of receipt handles, which must not be shown.
+        Record::RoutePut { key, value } => format!("route: {} has {} bytes", key.escape_ascii(), value.len()),
+        Record::RouteDeleted { key } => format!("route: {} is gone", key.escape_ascii()),
         Record::Placed { topic, placement, seals } => format!(
             "topic {topic}: generation {} on shards {:?}, to move to {:?}, {} orders before, {} sealed",
             placement.generation,

@@ -3,7 +3,10 @@
 //!
 //! ```text
 //! topic u32 | queue u32 → name text
+//! topic u32             → queue u32      the highest that was ever given out below this parent; topic 0: below those deleted
 //! ```
+//!
+//! A dead letter names its lite topic by the queue, so none is given out twice, also not below another parent of the same name.
 
 use bytes::BytesMut;
 
@@ -15,6 +18,7 @@ use crate::store::kv::key::{self, KeyReader};
 use crate::store::kv::{Family, Rows};
 
 const KEY_BYTES: usize = 8;
+const HIGHEST_KEY_BYTES: usize = 4;
 
 fn encode(name: &str) -> BytesMut {
     let mut value = BytesMut::with_capacity(2 + name.len());
@@ -39,12 +43,17 @@ pub fn put(rows: &mut impl Rows, topic: TopicId, queue: QueueId, name: &str) {
     rows.put(Family::LiteTopic, &key::queue(topic, queue), &encode(name));
 }
 
+/// The highest queue that was ever given out below a parent; parent 0: below any that was deleted.
+pub fn put_highest(rows: &mut impl Rows, topic: TopicId, queue: QueueId) {
+    rows.put(Family::LiteTopic, &topic.get().to_be_bytes(), &queue.get().to_le_bytes());
+}
+
 /// Removes a lite topic.
 pub fn delete(rows: &mut impl Rows, topic: TopicId, queue: QueueId) {
     rows.delete(Family::LiteTopic, &key::queue(topic, queue));
 }
 
-/// Removes every lite topic of a parent.
+/// Removes every lite topic of a parent, and what its highest queue was.
 pub fn delete_topic(rows: &mut impl Rows, topic: TopicId) {
     let prefix = topic.get().to_be_bytes();
     rows.delete_range(Family::LiteTopic, &prefix, &key::after(&prefix));
@@ -57,11 +66,29 @@ pub fn delete_topic(rows: &mut impl Rows, topic: TopicId) {
 pub fn all(kv: &Kv) -> Result<Vec<(TopicId, QueueId, String)>, FoldError> {
     let mut topics = Vec::new();
     kv.scan(Family::LiteTopic, &[], None, |key, value| {
-        let (topic, queue) = decode_key(key)?;
-        topics.push((topic, queue, decode(value)?));
+        if key.len() != HIGHEST_KEY_BYTES {
+            let (topic, queue) = decode_key(key)?;
+            topics.push((topic, queue, decode(value)?));
+        }
         Ok(true)
     })?;
     Ok(topics)
+}
+
+/// The highest queue that was ever given out, by parent; parent 0: below any that was deleted.
+///
+/// # Errors
+/// The fold cannot be read.
+pub fn highest(kv: &Kv) -> Result<Vec<(TopicId, QueueId)>, FoldError> {
+    let mut highest = Vec::new();
+    kv.scan(Family::LiteTopic, &[], None, |key, value| {
+        if key.len() == HIGHEST_KEY_BYTES {
+            let topic = TopicId(KeyReader::new(key, HIGHEST_KEY_BYTES)?.u32());
+            highest.push((topic, QueueId(Reader::new(value, 0).u32()?)));
+        }
+        Ok(true)
+    })?;
+    Ok(highest)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Reads of the folded state. They may block on the disk: callers on a request thread go through `Tasks::blocking`.
 
+use bytes::Bytes;
+
 use crate::model::cluster::{Placement, Revision, Seal};
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
@@ -12,8 +14,8 @@ use crate::store::kv::lease::LeaseKey;
 use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
 use crate::store::kv::{
-    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, placement,
-    queue_entry, queue_tail, recalled, topic,
+    Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, lite_want,
+    placement, queue_entry, queue_tail, recalled, route, topic,
 };
 use crate::store::message_store::Store;
 use crate::store::record::{HoldKey, LeaseState};
@@ -48,6 +50,14 @@ impl Store {
     /// The rows themselves, for [`inspect`](crate::store::inspect).
     pub(in crate::store) fn fold_rows(&self) -> &Kv {
         self.kv()
+    }
+
+    /// Every fact of the route service, by key.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn route_facts(&self) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
+        route::all(self.kv())
     }
 
     /// Every topic, by id.
@@ -109,6 +119,22 @@ impl Store {
     /// The fold cannot be read.
     pub fn lite_topics(&self) -> Result<Vec<(TopicId, QueueId, String)>, FoldError> {
         lite_topic::all(self.kv())
+    }
+
+    /// The highest queue that a lite topic ever had, by parent; parent 0: below any that was deleted.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn highest_lite_queues(&self) -> Result<Vec<(TopicId, QueueId)>, FoldError> {
+        lite_topic::highest(self.kv())
+    }
+
+    /// Lite topics that do not exist yet and that groups wait for.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn lite_wants(&self) -> Result<Vec<(TopicId, GroupId, String)>, FoldError> {
+        lite_want::all(self.kv())
     }
 
     /// First and next offset of a queue.

@@ -19,9 +19,10 @@ use crate::store::record::types::{
     DeadLetterOrigin, DelayNews, DelayOutcome, FLAG_ORIGIN, HalfMark, HalfOutcome, HalfRecord, HoldKey, KIND_ADVANCED,
     KIND_CATALOG_APPLIED, KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF,
     KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED,
-    KIND_LITE_TOPIC_PUT, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_PLACED, KIND_QUEUES_ADDED, KIND_RESET,
-    KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MessageHead, MessageRecord,
-    RECORD_HEADER_BYTES, RECORD_VERSION, Record, SettleReason,
+    KIND_LITE_TOPIC_PUT, KIND_LITE_WANTED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_PLACED, KIND_QUEUES_ADDED,
+    KIND_RESET, KIND_ROUTE_DELETED, KIND_ROUTE_PUT, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
+    LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, ROUTE_KEY_BYTES_MAX, Record,
+    SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -157,6 +158,11 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
         KIND_LITE_TOPIC_DELETED => {
             Record::LiteTopicDeleted { topic: TopicId(body.u32()?), queue: QueueId(body.u32()?) }
         }
+        KIND_LITE_WANTED => {
+            let (topic, group) = (TopicId(body.u32()?), GroupId(body.u32()?));
+            let is_wanted = body.flag("wanted")?;
+            Record::LiteWanted { topic, group, name: body.sized_text()?.to_owned(), is_wanted }
+        }
         KIND_HALF => Record::Half(half(record, &mut body)?),
         KIND_HALF_CHECKED => Record::HalfChecked {
             topic: TopicId(body.u32()?),
@@ -199,6 +205,12 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
             Record::Placed { topic, placement, seals }
         }
         KIND_CATALOG_APPLIED => Record::CatalogApplied { revision: Revision(body.u64()?) },
+        KIND_ROUTE_PUT => {
+            let key = route_key(record, &mut body)?;
+            let bytes = body.u32()? as usize;
+            Record::RoutePut { key, value: shared(record, &mut body, bytes)? }
+        }
+        KIND_ROUTE_DELETED => Record::RouteDeleted { key: route_key(record, &mut body)? },
         _ => return Err(RecordError::Unknown { kind, version: RECORD_VERSION }),
     };
     body.end()?;
@@ -375,6 +387,14 @@ fn half_ended(body: &mut Reader<'_>) -> Result<Record, RecordError> {
     };
     let at = Timestamp(body.u64()?);
     Ok(Record::HalfEnded { topic, id, outcome, at, was_checked: body.flag("was checked")? })
+}
+
+fn route_key(record: &Bytes, body: &mut Reader<'_>) -> Result<Bytes, RecordError> {
+    let bytes = usize::from(body.u16()?);
+    if bytes > ROUTE_KEY_BYTES_MAX {
+        return Err(RecordError::Field("key of the route service"));
+    }
+    shared(record, body, bytes)
 }
 
 /// The next `bytes` bytes, sharing the memory of the record.

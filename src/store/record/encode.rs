@@ -14,10 +14,10 @@ use crate::store::kv::placement;
 use crate::store::record::types::{
     DelayOutcome, FLAG_ORIGIN, HalfOutcome, HoldKey, KIND_ADVANCED, KIND_CATALOG_APPLIED, KIND_DELAY_ENDED,
     KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED,
-    KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LOG_TRIMMED, KIND_MESSAGE,
-    KIND_OPENED, KIND_PLACED, KIND_QUEUES_ADDED, KIND_RESET, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT,
-    KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord, PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, Record,
-    SettleReason,
+    KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LITE_WANTED,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_PLACED, KIND_QUEUES_ADDED, KIND_RESET, KIND_ROUTE_DELETED,
+    KIND_ROUTE_PUT, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES,
+    MessageRecord, PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, ROUTE_KEY_BYTES_MAX, Record, SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
@@ -82,6 +82,7 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::LogTrimmed { .. } => KIND_LOG_TRIMMED,
         Record::LiteTopicPut { .. } => KIND_LITE_TOPIC_PUT,
         Record::LiteTopicDeleted { .. } => KIND_LITE_TOPIC_DELETED,
+        Record::LiteWanted { .. } => KIND_LITE_WANTED,
         Record::Half(_) => KIND_HALF,
         Record::HalfChecked { .. } => KIND_HALF_CHECKED,
         Record::HalfEnded { .. } => KIND_HALF_ENDED,
@@ -91,6 +92,8 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::LaneParked { .. } => KIND_LANE_PARKED,
         Record::QueuesAdded { .. } => KIND_QUEUES_ADDED,
         Record::CatalogApplied { .. } => KIND_CATALOG_APPLIED,
+        Record::RoutePut { .. } => KIND_ROUTE_PUT,
+        Record::RouteDeleted { .. } => KIND_ROUTE_DELETED,
         Record::Placed { .. } => KIND_PLACED,
     }
 }
@@ -104,6 +107,13 @@ fn message_type_number(message_type: MessageType) -> u8 {
         MessageType::Lite => 5,
         MessageType::Priority => 6,
     }
+}
+
+fn put_route_key(out: &mut BytesMut, key: &[u8]) {
+    // Keys are made of a letter and a number; the cut keeps the length field true whatever comes.
+    let key = &key[..key.len().min(ROUTE_KEY_BYTES_MAX)];
+    out.put_u16_le(length_u16(key.len()));
+    out.put_slice(key);
 }
 
 fn put_place(out: &mut BytesMut, group: GroupId, topic: TopicId, queue: QueueId) {
@@ -170,6 +180,12 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
             put_place(out, *group, *topic, *queue);
             out.put_u64_le(next.get());
         }
+        Record::RoutePut { key, value } => {
+            put_route_key(out, key);
+            out.put_u32_le(length_u32(value.len()));
+            out.put_slice(value);
+        }
+        Record::RouteDeleted { key } => put_route_key(out, key),
         Record::TopicPut(topic) => encode_topic(topic, out),
         Record::TopicDeleted(id) => out.put_u32_le(id.get()),
         Record::GroupPut(group) => encode_group(group, out),
@@ -188,6 +204,12 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
         Record::LiteTopicDeleted { topic, queue } => {
             out.put_u32_le(topic.get());
             out.put_u32_le(queue.get());
+        }
+        Record::LiteWanted { topic, group, name, is_wanted } => {
+            out.put_u32_le(topic.get());
+            out.put_u32_le(group.get());
+            out.put_u8(u8::from(*is_wanted));
+            put_text(out, name);
         }
         Record::Half(half) => {
             let header = out.len() - RECORD_HEADER_BYTES;

@@ -242,6 +242,9 @@ fn record() -> impl Strategy<Value = Record> {
         }),
         any::<(u32, u32)>()
             .prop_map(|(topic, queue)| Record::LiteTopicDeleted { topic: TopicId(topic), queue: QueueId(queue) }),
+        (any::<(u32, u32, bool)>(), "[a-zA-Z0-9_-]{1,64}").prop_map(|((topic, group, is_wanted), name)| {
+            Record::LiteWanted { topic: TopicId(topic), group: GroupId(group), name, is_wanted }
+        }),
         (hold_key(), message()).prop_map(|(key, message)| Record::Delayed { key, message }),
         (hold_key(), any::<u32>(), delay_outcome).prop_map(|(key, topic, outcome)| Record::DelayEnded {
             key,
@@ -255,6 +258,9 @@ fn record() -> impl Strategy<Value = Record> {
         (any::<u32>(), offsets())
             .prop_map(|(topic, fences)| Record::QueuesAdded { topic: TopicId(topic), growth: Growth { fences } }),
         any::<u64>().prop_map(|revision| Record::CatalogApplied { revision: Revision(revision) }),
+        (prop::collection::vec(any::<u8>(), 0..=255), bytes())
+            .prop_map(|(key, value)| Record::RoutePut { key: Bytes::from(key), value }),
+        prop::collection::vec(any::<u8>(), 0..=255).prop_map(|key| Record::RouteDeleted { key: Bytes::from(key) }),
         (any::<u32>(), placement(), proptest::collection::vec((any::<u32>(), offsets()), 0..3)).prop_map(
             |(topic, placement, seals)| Record::Placed {
                 topic: TopicId(topic),

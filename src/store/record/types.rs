@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::model::cluster::{Placement, Revision, Seal};
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
@@ -37,6 +39,7 @@ pub(super) const KIND_TRIMMED: u8 = 11;
 pub(super) const KIND_LOG_TRIMMED: u8 = 12;
 pub(super) const KIND_LITE_TOPIC_PUT: u8 = 20;
 pub(super) const KIND_LITE_TOPIC_DELETED: u8 = 21;
+pub(super) const KIND_LITE_WANTED: u8 = 28;
 pub(super) const KIND_HALF: u8 = 15;
 pub(super) const KIND_HALF_CHECKED: u8 = 16;
 pub(super) const KIND_HALF_ENDED: u8 = 17;
@@ -48,8 +51,12 @@ pub(super) const DELAYED_PREFIX_BYTES: usize = 16;
 pub(super) const KIND_RESET: u8 = 19;
 pub(super) const KIND_LANE_PARKED: u8 = 18;
 pub(super) const KIND_QUEUES_ADDED: u8 = 24;
+pub(super) const KIND_ROUTE_PUT: u8 = 25;
+pub(super) const KIND_ROUTE_DELETED: u8 = 26;
 pub(super) const KIND_CATALOG_APPLIED: u8 = 27;
-pub(super) const KIND_PLACED: u8 = 28;
+pub(super) const KIND_PLACED: u8 = 29;
+/// Bytes of a key of the route service.
+pub const ROUTE_KEY_BYTES_MAX: usize = 255;
 
 /// State of one outstanding message of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,6 +327,17 @@ pub enum Record {
         /// Its queue there.
         queue: QueueId,
     },
+    /// A group waits for a lite topic that does not exist, so that it misses nothing of it; or it waits no longer.
+    LiteWanted {
+        /// Parent.
+        topic: TopicId,
+        /// Group.
+        group: GroupId,
+        /// Name of the lite topic.
+        name: String,
+        /// False: it came into being, or nobody in the group asks for it any more.
+        is_wanted: bool,
+    },
     /// A half message was stored; also when it was stored once more, because retention takes the place where it was.
     Half(HalfRecord),
     /// A producer was asked about a half message.
@@ -400,6 +418,18 @@ pub enum Record {
     CatalogApplied {
         /// Revision.
         revision: Revision,
+    },
+    /// The route service noted a fact, or changed it.
+    RoutePut {
+        /// Which, at most [`ROUTE_KEY_BYTES_MAX`] bytes.
+        key: Bytes,
+        /// What, in the words of the route service.
+        value: Bytes,
+    },
+    /// The route service gave up a fact.
+    RouteDeleted {
+        /// Which, at most [`ROUTE_KEY_BYTES_MAX`] bytes.
+        key: Bytes,
     },
     /// A topic lives on shards in this way from here on.
     Placed {

@@ -99,10 +99,10 @@ pub fn a_group_gets_only_what_its_filter_takes(view: &View<'_>) -> Result<(), Vi
 }
 
 /// Around the end of a process a receive may end empty: it was told to go, or it met a process that was not there yet.
-const END_MARGIN_US: u64 = 2_000_000;
+pub(super) const END_MARGIN_US: u64 = 2_000_000;
 /// Longest time that a receive of these histories waits at the server, and longest that a lease of them lasts unseen.
-const WAIT_US_MAX: u64 = 5_000_000;
-const LEASE_US_MAX: u64 = 60_000_000;
+pub(super) const WAIT_US_MAX: u64 = 5_000_000;
+pub(super) const LEASE_US_MAX: u64 = 60_000_000;
 
 /// "Nothing" means that nothing was deliverable to the group during the whole receive. Judged for messages of which it is
 /// certain: acknowledged before the receive began, and taken by no receive that may have been there first.
@@ -151,16 +151,16 @@ pub fn an_empty_receive_means_that_nothing_was_deliverable(view: &View<'_>) -> R
     Ok(())
 }
 
-fn receives(call: &Call, group: &str) -> bool {
+pub(super) fn receives(call: &Call, group: &str) -> bool {
     matches!(&call.request, Request::Receive(receive) if receive.group == group)
 }
 
-fn is_whole(call: &Call) -> bool {
+pub(super) fn is_whole(call: &Call) -> bool {
     matches!(call.answer, Answer::Received { complete: true, .. } | Answer::Refused(_))
 }
 
 /// Begin of the first receive of a group that got a copy, by id and offset.
-fn first_taken<'a>(view: &View<'a>, group: &str) -> BTreeMap<(&'a str, i64), u64> {
+pub(super) fn first_taken<'a>(view: &View<'a>, group: &str) -> BTreeMap<(&'a str, i64), u64> {
     let mut first: BTreeMap<(&str, i64), u64> = BTreeMap::new();
     for delivered in view.deliveries.iter().filter(|delivered| delivered.receive.group == group) {
         let begin_us = first.entry((&delivered.got.id, delivered.got.offset)).or_insert(u64::MAX);

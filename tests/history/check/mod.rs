@@ -10,6 +10,7 @@ mod deliveries;
 mod leases;
 mod lite;
 mod order;
+mod priority;
 mod sends;
 mod settles;
 mod transactions;
@@ -83,7 +84,7 @@ fn slice_of(call: &Call, about: &[String]) -> Option<String> {
 type Promise = for<'a> fn(&View<'a>) -> Result<(), Violation>;
 
 /// Every promise, in the order in which they are checked: what explains other violations comes first.
-pub const PROMISES: [Promise; 25] = [
+pub const PROMISES: [Promise; 26] = [
     deliveries::every_delivered_message_was_sent_and_has_its_bytes,
     deliveries::a_refused_send_stored_nothing,
     deliveries::one_send_stores_one_copy,
@@ -100,6 +101,7 @@ pub const PROMISES: [Promise; 25] = [
     sends::offsets_of_acknowledged_sends_are_unique,
     sends::a_later_send_has_the_larger_offset,
     order::no_message_overtakes_an_earlier_one_of_its_lane,
+    priority::no_message_comes_before_one_of_a_higher_level,
     settles::an_acked_message_does_not_come_back,
     settles::an_expired_or_superseded_handle_is_refused,
     settles::a_foreign_handle_is_refused,

@@ -11,7 +11,7 @@ use crate::broker::delivery::lite::group::LiteGroup;
 use crate::broker::delivery::lite::sync::{LiteBegin, LiteLimits, LitePlan, LiteRefusal, LiteWish};
 use crate::broker::delivery::lite::topics::LiteTopic;
 use crate::broker::delivery::select::record_look;
-use crate::broker::delivery::subscription::{QueueState, Wish};
+use crate::broker::delivery::subscription::{QueueState, Subscription, Wish};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
 use crate::model::filter::Filter;
@@ -85,6 +85,17 @@ impl Core {
         }
     }
 
+    /// Lite queues up to this one were given out below a parent; parent 0: below parents that are gone, whose names others may
+    /// have by now.
+    pub fn lite_queues_given_out(&mut self, topic: TopicId, highest: QueueId) {
+        if topic == TopicId(0) {
+            self.lite_retired = self.lite_retired.max(highest);
+            self.topics.values_mut().for_each(|state| state.lite.given_out(highest));
+        } else if let Some(state) = self.topics.get_mut(&topic) {
+            state.lite.given_out(highest);
+        }
+    }
+
     /// Takes a lite topic out, with every group's position on it.
     pub fn remove_lite_topic(&mut self, topic: TopicId, queue: QueueId) {
         let Some(state) = self.topics.get_mut(&topic) else { return };
@@ -97,14 +108,63 @@ impl Core {
         }
     }
 
-    /// Groups with a subscriber to a lite topic that does not exist yet.
+    /// Groups that are to get a lite topic, which does not exist yet, from its first message on; and whether that is recorded.
     #[must_use]
-    pub fn lite_groups_wanting(&self, topic: TopicId, name: &str) -> Vec<GroupId> {
+    pub fn lite_groups_wanting(&self, topic: TopicId, name: &str) -> Vec<(GroupId, bool)> {
         let Some(state) = self.topics.get(&topic) else { return Vec::new() };
-        let wants = |group: &LiteGroup| group.subscribers_of(name) > 0;
-        let wanting =
-            state.subscriptions.iter().filter(|(_, subscription)| subscription.lite.as_deref().is_some_and(wants));
-        wanting.map(|(group, _)| *group).collect()
+        let wanting = |(group, subscription): (&GroupId, &Subscription)| {
+            let lite = subscription.lite.as_ref().filter(|lite| lite.waits_for(name))?;
+            Some((*group, lite.wants.contains(name)))
+        };
+        state.subscriptions.iter().filter_map(wanting).collect()
+    }
+
+    /// Groups with a subscriber to a lite topic, for when it goes: they are to get the next one of its name from the first
+    /// message on, whatever happens to their members until then.
+    #[must_use]
+    pub fn lite_groups_left_by(&self, topic: TopicId, queue: QueueId) -> Option<(Arc<str>, Vec<GroupId>)> {
+        let state = self.topics.get(&topic)?;
+        let name = &state.lite.get(queue)?.name;
+        let has_subscriber =
+            |subscription: &Subscription| subscription.lite.as_ref().is_some_and(|lite| lite.subscribers_of(name) > 0);
+        let groups = state.subscriptions.iter().filter(|(_, subscription)| has_subscriber(subscription));
+        Some((name.clone(), groups.map(|(group, _)| *group).collect()))
+    }
+
+    /// A group waits for a lite topic, as the folded state or a record says. `now` is steady time.
+    pub fn put_lite_want(&mut self, topic: TopicId, group: GroupId, name: Arc<str>, now: Timestamp) {
+        let Some(state) = self.topics.get_mut(&topic).filter(|state| state.lite.find(&name).is_none()) else { return };
+        let Some(subscription) = state.subscriptions.get_mut(&group) else { return };
+        let lite = subscription.lite.get_or_insert_default();
+        let alone_since = (lite.subscribers_of(&name) == 0).then_some(now);
+        lite.wants.add(name, alone_since);
+    }
+
+    /// A group waits for a lite topic no longer.
+    pub fn end_lite_want(&mut self, topic: TopicId, group: GroupId, name: &str) {
+        if let Some(lite) = self.subscription_mut(topic, group).and_then(|subscription| subscription.lite.as_mut()) {
+            lite.wants.remove(name);
+        }
+    }
+
+    /// Lite topics that groups wait for, counted for each group.
+    #[must_use]
+    pub fn lite_wants(&self) -> usize {
+        let groups = self.topics.values().flat_map(|state| state.subscriptions.values());
+        groups.filter_map(|subscription| subscription.lite.as_ref()).map(|lite| lite.wants.len()).sum()
+    }
+
+    /// At most `max` of what groups wait for although nobody has subscribed to it since `before` or longer.
+    #[must_use]
+    pub fn lite_wants_left_alone(&self, before: Timestamp, max: usize) -> Vec<(TopicId, GroupId, Arc<str>)> {
+        let of_group = |topic: TopicId, (group, subscription): (&GroupId, &Subscription)| {
+            let names = subscription.lite.iter().flat_map(|lite| lite.wants.alone_before(before, max));
+            names.map(|name| (topic, *group, name.clone())).collect::<Vec<_>>()
+        };
+        let of_topic = |(topic, state): (&TopicId, &TopicState)| {
+            state.subscriptions.iter().flat_map(|entry| of_group(*topic, entry)).take(max).collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of_topic).take(max).collect()
     }
 
     /// Gives a group a position on a lite topic, as the folded state or a subscription says.
@@ -275,6 +335,25 @@ impl Core {
         }
     }
 
+    /// What a client's wish would change of what it subscribes to. `group` may be one that is not here yet.
+    ///
+    /// # Errors
+    /// See [`LiteRefusal`].
+    pub fn weigh_lite(
+        &self,
+        topic: TopicId,
+        group: Option<GroupId>,
+        wish: &LiteWish<'_>,
+        limits: LiteLimits,
+    ) -> Result<LitePlan, LiteRefusal> {
+        let state = self.topics.get(&topic).ok_or(LiteRefusal::Gone)?;
+        let subscription = group.and_then(|group| state.subscriptions.get(&group));
+        match subscription.and_then(|subscription| subscription.lite.as_ref()) {
+            Some(lite) => lite.plan(wish, limits),
+            None => LiteGroup::default().plan(wish, limits),
+        }
+    }
+
     /// What a client's wish would change. The positions that the group takes go into `unit`, and count when the log has taken it:
     /// then [`Core::apply_lite`].
     ///
@@ -291,12 +370,19 @@ impl Core {
     ) -> Result<LitePlan, LiteRefusal> {
         let state = self.topics.get(&topic).ok_or(LiteRefusal::Gone)?;
         let subscription = state.subscriptions.get(&group).ok_or(LiteRefusal::Gone)?;
-        let mut plan = match &subscription.lite {
-            Some(lite) => lite.plan(wish, limits)?,
-            None => LiteGroup::default().plan(wish, limits)?,
-        };
+        let mut plan = self.weigh_lite(topic, Some(group), wish, limits)?;
+        for name in &plan.unwant {
+            unit.push(&Record::LiteWanted { topic, group, name: name.to_string(), is_wanted: false });
+        }
+        let waits = |name: &str| subscription.lite.as_ref().is_some_and(|lite| lite.wants.contains(name));
         for name in &plan.add {
-            let Some(queue) = state.lite.find(name) else { continue };
+            let Some(queue) = state.lite.find(name) else {
+                if !begins.is_at_first() && !waits(name) {
+                    unit.push(&Record::LiteWanted { topic, group, name: name.to_string(), is_wanted: true });
+                    plan.want.push(name.clone());
+                }
+                continue;
+            };
             let (None, Some(tail)) = (subscription.queue(queue), state.tail(queue)) else { continue };
             let next = begins.position(queue, tail);
             unit.push(&Record::Advanced { group, topic, queue, next });

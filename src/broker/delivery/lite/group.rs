@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::broker::api::ClientId;
 use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Counts;
+use crate::broker::delivery::lite::wants::LiteWants;
 use crate::broker::delivery::subscription::QueueState;
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::wait_list::WaiterId;
@@ -63,6 +64,8 @@ pub struct LiteGroup {
     totals: Counts,
     last_ready: u64,
     pub(super) subscriptions: usize,
+    /// What the group is to get from the first message on, as soon as it exists.
+    pub(super) wants: LiteWants,
 }
 
 impl LiteGroup {
@@ -114,6 +117,12 @@ impl LiteGroup {
     #[must_use]
     pub fn subscribers_of(&self, name: &str) -> usize {
         self.subscribers.get(name).map_or(0, Vec::len)
+    }
+
+    /// Whether the group is to get a lite topic from its first message on, once it exists.
+    #[must_use]
+    pub fn waits_for(&self, name: &str) -> bool {
+        self.subscribers_of(name) > 0 || self.wants.contains(name)
     }
 
     /// Whether a client has subscriptions here.
@@ -183,18 +192,21 @@ impl LiteGroup {
         client.evicted.remove(name);
         self.subscribers.entry(name.clone()).or_default().push(holder);
         self.subscriptions += 1;
+        self.wants.joined(name);
     }
 
     /// A client is no longer given what is in a lite topic. False when it was not before.
     pub(super) fn detach(&mut self, holder: HolderId, name: &str) -> bool {
         let Some(client) = self.clients.get_mut(&holder) else { return false };
-        let Some(place) = client.topics.remove(name) else { return false };
+        let Some((name, place)) = client.topics.remove_entry(name) else { return false };
+        let seen = client.seen;
         client.ready.remove(&place);
         self.subscriptions -= 1;
-        if let Some(others) = self.subscribers.get_mut(name) {
+        if let Some(others) = self.subscribers.get_mut(&name) {
             others.retain(|other| *other != holder);
             if others.is_empty() {
-                self.subscribers.remove(name);
+                self.subscribers.remove(&name);
+                self.wants.left(&name, seen);
             }
         }
         true
@@ -290,6 +302,7 @@ impl LiteGroup {
             }
             assert_eq!(client.ready.len(), places);
         }
+        self.wants.check(|name| self.subscribers_of(name) > 0);
         assert_eq!(self.subscriptions, subscriptions);
         assert_eq!(self.subscribers.values().map(Vec::len).sum::<usize>(), subscriptions);
         let mut totals = Counts::default();

@@ -1,12 +1,13 @@
 //! Lite topics against a naive model, histories by the thousand: whoever subscribes, leaves, is evicted or falls silent, each
-//! receive gets what the model would give it, in order, and I-10 holds after every step.
+//! receive gets what the model would give it, in order, and I-10 holds after every step; and a group misses nothing of a lite topic
+//! that it waited for, nor does one get the queue of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::tests::{GROUP, Lab, PARENT};
+use super::lab::{GROUP, Lab, PARENT};
 use super::{LiteAction, LiteStart};
 use crate::model::position::{QueueId, QueueOffset};
 use crate::model::time::Timestamp;
@@ -118,6 +119,10 @@ struct Model {
     exclusive: bool,
     lanes: BTreeMap<usize, Lane>,
     clients: BTreeMap<usize, Client>,
+    /// What does not exist and the group is to get from the first message on; survives everything.
+    wants: BTreeSet<usize>,
+    /// Queues that lite topics ever had.
+    queues: BTreeSet<u32>,
 }
 
 impl Model {
@@ -137,6 +142,11 @@ impl Model {
                 (new.iter().filter(|name| !taken(name)).copied().collect(), &own.names - names)
             }
         };
+        let given_up = if action == LiteAction::Remove { names } else { &gone };
+        let by_another =
+            |name: &usize| self.clients.iter().any(|(other, client)| *other != who && client.names.contains(name));
+        let unwanted: BTreeSet<usize> = given_up.iter().filter(|name| !by_another(name)).copied().collect();
+        self.wants = &self.wants - &unwanted;
         if action == LiteAction::CompleteRemove || (action == LiteAction::Remove && (&own.names - &gone).is_empty()) {
             self.clients.remove(&who);
             return;
@@ -160,7 +170,12 @@ impl Model {
             let client = self.clients.get_mut(&who).unwrap();
             client.names.insert(name);
             client.lost.remove(&name);
-            let Some(lane) = self.lanes.get_mut(&name) else { continue };
+            let Some(lane) = self.lanes.get_mut(&name) else {
+                if !matches!(start, None | Some(LiteStart::Last | LiteStart::First)) {
+                    self.wants.insert(name);
+                }
+                continue;
+            };
             let end = lane.end;
             lane.next.get_or_insert(match start {
                 None | Some(LiteStart::Last | LiteStart::First) => 0,
@@ -217,7 +232,10 @@ fn run(steps: &[Step], exclusive: bool) -> Result<(), TestCaseError> {
         match step {
             Step::Send { name, count } => {
                 let queue = lab.send(&name_of(*name), *count);
-                let wanted = model.subscribed(*name);
+                let wanted = model.wants.remove(name) || model.subscribed(*name);
+                if !model.lanes.contains_key(name) {
+                    prop_assert!(model.queues.insert(queue.get()), "a queue that was another lite topic's");
+                }
                 let lane = model.lanes.entry(*name).or_insert_with(|| Lane {
                     queue: queue.get(),
                     next: wanted.then_some(0),
@@ -299,6 +317,9 @@ fn run(steps: &[Step], exclusive: bool) -> Result<(), TestCaseError> {
                 if read {
                     lab.remove(QueueId(lane.queue));
                     model.lanes.remove(name);
+                    if model.subscribed(*name) {
+                        model.wants.insert(*name);
+                    }
                 }
             }
             Step::Restart => {
@@ -307,6 +328,9 @@ fn run(steps: &[Step], exclusive: bool) -> Result<(), TestCaseError> {
             }
         }
         lab.check();
+        for name in (0..NAMES).filter(|name| !model.lanes.contains_key(name)) {
+            prop_assert_eq!(lab.waits_for(&name_of(name)), model.subscribed(name) || model.wants.contains(&name));
+        }
         prop_assert_eq!(lab.core.topic(PARENT).unwrap().lite.len(), model.lanes.len());
         prop_assert_eq!(lab.now, Timestamp(model.now));
         let lite = lab.core.topic(PARENT).unwrap().subscriptions[&GROUP].lite.as_ref();

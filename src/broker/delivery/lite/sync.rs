@@ -62,6 +62,13 @@ pub struct LiteBegin<'a> {
 }
 
 impl LiteBegin<'_> {
+    /// Whether the group begins at the first message anyway, of whatever it finds.
+    #[must_use]
+    pub fn is_at_first(&self) -> bool {
+        let as_group = matches!(self.start, None | Some(LiteStart::Last));
+        self.start == Some(LiteStart::First) || as_group && self.group_start == StartPosition::Earliest
+    }
+
     /// The first message that the group is to see of a lite topic. What lies outside of it begins at its nearest end.
     #[must_use]
     pub fn position(&self, queue: QueueId, tail: &QueueTail) -> QueueOffset {
@@ -127,6 +134,10 @@ pub struct LitePlan {
     pub remove: Vec<Arc<str>>,
     /// Positions that the group takes.
     pub begin: Vec<(QueueId, QueueOffset)>,
+    /// What the group waits for from now on: it does not exist yet.
+    pub want: Vec<Arc<str>>,
+    /// What the group waits for no longer: its last subscriber said that it does not want it.
+    pub unwant: Vec<Arc<str>>,
 }
 
 impl LiteGroup {
@@ -162,6 +173,7 @@ impl LiteGroup {
             };
             plan.remove = client.topics.keys().filter(goes).cloned().collect();
         }
+        plan.unwant = self.unwanted(wish, &plan.remove);
         let stays = client.map_or(0, |client| client.topics.len()) - plan.remove.len();
         let enters = client.is_none() && matches!(wish.action, LiteAction::Add | LiteAction::CompleteAdd);
         if enters && self.clients.len() >= CLIENTS_MAX {
@@ -176,6 +188,20 @@ impl LiteGroup {
         Ok(plan)
     }
 
+    /// Of what the group waits for, what a client gives up and nobody else asks for. What a client says that it does not want
+    /// counts also when it did not say before that it does: that may have been to an earlier process.
+    fn unwanted(&self, wish: &LiteWish<'_>, removed: &[Arc<str>]) -> Vec<Arc<str>> {
+        let others = |name: &str| {
+            let subscribers = self.subscribers.get(name);
+            subscribers.is_some_and(|subscribers| subscribers.iter().any(|holder| *holder != wish.holder))
+        };
+        let goes = |name: &str| self.wants.contains(name) && !others(name);
+        if wish.action == LiteAction::Remove {
+            return wish.names.iter().filter(|name| goes(name)).map(|name| name.as_str().into()).collect();
+        }
+        removed.iter().filter(|name| goes(name)).cloned().collect()
+    }
+
     /// Does what was planned. Who lost what to this client is handed back: it is to be told.
     pub fn apply(
         &mut self,
@@ -186,6 +212,9 @@ impl LiteGroup {
     ) -> Vec<(ClientId, Arc<str>)> {
         for name in &plan.remove {
             self.detach(wish.holder, name);
+        }
+        for name in &plan.unwant {
+            self.wants.remove(name);
         }
         let leaves = match wish.action {
             LiteAction::CompleteRemove => true,
@@ -228,6 +257,9 @@ impl LiteGroup {
                 }
             }
             self.attach(wish.holder, name, topics.find(name));
+        }
+        for name in &plan.want {
+            self.wants.add(name.clone(), None);
         }
         self.wake_client(wish.holder);
         evicted

@@ -24,7 +24,7 @@ pub struct LiteTopic {
 pub struct LiteTopics {
     by_queue: BTreeMap<QueueId, LiteTopic>,
     by_name: BTreeMap<Arc<str>, QueueId>,
-    /// Above every queue that was ever given out by this process, so that none is used twice.
+    /// Above every queue that was ever given out, so that none is used twice: a dead letter knows its lite topic by it.
     next: u64,
 }
 
@@ -35,6 +35,14 @@ impl Default for LiteTopics {
 }
 
 impl LiteTopics {
+    /// None yet, and none will have this queue or a lower one.
+    #[must_use]
+    pub fn behind(retired: QueueId) -> Self {
+        let mut topics = Self::default();
+        topics.given_out(retired);
+        topics
+    }
+
     /// Number of lite topics.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -70,9 +78,20 @@ impl LiteTopics {
         u32::try_from(self.next + ahead as u64).ok().map(QueueId)
     }
 
+    /// Queues up to this one have been given out.
+    pub fn given_out(&mut self, highest: QueueId) {
+        self.next = self.next.max(u64::from(highest.get()) + 1);
+    }
+
+    /// The highest queue that was ever given out, if any was.
+    #[must_use]
+    pub fn highest(&self) -> Option<QueueId> {
+        u32::try_from(self.next - 1).ok().map(QueueId).filter(|queue| queue.is_lite())
+    }
+
     /// Adds a lite topic.
     pub fn insert(&mut self, queue: QueueId, topic: LiteTopic) {
-        self.next = self.next.max(u64::from(queue.get()) + 1);
+        self.given_out(queue);
         self.by_name.insert(topic.name.clone(), queue);
         self.by_queue.insert(queue, topic);
     }

@@ -1,0 +1,159 @@
+//! Publish: each message to the shard it belongs to. What surely was not stored is sent again, elsewhere if it may go there; what
+//! may have been stored is not: its client is told so, and decides.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::broker::api::{Publish, PublishError, Published};
+use crate::broker::check_kinds;
+use crate::link::client::Failure;
+use crate::link::cluster::Cluster;
+use crate::link::cluster::patience::Waiting;
+use crate::link::cluster::plan::{Part, Place, parts, turns};
+use crate::model::cluster::{Placement, Revision, View};
+use crate::model::message::NewMessage;
+use crate::model::name::TopicName;
+use crate::model::position::ShardId;
+
+/// Longest wait for a newer view after a shard said that a message group has moved.
+const MOVED_WAIT: Duration = Duration::from_millis(250);
+
+/// What became of a part.
+#[derive(Debug)]
+enum Sent {
+    Stored(Vec<Published>),
+    /// Surely not stored; it may work in a moment.
+    Later(PublishError),
+    /// Surely not stored; the shards are about to change.
+    Moved,
+    Failed(PublishError),
+}
+
+impl Cluster {
+    /// See [`Brokers::publish`](crate::link::Brokers::publish). Messages of several shards are stored by each of them for itself:
+    /// when one fails, others may be stored, and the whole answers with its error.
+    pub async fn publish(&self, publish: Publish, patience: Duration) -> Result<Vec<Published>, PublishError> {
+        let Publish { topic: name, messages } = publish;
+        let mut waiting = Waiting::new(&self.inner.clock, patience);
+        let mut published = vec![Published::default(); messages.len()];
+        let mut pending: Vec<usize> = (0..messages.len()).collect();
+        let turn = self.turn();
+        loop {
+            let view = self.view();
+            let topic = view.topics.get(&name).ok_or_else(|| PublishError::TopicNotFound(name.clone()))?;
+            if !topic.permission.writable {
+                return Err(PublishError::NotWritable(name));
+            }
+            let placement = self.placement(&view, topic);
+            let split = parts(topic, &placement, &messages, &pending).ok_or(PublishError::Unavailable)?;
+            if split.len() > 1 {
+                // A bad message must not leave the others of its request behind on other shards.
+                check_kinds(topic, &messages)?;
+            }
+            let sends = split.into_iter().map(|part| {
+                let (view, placement, messages, waiting, name) = (&view, &placement, &messages, &waiting, &name);
+                async move {
+                    let chosen = part.indices.iter().map(|&index| messages[index].clone()).collect();
+                    let sent = self.send(&part, name, chosen, (view, placement), turn, waiting).await;
+                    (part, sent)
+                }
+            });
+            let mut first_error = None;
+            let mut has_moved = false;
+            pending.clear();
+            for (part, sent) in join_all(sends).await {
+                match sent {
+                    Sent::Stored(places) => {
+                        part.indices.iter().zip(places).for_each(|(&index, place)| published[index] = place);
+                    }
+                    Sent::Failed(error) => return Err(in_request(error, &part)),
+                    Sent::Moved => {
+                        has_moved = true;
+                        pending.extend(part.indices);
+                    }
+                    Sent::Later(error) => {
+                        first_error.get_or_insert(error);
+                        pending.extend(part.indices);
+                    }
+                }
+            }
+            if pending.is_empty() {
+                return Ok(published);
+            }
+            pending.sort_unstable();
+            if has_moved {
+                let bound = waiting.left().min(MOVED_WAIT);
+                self.inner.route.reached(Revision(view.revision.0 + 1), bound).await;
+            }
+            if !waiting.pause().await {
+                return Err(first_error.unwrap_or(PublishError::Unavailable));
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        part: &Part,
+        name: &TopicName,
+        messages: Vec<NewMessage>,
+        (view, placement): (&View, &Placement),
+        turn: u64,
+        waiting: &Waiting,
+    ) -> Sent {
+        let shards = match part.place {
+            Place::Owner(owner) => vec![owner],
+            Place::Any => turns(placement, view, turn, |shard| self.inner.pool.is_connected(shard)),
+        };
+        let is_free = part.place == Place::Any;
+        let mut error = PublishError::Unavailable;
+        for shard in shards {
+            let publish = Publish { topic: name.clone(), messages: messages.clone() };
+            match self.send_to(shard, publish, waiting).await {
+                Ok(places) => return Sent::Stored(places),
+                Err(Failure::Away) => {}
+                // Whoever waits a moment may find room again; who asks for his place in an order must be told to slow down.
+                Err(Failure::Refused(full @ (PublishError::Overloaded | PublishError::DiskFull))) => error = full,
+                Err(Failure::Refused(PublishError::Moved)) => return Sent::Moved,
+                // The view has this topic: the shard has not heard of it yet.
+                Err(Failure::Refused(PublishError::TopicNotFound(_))) => {}
+                Err(Failure::Refused(refused)) => return Sent::Failed(refused),
+                Err(Failure::Unknown) => return Sent::Failed(PublishError::ShardFailed),
+            }
+            if !is_free || waiting.left().is_zero() {
+                break;
+            }
+        }
+        match error {
+            PublishError::Unavailable => Sent::Later(error),
+            full => Sent::Failed(full),
+        }
+    }
+
+    async fn send_to(
+        &self,
+        shard: ShardId,
+        publish: Publish,
+        waiting: &Waiting,
+    ) -> Result<Vec<Published>, Failure<PublishError>> {
+        let Some(client) = self.inner.pool.client(shard) else { return Err(Failure::Away) };
+        let was_connected = client.is_connected();
+        match waiting.within(client.publish(publish)).await {
+            Some(answer) => answer,
+            // It waited for a connection, and was never sent.
+            None if !was_connected && !client.is_connected() => Err(Failure::Away),
+            None => Err(Failure::Unknown),
+        }
+    }
+}
+
+/// Names the place in the whole request.
+fn in_request(error: PublishError, part: &Part) -> PublishError {
+    match error {
+        PublishError::TypeConflict { topic, expected, found, index } => {
+            let index = part.indices.get(index).copied().unwrap_or(index);
+            PublishError::TypeConflict { topic, expected, found, index }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,207 @@
+//! Acks and their like go to the shard that the handle names. All of them may be repeated, so a shard that is away is waited for
+//! and asked again; a client is never told that a handle is invalid because its shard could not be asked.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Display};
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::broker::Handles;
+use crate::broker::api::{AckOutcome, ChangeOutcome, LiteError, LiteEviction, LiteSync, RecallError, SettleError};
+use crate::link::client::{Failure, ShardClient};
+use crate::link::cluster::patience::Waiting;
+use crate::link::cluster::{Cluster, Unanswered};
+use crate::model::name::{GroupName, TopicName};
+use crate::model::position::ShardId;
+
+impl Cluster {
+    /// Asks a shard until it answers, or time is up. Only for what may be done twice.
+    pub(super) async fn ask<T, E, F>(
+        &self,
+        shard: ShardId,
+        waiting: &mut Waiting,
+        call: impl Fn(ShardClient) -> F,
+    ) -> Result<T, Unanswered<E>>
+    where
+        E: Debug + Display,
+        F: Future<Output = Result<T, Failure<E>>>,
+    {
+        loop {
+            if let Some(client) = self.inner.pool.client(shard) {
+                match waiting.within(call(client)).await {
+                    Some(Ok(answer)) => return Ok(answer),
+                    Some(Err(Failure::Refused(error))) => return Err(Unanswered::Refused(error)),
+                    Some(Err(Failure::Away | Failure::Unknown)) | None => {}
+                }
+            }
+            if !waiting.pause().await {
+                return Err(Unanswered::Away);
+            }
+        }
+    }
+
+    pub(super) fn waiting(&self, patience: Duration) -> Waiting {
+        Waiting::new(&self.inner.clock, patience)
+    }
+
+    /// What can be said of a settlement without its shard: `false` when no handle can be this group's.
+    fn may_settle(&self, group: &GroupName, topic: &TopicName) -> Result<bool, SettleError> {
+        let view = self.view();
+        if !view.topics.contains_key(topic) {
+            return Err(SettleError::TopicNotFound(topic.clone()));
+        }
+        match view.groups.contains_key(group) {
+            true => Ok(true),
+            false if self.inner.options.auto_create_groups => Ok(false),
+            false => Err(SettleError::GroupNotFound(group.clone())),
+        }
+    }
+
+    /// See [`Brokers::ack`](crate::link::Brokers::ack).
+    pub async fn ack(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handles: &[String],
+        patience: Duration,
+    ) -> Result<Vec<AckOutcome>, SettleError> {
+        let mut outcomes = vec![AckOutcome::InvalidHandle; handles.len()];
+        if !self.may_settle(group, topic)? {
+            return Ok(outcomes);
+        }
+        let mut parts: BTreeMap<ShardId, (Vec<usize>, Vec<String>)> = BTreeMap::new();
+        for (index, handle) in handles.iter().enumerate() {
+            if let Some(shard) = self.shard_of(handle) {
+                let part = parts.entry(shard).or_default();
+                part.0.push(index);
+                part.1.push(handle.clone());
+            }
+        }
+        let answers = parts.into_iter().map(|(shard, (indices, handles))| async move {
+            let mut waiting = self.waiting(patience);
+            let acked = self.ask(shard, &mut waiting, |client| {
+                let (group, topic, handles) = (group.clone(), topic.clone(), handles.clone());
+                async move { client.ack(&group, &topic, &handles).await }
+            });
+            (indices, acked.await)
+        });
+        for (indices, acked) in join_all(answers).await {
+            let acked = acked.map_err(settle_error)?;
+            for (index, outcome) in indices.into_iter().zip(acked) {
+                outcomes[index] = outcome;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// See [`Brokers::change_invisible`](crate::link::Brokers::change_invisible).
+    pub async fn change_invisible(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+        duration: Duration,
+        patience: Duration,
+    ) -> Result<ChangeOutcome, SettleError> {
+        let Some(shard) = self.settled_at(group, topic, handle)? else { return Ok(ChangeOutcome::InvalidHandle) };
+        let mut waiting = self.waiting(patience);
+        let changed = self.ask(shard, &mut waiting, |client| async move {
+            client.change_invisible(group, topic, handle, duration).await
+        });
+        changed.await.map_err(settle_error)
+    }
+
+    /// See [`Brokers::suspend`](crate::link::Brokers::suspend).
+    pub async fn suspend(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+        duration: Duration,
+        patience: Duration,
+    ) -> Result<ChangeOutcome, SettleError> {
+        let Some(shard) = self.settled_at(group, topic, handle)? else { return Ok(ChangeOutcome::InvalidHandle) };
+        let mut waiting = self.waiting(patience);
+        let changed =
+            self.ask(shard, &mut waiting, |client| async move { client.suspend(group, topic, handle, duration).await });
+        changed.await.map_err(settle_error)
+    }
+
+    /// See [`Brokers::to_dead_letter`](crate::link::Brokers::to_dead_letter).
+    pub async fn to_dead_letter(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        handle: &str,
+        patience: Duration,
+    ) -> Result<AckOutcome, SettleError> {
+        let Some(shard) = self.settled_at(group, topic, handle)? else { return Ok(AckOutcome::InvalidHandle) };
+        let mut waiting = self.waiting(patience);
+        let moved =
+            self.ask(shard, &mut waiting, |client| async move { client.to_dead_letter(group, topic, handle).await });
+        moved.await.map_err(settle_error)
+    }
+
+    /// The shard of a handle; `None` when it is no handle of this cluster, or none can be this group's.
+    fn settled_at(&self, group: &GroupName, topic: &TopicName, handle: &str) -> Result<Option<ShardId>, SettleError> {
+        let may = self.may_settle(group, topic)?;
+        Ok(if may { self.shard_of(handle) } else { None })
+    }
+
+    /// The shard whose word counts on a handle; `None`: nobody in this cluster made it. Keys change, and this process may hear
+    /// of a new one after a broker used it: of a handle under a key that is not known here its shard decides.
+    fn shard_of(&self, handle: &str) -> Option<ShardId> {
+        let ring = self.ring();
+        if let Some((receipt, _)) = ring.open(handle) {
+            return Some(receipt.shard);
+        }
+        let shard = Handles::shard_of(handle).filter(|_| ring.is_of_other_key(handle))?;
+        self.view().shards.contains_key(&shard).then_some(shard)
+    }
+
+    /// See [`Brokers::recall`](crate::link::Brokers::recall).
+    pub async fn recall(&self, topic: &TopicName, handle: &str, patience: Duration) -> Result<String, RecallError> {
+        let found = self.topic(topic).ok_or_else(|| RecallError::TopicNotFound(topic.clone()))?;
+        // What is wrong with the request itself is said first, as a broker would; any shard of the topic knows.
+        let named = Handles::shard_of_recall(handle).filter(|shard| self.view().shards.contains_key(shard));
+        let shard = match named {
+            Some(shard) => shard,
+            None => *self.holders(&self.view(), &found).first().ok_or(RecallError::BadHandle)?,
+        };
+        let mut waiting = self.waiting(patience);
+        let recalled = self.ask(shard, &mut waiting, |client| async move { client.recall(topic, handle).await });
+        recalled.await.map_err(|error| match error {
+            Unanswered::Refused(error) => error,
+            Unanswered::Away => RecallError::Unavailable,
+        })
+    }
+
+    /// See [`Brokers::sync_lite`](crate::link::Brokers::sync_lite).
+    pub async fn sync_lite(&self, sync: LiteSync, patience: Duration) -> Result<Vec<LiteEviction>, LiteError> {
+        let topic = self.topic(&sync.topic).ok_or_else(|| LiteError::TopicNotFound(sync.topic.clone()))?;
+        let created = self.group_at_first_use(&sync.group).await;
+        created.map_err(|error| match error {
+            crate::broker::api::CatalogError::Overloaded => LiteError::Overloaded,
+            _ => LiteError::GroupNotFound(sync.group.clone()),
+        })?;
+        let shard = *self.placement(&self.view(), &topic).shards.first().ok_or(LiteError::Unavailable)?;
+        let mut waiting = self.waiting(patience);
+        let synced = self.ask(shard, &mut waiting, |client| {
+            let sync = sync.clone();
+            async move { client.sync_lite(sync).await }
+        });
+        synced.await.map_err(|error| match error {
+            Unanswered::Refused(error) => error,
+            Unanswered::Away => LiteError::Unavailable,
+        })
+    }
+}
+
+fn settle_error(error: Unanswered<SettleError>) -> SettleError {
+    match error {
+        Unanswered::Refused(error) => error,
+        Unanswered::Away => SettleError::Unavailable,
+    }
+}

@@ -1,0 +1,287 @@
+//! What only a link can do: break, fall silent, be refused, be full.
+
+use std::time::Duration;
+
+use bolide::broker::api::{AckOutcome, Publish, PublishError, Receive, ReceiveError};
+use bolide::link::client::{Bounds, Dial, Failure, ShardClient};
+use bolide::link::hello::{Hello, Role};
+use bolide::model::cluster::ClusterId;
+use bolide::model::message::NewMessage;
+use bolide::model::position::{QueueOffset, ShardId};
+use bolide::model::topic::TopicType;
+use bolide::trust::Trust;
+use tokio::time::Instant;
+
+use crate::world::*;
+
+fn one(id: &str) -> Publish {
+    Publish { topic: topic(), messages: vec![message(id)] }
+}
+
+async fn connected(client: &ShardClient) {
+    until("the link is up", async || client.is_connected()).await;
+}
+
+async fn stored(world: &World) -> QueueOffset {
+    world.broker.queue_spans(&topic()).unwrap()[0].next
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_away_and_surely_has_done_nothing() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        world.gone();
+        let client = world.client("p-0");
+        let began = Instant::now();
+        assert_eq!(client.publish(one("a")).await, Err(Failure::Away));
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        let began = Instant::now();
+        assert_eq!(client.publish(one("a")).await, Err(Failure::Away));
+        assert!(began.elapsed() < Duration::from_millis(100), "known to be away: {:?}", began.elapsed());
+        assert_eq!(client.receive(wish(1, 5)).await.err(), Some(Failure::Away));
+        assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+        world.serve();
+        connected(&client).await;
+        assert!(client.publish(one("b")).await.is_ok());
+        assert_eq!(stored(world).await, QueueOffset(1));
+    });
+}
+
+#[test]
+fn a_publish_that_was_written_into_silence_is_unknown_soon_and_the_link_comes_back() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let client = world.client("p-0");
+        connected(&client).await;
+        assert!(client.publish(one("a")).await.is_ok());
+        world.net.silence(100);
+        let began = Instant::now();
+        assert_eq!(client.publish(one("b")).await, Err(Failure::Unknown));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        // Each of the streams finds out for itself.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        connected(&client).await;
+        assert!(client.publish(one("c")).await.is_ok());
+        assert_eq!(stored(world).await, QueueOffset(2), "the silent one swallowed b");
+    });
+}
+
+#[test]
+fn a_publish_whose_answer_was_cut_off_is_unknown_and_may_be_stored() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let client = world.client("p-0");
+        connected(&client).await;
+        let publish = async { client.publish(one("a")).await };
+        let cut = async {
+            until("it is stored", async || stored(world).await == QueueOffset(1)).await;
+        };
+        // The wire takes its time for the way back: it is cut as soon as the broker has stored the message.
+        let raced = async {
+            tokio::select! {
+                biased;
+                result = publish => result,
+                () = async { cut.await; world.net.cut(100); std::future::pending::<()>().await } => unreachable!(),
+            }
+        };
+        let result = raced.await;
+        assert!(matches!(result, Ok(_) | Err(Failure::Unknown)), "{result:?}");
+        assert_eq!(stored(world).await, QueueOffset(1));
+    });
+}
+
+#[test]
+fn what_may_be_done_twice_is_repeated_after_a_break() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let client = world.client("p-0");
+        client.publish(one("a")).await.unwrap();
+        let got = client.receive(wish(1, 1)).await.unwrap().next().unwrap();
+        world.net.silence(100);
+        let outcome = client.ack(&group(), &topic(), &[got.handle]).await;
+        assert_eq!(outcome, Ok(vec![AckOutcome::Done]));
+        let waits = async { client.receive(wish(1, 60)).await.unwrap().next().unwrap() };
+        let breaks = async {
+            until("a receive waits", async || world.broker.status().pollers > 0).await;
+            world.gone();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert_eq!(world.broker.status().pollers, 0, "nobody waits at the broker for a caller that was cut off");
+            world.serve();
+            connected(&client).await;
+            client.publish(one("b")).await.unwrap();
+        };
+        let (got, ()) = tokio::join!(waits, breaks);
+        assert_eq!((got.message.message_id.as_str(), got.attempt), ("b", 1));
+    });
+}
+
+#[test]
+fn a_process_that_went_without_a_word_holds_nothing_up() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let (silent, other) = (world.client("p-0"), world.client("p-1"));
+        let waits = tokio::spawn(async move { silent.receive(wish(1, 600)).await.map(|mut got| got.next()) });
+        until("a receive waits", async || world.broker.status().pollers == 1).await;
+        world.net.set_unreachable(true);
+        world.net.silence(100);
+        let began = Instant::now();
+        until("it is noticed", async || world.broker.status().pollers == 0).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        world.net.set_unreachable(false);
+        waits.abort();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        connected(&other).await;
+        other.publish(one("a")).await.unwrap();
+        let got = other.receive(wish(1, 5)).await.unwrap().next().unwrap();
+        assert_eq!((got.message.message_id.as_str(), got.attempt), ("a", 1));
+    });
+}
+
+#[test]
+fn whenever_a_receive_is_given_up_its_message_comes_to_the_next_one_with_no_attempt_spent() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let client = world.client("p-0");
+        connected(&client).await;
+        for step in 0..60u64 {
+            let id = format!("m{step}");
+            let waits = tokio::spawn({
+                let client = client.clone();
+                async move { client.receive(wish(1, 60)).await.map(|mut got| got.next()) }
+            });
+            until("a receive waits", async || world.broker.status().pollers == 1).await;
+            world.broker.publish(one(&id)).await.unwrap();
+            // From before the broker has granted it to after it has arrived.
+            tokio::time::sleep(Duration::from_micros(step * 40)).await;
+            waits.abort();
+            let taken = waits.await.ok().and_then(|got| got.unwrap());
+            let got = match taken {
+                Some(got) => got,
+                None => client.receive(wish(1, 5)).await.unwrap().next().expect("it comes back"),
+            };
+            assert_eq!((got.message.message_id.as_str(), got.attempt), (id.as_str(), 1), "given up after step {step}");
+            client.ack(&group(), &topic(), &[got.handle]).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn more_calls_or_bytes_than_may_be_under_way_are_refused_at_once() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let bounds = Bounds { calls_max: 1, bytes_max: 2_000 };
+        let client = world.client_with(Dial { bounds, ..world.dial("p-0") });
+        connected(&client).await;
+        let wait = || async { client.receive(wish(1, 30)).await };
+        let refused = async {
+            until("a receive waits", async || world.broker.status().pollers == 1).await;
+            client.receive(wish(1, 30)).await.err()
+        };
+        tokio::select! {
+            biased;
+            error = refused => assert_eq!(error, Some(Failure::Refused(ReceiveError::Overloaded))),
+            _ = wait() => panic!("nothing came"),
+        }
+        let large = |id: &str| {
+            let large = NewMessage { rest: vec![0; 1_500].into(), ..message(id) };
+            Publish { topic: topic(), messages: vec![large] }
+        };
+        until("they are gone", async || world.broker.status().pollers == 0).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (first, second) = tokio::join!(client.publish(large("a")), client.publish(large("b")));
+        assert!(first.is_ok(), "{first:?}");
+        assert_eq!(second, Err(Failure::Refused(PublishError::Overloaded)));
+        assert!(client.publish(large("b")).await.is_ok(), "there is room again");
+    });
+}
+
+#[test]
+fn a_process_of_another_version_cluster_or_shard_is_refused() {
+    let broker = Hello { cluster: Some(ClusterId(1)), ..Hello::of(Role::Broker, "b-0") };
+    in_world_with(Trust::none(), broker, async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let hello = world.dial("p-0").who;
+        let strangers = [
+            Hello { version: "7.0".into(), ..hello.clone() },
+            Hello { cluster: Some(ClusterId(2)), ..hello.clone() },
+            Hello { shard: Some(ShardId(9)), ..hello.clone() },
+        ];
+        for who in strangers {
+            let client = world.client_with(Dial { who, ..world.dial("p-0") });
+            assert_eq!(client.publish(one("a")).await, Err(Failure::Away));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(!client.is_connected());
+        }
+        let who = Hello { cluster: Some(ClusterId(1)), shard: Some(ShardId(0)), ..hello };
+        let client = world.client_with(Dial { who, ..world.dial("p-0") });
+        assert!(client.publish(one("a")).await.is_ok());
+    });
+}
+
+#[test]
+fn without_the_clusters_secret_nobody_comes_in() {
+    let secret = Trust::with_secret("0123456789abcdef").unwrap();
+    in_world_with(secret, Hello::of(Role::Broker, "b-0"), async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let client = world.client_with(Dial { trust: Trust::none(), ..world.dial("p-0") });
+        assert_eq!(client.publish(one("a")).await, Err(Failure::Away));
+        assert!(world.client("p-1").publish(one("a")).await.is_ok());
+    });
+}
+
+#[test]
+fn who_lost_a_lite_topic_is_told_by_the_process_it_is_connected_to() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Lite).await;
+        let spec = bolide::broker::api::GroupSpec { lite_exclusive: Some(true), ..Default::default() };
+        world.broker.create_group(group(), spec).await.unwrap();
+        let (here, elsewhere) = (world.client("p-0"), world.client("p-1"));
+        let (mut heard_here, mut heard_elsewhere) = (here.notices(), elsewhere.notices());
+        here.sync_lite(subscribe(&topic(), "first", &["x"])).await.unwrap();
+        let evicted = elsewhere.sync_lite(subscribe(&topic(), "second", &["x"])).await.unwrap();
+        assert_eq!(heard_here.recv().await.unwrap(), evicted[0]);
+        assert_eq!(&*evicted[0].client.0, "first");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(heard_here.try_recv().is_err(), "once");
+        assert!(heard_elsewhere.try_recv().is_err(), "its own answer says it");
+    });
+}
+
+#[test]
+fn the_link_of_a_dropped_client_ends_at_the_broker() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let client = world.client("p-0");
+        connected(&client).await;
+        let waits = tokio::spawn(async move {
+            let _ = client.receive(Receive { ..wish(1, 600) }).await;
+        });
+        until("a receive waits", async || world.broker.status().pollers == 1).await;
+        waits.abort();
+        until("nobody waits", async || world.broker.status().pollers == 0).await;
+    });
+}
+
+#[test]
+fn clients_that_are_reported_live_keep_what_they_hold() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let client = world.client("p-0");
+        client.publish(one("a")).await.unwrap();
+        let lease = bolide::broker::api::LeaseWish::AutoRenew;
+        let got = client.receive(Receive { lease, ..wish(1, 1) }).await.unwrap().next();
+        assert!(got.is_some());
+        let other = || Receive { client: bolide::broker::api::ClientId("other".into()), ..wish(1, 3) };
+        for _ in 0..20 {
+            client.clients_alive(vec![(bolide::broker::api::ClientId("client".into()), false)]);
+            assert!(client.receive(other()).await.unwrap().is_empty());
+        }
+        let mut back = None;
+        until("it comes back once nobody says that the client lives", async || {
+            back = client.receive(other()).await.unwrap().next();
+            back.is_some()
+        })
+        .await;
+        assert_eq!(back.map(|back| back.attempt), Some(2));
+    });
+}

@@ -1,0 +1,436 @@
+//! A whole cluster as its users run it: one process a role.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bolide::wire::rocketmq as v2;
+use bolide::wire::rocketmq::messaging_service_client::MessagingServiceClient;
+use bolide::wire_receive::Content;
+use common::cluster::{Cluster, ClusterOptions, Member, wait_for};
+use common::{ServerOptions, binary};
+use tonic::transport::{Channel, Endpoint};
+
+const OK: i32 = 20_000;
+/// Longest wait for what should come at once.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Client {
+    runtime: tokio::runtime::Runtime,
+    stub: MessagingServiceClient<Channel>,
+}
+
+fn resource(name: &str) -> Option<v2::Resource> {
+    Some(v2::Resource { name: name.to_owned(), ..Default::default() })
+}
+
+fn request<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("x-mq-client-id", "roles@1".parse().expect("ascii"));
+    request.set_timeout(Duration::from_secs(10));
+    request
+}
+
+fn expect_ok(status: Option<&v2::Status>) -> Result<()> {
+    let status = status.context("no status")?;
+    ensure!(status.code == OK, "{} {}", status.code, status.message);
+    Ok(())
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        let channel = runtime.block_on(endpoint.connect())?;
+        Ok(Self { runtime, stub: MessagingServiceClient::new(channel) })
+    }
+
+    fn send(&mut self, topic: &str, id: &str) -> Result<()> {
+        let system = v2::SystemProperties { message_id: id.to_owned(), ..Default::default() };
+        let message = v2::Message {
+            topic: resource(topic),
+            system_properties: Some(system),
+            body: id.as_bytes().to_vec().into(),
+            ..Default::default()
+        };
+        let sending = self.stub.send_message(request(v2::SendMessageRequest { messages: vec![message] }));
+        expect_ok(self.runtime.block_on(sending)?.into_inner().status.as_ref())
+    }
+
+    /// Bodies and handles of what there is.
+    fn receive(&mut self, topic: &str) -> Result<Vec<(String, String)>> {
+        let wish = v2::ReceiveMessageRequest {
+            group: resource("g"),
+            message_queue: Some(v2::MessageQueue { topic: resource(topic), ..Default::default() }),
+            batch_size: 32,
+            invisible_duration: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            long_polling_timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+            ..Default::default()
+        };
+        self.runtime.block_on(async {
+            let mut stream = self.stub.receive_message(request(wish)).await?.into_inner();
+            let mut taken = Vec::new();
+            while let Some(element) = stream.message().await? {
+                match element.content {
+                    Some(Content::Message(message)) => {
+                        let handle = message.system_properties.and_then(|system| system.receipt_handle);
+                        let body = String::from_utf8(message.body.to_vec())?;
+                        taken.push((body, handle.context("no handle")?));
+                    }
+                    Some(Content::Status(status)) => {
+                        let nothing = status.code == v2::Code::MessageNotFound as i32;
+                        ensure!(status.code == OK || nothing, "{} {}", status.code, status.message);
+                    }
+                    _ => {}
+                }
+            }
+            Ok(taken)
+        })
+    }
+
+    fn ack(&mut self, topic: &str, handle: &str) -> Result<()> {
+        let entry = v2::AckMessageEntry { message_id: "m".into(), receipt_handle: handle.to_owned(), lite_topic: None };
+        let acking = v2::AckMessageRequest { group: resource("g"), topic: resource(topic), entries: vec![entry] };
+        let answer = self.runtime.block_on(self.stub.ack_message(request(acking)))?.into_inner();
+        expect_ok(answer.status.as_ref())
+    }
+
+    /// Receives and acknowledges until all of `wanted` have come.
+    fn take_all(&mut self, topic: &str, wanted: &[String]) -> Result<()> {
+        let mut missing: std::collections::BTreeSet<&String> = wanted.iter().collect();
+        wait_for("messages are missing", Duration::from_secs(30), || {
+            for (body, handle) in self.receive(topic)? {
+                self.ack(topic, &handle)?;
+                missing.remove(&body);
+            }
+            if missing.is_empty() { Ok(Some(())) } else { bail!("{} of {}", missing.len(), wanted.len()) }
+        })
+    }
+}
+
+fn ids(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}-{number}")).collect()
+}
+
+/// Sends until it is accepted: while a cluster comes together, calls may be refused with a code that says so.
+fn send_all(client: &mut Client, topic: &str, ids: &[String]) -> Result<()> {
+    for id in ids {
+        wait_for("a send is refused", SOON, || client.send(topic, id).map(Some))?;
+    }
+    Ok(())
+}
+
+/// Starts a member whose start is to fail, and returns what it said.
+fn refused(cluster: &mut Cluster, member: Member) -> Result<String> {
+    cluster.start_member(member)?;
+    let status = cluster.wait_ended(member)?;
+    ensure!(!status.success(), "{} ended well", member.name());
+    Ok(cluster.log_tail(member, 5))
+}
+
+#[test]
+fn what_one_proxy_takes_another_one_gives_and_settles_wherever_it_lies() -> Result<()> {
+    let cluster = Cluster::start(2, 2)?;
+    cluster.admin(&["topic", "create", "t"])?;
+    let (mut a, mut b) = (Client::connect(cluster.grpc(0))?, Client::connect(cluster.grpc(1))?);
+    let sent = ids("m", 40);
+    send_all(&mut a, "t", &sent)?;
+    b.take_all("t", &sent)?;
+    // Both shards have had some.
+    for broker in [Member::Broker(0), Member::Broker(1)] {
+        let page = cluster.metrics(broker)?;
+        let stored = page.lines().find(|line| line.starts_with("rocketmq_messages_in_total{")).context(page.clone())?;
+        assert!(stored.contains("node_type=\"broker\"") && !stored.ends_with(" 0"), "{stored}");
+    }
+    assert_eq!(a.receive("t")?, [], "what was acknowledged came again");
+    Ok(())
+}
+
+#[test]
+fn a_restart_of_everything_in_any_order_comes_together_and_loses_nothing() -> Result<()> {
+    let mut cluster = Cluster::start(2, 1)?;
+    cluster.admin(&["topic", "create", "t"])?;
+    let (route, b0, b1, proxy) = (Member::Route, Member::Broker(0), Member::Broker(1), Member::Proxy(0));
+    let mut sent = ids("before", 20);
+    send_all(&mut Client::connect(cluster.grpc(0))?, "t", &sent)?;
+    for order in [[proxy, b1, b0, route], [b0, route, proxy, b1], [route, proxy, b0, b1]] {
+        for member in cluster.members() {
+            cluster.kill9(member)?;
+        }
+        for member in order {
+            cluster.start_member(member)?;
+        }
+        cluster.wait_all_ready()?;
+        let more = ids(&format!("{order:?}"), 5);
+        send_all(&mut Client::connect(cluster.grpc(0))?, "t", &more)?;
+        sent.extend(more);
+    }
+    Client::connect(cluster.grpc(0))?.take_all("t", &sent)
+}
+
+#[test]
+fn messages_flow_while_the_route_service_is_away_also_through_a_broker_that_was_restarted_meanwhile() -> Result<()> {
+    let mut cluster = Cluster::start(2, 1)?;
+    cluster.admin(&["topic", "create", "t"])?;
+    let mut client = Client::connect(cluster.grpc(0))?;
+    let first = ids("first", 20);
+    send_all(&mut client, "t", &first)?;
+    let taken = wait_for("nothing comes", SOON, || Ok(Some(client.receive("t")?).filter(|taken| !taken.is_empty())))?;
+    cluster.kill9(Member::Route)?;
+    for broker in [Member::Broker(0), Member::Broker(1)] {
+        cluster.kill9(broker)?;
+        cluster.start_member(broker)?;
+        cluster.wait_ready(broker)?;
+    }
+    // Handles of before: the keys were kept.
+    for (_, handle) in &taken {
+        wait_for("a handle of before is refused", SOON, || client.ack("t", handle).map(Some))?;
+    }
+    let second = ids("second", 20);
+    send_all(&mut client, "t", &second)?;
+    let done: Vec<&String> = taken.iter().map(|(body, _)| body).collect();
+    let left: Vec<String> = first.into_iter().chain(second).filter(|id| !done.contains(&id)).collect();
+    client.take_all("t", &left)?;
+    // A proxy knows nothing by itself, and says so instead of guessing.
+    cluster.kill9(Member::Proxy(0))?;
+    cluster.start_member(Member::Proxy(0))?;
+    let said = wait_for("the proxy says nothing", SOON, || {
+        let (code, said) = cluster.readyz(Member::Proxy(0))?;
+        Ok(Some(said).filter(|_| code == 503))
+    })?;
+    assert!(said.contains("waiting for the route service at 127.0.0.1:"), "{said}");
+    assert!(Client::connect(cluster.grpc(0)).is_err(), "clients are let in and would be told that no topic exists");
+    cluster.start_member(Member::Route)?;
+    cluster.wait_all_ready()
+}
+
+#[test]
+fn a_broker_that_was_never_anywhere_waits_for_the_route_service_with_words() -> Result<()> {
+    let mut cluster = ClusterOptions::default().build(1, 0)?;
+    let broker = Member::Broker(0);
+    cluster.start_member(broker)?;
+    let said = wait_for("the broker says nothing", SOON, || {
+        let (code, said) = cluster.readyz(broker)?;
+        Ok(Some(said).filter(|_| code == 503))
+    })?;
+    assert!(said.contains("waiting for the route service at 127.0.0.1:"), "{said}");
+    cluster.start_member(Member::Route)?;
+    cluster.wait_all_ready()?;
+    let health = std::process::Command::new(binary())
+        .args(["health", "--http", &cluster.ports(broker).http.to_string()])
+        .stdout(Stdio::null())
+        .status()?;
+    assert!(health.success());
+    assert!(cluster.sigterm(broker)?.success(), "{}", cluster.log_tail(broker, 20));
+    assert!(cluster.sigterm(Member::Route)?.success(), "{}", cluster.log_tail(Member::Route, 20));
+    Ok(())
+}
+
+#[test]
+fn a_data_directory_of_somebody_else_is_refused_with_words() -> Result<()> {
+    let mut cluster = Cluster::start(2, 0)?;
+    let (b0, b1) = (Member::Broker(0), Member::Broker(1));
+    for member in cluster.members() {
+        assert!(cluster.sigterm(member)?.success(), "{}", cluster.log_tail(member, 20));
+    }
+    let swap = |cluster: &Cluster, left: Member, right: Member| -> Result<()> {
+        let (left, right) = (cluster.data_dir(left), cluster.data_dir(right));
+        let aside = left.with_extension("aside");
+        std::fs::rename(&left, &aside)?;
+        std::fs::rename(&right, &left)?;
+        std::fs::rename(&aside, &right)?;
+        Ok(())
+    };
+    swap(&cluster, b0, b1)?;
+    let said = refused(&mut cluster, b0)?;
+    assert!(said.contains("broker-1") && said.contains("broker broker-0 needs its own"), "{said}");
+    swap(&cluster, b0, b1)?;
+    swap(&cluster, b0, Member::Route)?;
+    let said = refused(&mut cluster, b0)?;
+    assert!(said.contains("a route service's"), "{said}");
+    let said = refused(&mut cluster, Member::Route)?;
+    assert!(said.contains("broker-0") && said.contains("bolide route needs its own"), "{said}");
+    // A server that stands alone must not take what is one of many.
+    let output = std::process::Command::new(binary())
+        .args(["standalone", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
+        .arg(cluster.data_dir(b1))
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("bolide standalone needs its own"), "{said}");
+    swap(&cluster, b0, Member::Route)?;
+    // The route service was lost and another cluster founded: the brokers do not mix with it.
+    std::fs::remove_dir_all(cluster.data_dir(Member::Route))?;
+    cluster.start_member(Member::Route)?;
+    let said = refused(&mut cluster, b0)?;
+    assert!(said.contains("was the data of the route service lost?"), "{said}");
+    // Nor does the data of a server that stands alone become a broker's.
+    std::fs::remove_dir_all(cluster.data_dir(b1))?;
+    let mut alone = ServerOptions::default().start()?;
+    alone.sigterm()?;
+    std::fs::rename(alone.data_dir(), cluster.data_dir(b1))?;
+    let said = refused(&mut cluster, b1)?;
+    assert!(said.contains("stands alone"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_process_with_another_secret_is_kept_out_and_so_is_an_operator() -> Result<()> {
+    let secrets = tempfile::tempdir()?;
+    let write = |name: &str, text: &str| -> Result<String> {
+        let path = secrets.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    };
+    let (right, wrong) = (write("right", "the-right-secret-1\n")?, write("wrong", "the-wrong-secret-1\n")?);
+    let stranger = Member::Broker(1);
+    let mut cluster = ClusterOptions::default()
+        .env("BOLIDE_CLUSTER_SECRET_FILE", &right)
+        .env_of(stranger, "BOLIDE_CLUSTER_SECRET_FILE", &wrong)
+        .build(2, 1)?;
+    for member in [Member::Route, Member::Broker(0), Member::Proxy(0)] {
+        cluster.start_member(member)?;
+    }
+    cluster.wait_all_ready()?;
+    cluster.start_member(stranger)?;
+    wait_for("the stranger does not say why", SOON, || {
+        Ok(cluster.log_tail(stranger, 20).contains("secret is missing or wrong").then_some(()))
+    })?;
+    assert_eq!(cluster.readyz(stranger)?.0, 503);
+    cluster.admin(&["topic", "create", "t"])?;
+    for member in [Member::Route, Member::Broker(0), Member::Proxy(0)] {
+        let internal = cluster.ports(member).internal.to_string();
+        for (secret, welcome) in [(&right, true), (&wrong, false)] {
+            let output = std::process::Command::new(binary())
+                .args(["admin", "--address", &internal, "--secret-file", secret, "status"])
+                .output()?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.success(), welcome, "{member:?}: {said}");
+            assert!(welcome || said.contains("secret is missing or wrong"), "{member:?}: {said}");
+        }
+    }
+    let mut client = Client::connect(cluster.grpc(0))?;
+    let sent = ids("m", 5);
+    send_all(&mut client, "t", &sent)?;
+    client.take_all("t", &sent)
+}
+
+#[test]
+fn an_internal_port_that_would_be_open_to_everyone_is_refused() -> Result<()> {
+    for role in ["route", "broker", "proxy"] {
+        let data = tempfile::tempdir()?;
+        let output = std::process::Command::new(binary())
+            .args([role, "--internal", "0.0.0.0:0", "--http", "127.0.0.1:0"])
+            .env("BOLIDE_CLUSTER_ROUTE", "127.0.0.1:1")
+            .env("BOLIDE_SERVER_DATA", data.path().join("data"))
+            .env("BOLIDE_SERVER_LISTEN", "127.0.0.1:0")
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("nobody would be asked who they are"), "{role}: {said}");
+        assert!(!data.path().join("data").exists(), "{role} left something behind");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_role_that_does_not_know_where_the_route_service_is_says_how_to_tell_it() -> Result<()> {
+    for role in ["broker", "proxy"] {
+        let output = std::process::Command::new(binary())
+            .args([role, "--http", "127.0.0.1:0", "--internal", "127.0.0.1:0"])
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("BOLIDE_CLUSTER_ROUTE"), "{role}: {said}");
+    }
+    Ok(())
+}
+
+mod certificates {
+    use std::path::Path;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+    use super::*;
+
+    struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+    impl Authority {
+        fn new() -> Result<Self> {
+            let mut params = CertificateParams::new(Vec::new())?;
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+        }
+
+        /// Writes `ca.pem`, and a certificate for the loopback with its key.
+        fn write(&self, dir: &Path) -> Result<()> {
+            let key = KeyPair::generate()?;
+            let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &self.0)?;
+            std::fs::create_dir_all(dir)?;
+            std::fs::write(dir.join("ca.pem"), self.0.pem())?;
+            std::fs::write(dir.join("cert.pem"), certificate.pem())?;
+            std::fs::write(dir.join("key.pem"), key.serialize_pem())?;
+            Ok(())
+        }
+    }
+
+    fn with_certificates(options: ClusterOptions, dir: &Path) -> ClusterOptions {
+        let file = |name: &str| dir.join(name).display().to_string();
+        options
+            .env("BOLIDE_CLUSTER_TLS_CA", &file("ca.pem"))
+            .env("BOLIDE_CLUSTER_TLS_CERTIFICATE", &file("cert.pem"))
+            .env("BOLIDE_CLUSTER_TLS_KEY", &file("key.pem"))
+    }
+
+    fn admin_with(cluster: &Cluster, dir: &Path, member: Member) -> Result<(bool, String)> {
+        let file = |name: &str| dir.join(name).display().to_string();
+        let output = std::process::Command::new(binary())
+            .args(["admin", "--address", &cluster.ports(member).internal.to_string()])
+            .args(["--tls-ca", &file("ca.pem"), "--tls-certificate", &file("cert.pem"), "--tls-key", &file("key.pem")])
+            .arg("status")
+            .output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    #[test]
+    fn all_internal_connections_are_mutual_tls_and_renewed_certificates_are_taken_without_a_restart() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (ours, other) = (dir.path().join("ours"), dir.path().join("other"));
+        let (authority, stranger) = (Authority::new()?, Authority::new()?);
+        authority.write(&ours)?;
+        stranger.write(&other)?;
+        let mut cluster = with_certificates(ClusterOptions::default(), &ours).start(1, 1)?;
+        cluster.admin(&["topic", "create", "t"])?;
+        let mut client = Client::connect(cluster.grpc(0))?;
+        let sent = ids("m", 5);
+        send_all(&mut client, "t", &sent)?;
+        client.take_all("t", &sent)?;
+        for member in cluster.members() {
+            assert!(admin_with(&cluster, &ours, member)?.0);
+            assert!(!admin_with(&cluster, &other, member)?.0, "{member:?} believes a stranger");
+            let plain = Endpoint::from_shared(format!("http://{}", cluster.ports(member).internal))?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let answered = runtime.block_on(async {
+                let mut admin = bolide::wire::admin::admin_client::AdminClient::new(plain.connect_lazy());
+                admin.status(bolide::wire::admin::StatusRequest::default()).await.is_ok()
+            });
+            assert!(!answered, "{member:?} answers without TLS");
+        }
+        // Another authority altogether, as when a secret of Kubernetes is made anew.
+        std::fs::rename(&ours, dir.path().join("old"))?;
+        stranger.write(&ours)?;
+        for member in cluster.members() {
+            wait_for("new certificates are not used", Duration::from_secs(20), || {
+                let (welcome, said) = admin_with(&cluster, &ours, member)?;
+                if welcome { Ok(Some(())) } else { bail!("{member:?}: {said}") }
+            })?;
+        }
+        // Connections made from now on trust each other, too.
+        cluster.kill9(Member::Broker(0))?;
+        cluster.start_member(Member::Broker(0))?;
+        cluster.wait_all_ready()?;
+        let sent = ids("after", 5);
+        send_all(&mut client, "t", &sent)?;
+        client.take_all("t", &sent)
+    }
+}
