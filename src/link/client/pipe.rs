@@ -328,12 +328,13 @@ impl Pipe {
         waker: &std::task::Waker,
     ) -> std::task::Poll<Option<wire::ToBroker>> {
         use std::task::Poll;
-        // Before the look: what comes between the two must wake.
-        self.writer.register(waker);
         let mut state = self.state.lock();
         if state.epoch != epoch {
             return Poll::Ready(None);
         }
+        // Under the lock, and only for the present connection: a writer of an earlier one that is looked at late would take the
+        // place of the one that is to be woken.
+        self.writer.register(waker);
         if let Some(hello) = state.hello.take() {
             return Poll::Ready(Some(wire::ToBroker { hello: Some(hello), ..wire::ToBroker::default() }));
         }
