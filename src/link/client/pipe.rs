@@ -205,17 +205,22 @@ impl Pipe {
         self.writer.wake();
     }
 
-    /// Clients that live.
-    pub fn alive(&self, clients: impl Iterator<Item = wire::Client>) {
+    /// Number of the present connection, or of the time without one.
+    pub fn epoch(&self) -> u64 {
+        self.state.lock().epoch
+    }
+
+    /// Clients that live; `false` without a connection.
+    pub fn alive(&self, clients: impl Iterator<Item = wire::Client>) -> bool {
         let mut state = self.state.lock();
         if !state.open {
-            // The next report says it anew.
-            return;
+            return false;
         }
         let room = ALIVE_MAX.saturating_sub(state.alive.len());
         state.alive.extend(clients.take(room));
         drop(state);
         self.writer.wake();
+        true
     }
 
     /// A sign of life is to be written.
