@@ -6,6 +6,7 @@ mod cluster;
 mod convert;
 mod delivery;
 pub mod hello;
+mod progress;
 pub mod server;
 
 pub use brokers::{AliveGuard, Brokers, DueCheck, Evictions};

@@ -285,3 +285,50 @@ fn clients_that_are_reported_live_keep_what_they_hold() {
         assert_eq!(back.map(|back| back.attempt), Some(2));
     });
 }
+
+/// A wire that carries 16 KiB each way in 50 ms.
+async fn slow(stream: tokio::io::DuplexStream) -> tokio::io::DuplexStream {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (near, here) = tokio::io::duplex(16 * 1024);
+    let (mut read_here, mut write_here) = tokio::io::split(here);
+    let (mut read_there, mut write_there) = tokio::io::split(stream);
+    macro_rules! carry {
+        ($from:ident => $to:ident) => {
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 16 * 1024];
+                while let Ok(count @ 1..) = $from.read(&mut bytes).await {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    if $to.write_all(&bytes[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+    }
+    carry!(read_here => write_there);
+    carry!(read_there => write_here);
+    near
+}
+
+#[test]
+fn a_message_that_is_under_way_for_longer_than_a_peer_may_be_silent_arrives_both_ways() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let net = world.net.clone();
+        let connector = bolide::link::client::Connector::new(move || {
+            let net = net.clone();
+            async move { Ok(slow(net.connect().await?).await) }
+        });
+        let way = bolide::link::client::Way::Streams(connector);
+        let client = world.client_with(Dial { way, ..world.dial("p-0") });
+        connected(&client).await;
+        let began = Instant::now();
+        let large = NewMessage { rest: vec![7; 2 * 1024 * 1024].into(), body_bytes: 2 * 1024 * 1024, ..message("a") };
+        client.publish(Publish { topic: topic(), messages: vec![large] }).await.unwrap();
+        let published = began.elapsed();
+        assert!(published > Duration::from_secs(4), "{published:?}");
+        let got = client.receive(wish(1, 10)).await.unwrap().next().unwrap();
+        assert_eq!((got.attempt, got.message.rest.len()), (1, 2 * 1024 * 1024));
+        assert!(began.elapsed() - published > Duration::from_secs(4));
+    });
+}
