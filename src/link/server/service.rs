@@ -20,6 +20,7 @@ use crate::link::hello::{Hello, Role};
 use crate::link::progress::Frames;
 use crate::link::server::outbox::{Outbox, Writer};
 use crate::link::server::stream::PeerStream;
+use crate::link::server::unseen::Unseen;
 use crate::runtime::budget::Budget;
 use crate::runtime::clock::Clock;
 use crate::runtime::tasks::{Tasks, current_lane};
@@ -56,6 +57,7 @@ pub struct Shared {
     pub who: Hello,
     pub bytes: Budget,
     peers: Mutex<BTreeMap<usize, Peer>>,
+    unseen: Arc<Mutex<Unseen>>,
     streams: Budget,
     trust: Trust,
     tasks: Tasks,
@@ -121,6 +123,7 @@ impl BrokerServer {
             who,
             bytes: Budget::new(CALL_BYTES_MAX),
             peers: Mutex::default(),
+            unseen: Arc::default(),
             streams: Budget::new(STREAMS_MAX),
             trust,
             tasks,
@@ -195,7 +198,7 @@ impl BrokerService for BrokerServer {
         };
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let lane = if shared.on_the_spot { current_lane() } else { number };
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::new(shared.broker.clone(), number, shared.unseen.clone()));
         let stream = PeerStream::new(shared.clone(), number, outbox.clone());
         let frames = request.extensions().get::<Frames>().cloned().unwrap_or_default();
         let incoming = request.into_inner();

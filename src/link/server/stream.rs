@@ -50,6 +50,7 @@ struct Ends(Arc<Outbox>);
 impl Drop for Ends {
     fn drop(&mut self) {
         self.0.end(None);
+        self.0.unheard();
     }
 }
 
@@ -122,6 +123,12 @@ impl PeerStream {
         }
         if !batch.give_back.is_empty() {
             broker.give_back(&batch.give_back);
+        }
+        if !batch.handed_on.is_empty() {
+            self.outbox.handed_on(&batch.handed_on);
+        }
+        if !batch.kept.is_empty() {
+            self.outbox.kept(&batch.kept);
         }
         for call in batch.calls {
             let id = call.id;
