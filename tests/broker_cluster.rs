@@ -498,6 +498,8 @@ fn a_route_service_that_was_restored_from_an_older_copy_deletes_nothing_also_whe
         let mut caught_up = View { revision: Revision((1 << 40) + 9), ..copy };
         next(&mut caught_up, 20, 7);
         is_refused(broker.apply(&caught_up).await);
+        let status = broker.status();
+        assert!(status.ready && status.reason.contains("forgotten topic after"), "{status:?}");
         assert_eq!(names(&broker).0, ["5:t/2", "7:after/1"]);
         assert_eq!(broker.applied(), after.revision);
     });

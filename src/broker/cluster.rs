@@ -98,6 +98,12 @@ impl Broker {
         }
     }
 
+    /// Why this broker does not follow the route service any more, if so.
+    pub(super) fn no_longer_follows(&self) -> Option<String> {
+        let forgotten = self.inner.cluster.as_ref()?.forgotten.get()?;
+        Some(ApplyError::Forgotten(forgotten.clone()).to_string())
+    }
+
     /// Revision of the cluster's catalogue that the topics and groups here are of; 0 outside of a cluster and before the first.
     #[must_use]
     pub fn applied(&self) -> Revision {
