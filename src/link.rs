@@ -6,9 +6,11 @@ mod cluster;
 mod convert;
 mod delivery;
 pub mod hello;
+mod peers;
 mod progress;
 pub mod server;
 
 pub use brokers::{AliveGuard, Brokers, DueCheck, Evictions};
 pub use cluster::{ClusterOptions, Connect, LinkState};
 pub use delivery::Delivery;
+pub use peers::FarPeers;

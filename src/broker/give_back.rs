@@ -14,6 +14,9 @@ use crate::store::record::Unit;
 /// and little enough for one that waits for it.
 const UNSEEN_LEASE: Duration = Duration::from_secs(30);
 
+/// Which delivery of a group on a topic.
+type Unseen = (QueueId, QueueOffset, GrantId);
+
 impl Broker {
     /// Nobody may have these deliveries, as whoever carried them is gone: those that would last as long as their client lives end
     /// soon. Until then their handles stay good.
@@ -55,7 +58,7 @@ impl Broker {
     /// Texts that name no current delivery are ignored.
     pub fn give_back(&self, handles: &[String]) {
         let ring = self.inner.handles.load();
-        let mut unseen: BTreeMap<(TopicId, GroupId), Vec<(QueueId, QueueOffset, GrantId)>> = BTreeMap::new();
+        let mut unseen: BTreeMap<(TopicId, GroupId), Vec<Unseen>> = BTreeMap::new();
         for (receipt, _) in handles.iter().filter_map(|handle| ring.open(handle)) {
             if receipt.shard == self.inner.shard {
                 let of_group = unseen.entry((receipt.topic, receipt.group)).or_default();
