@@ -95,7 +95,9 @@ impl Broker {
         if view.cluster != cluster.setup.cluster {
             return Err(ApplyError::Foreign { own: cluster.setup.cluster, other: view.cluster });
         }
-        if let Some(what) = forgotten(&self.topics(), &self.groups(), view) {
+        // What no cluster gave it, it cannot have forgotten: that is refused in other words.
+        let is_begun = cluster.is_begun.load(Ordering::Relaxed);
+        if let Some(what) = forgotten(&self.topics(), &self.groups(), view).filter(|_| is_begun) {
             let _ = cluster.forgotten.set(what);
         }
         match cluster.forgotten.get() {
