@@ -16,6 +16,7 @@ use crate::link::client::verb_bytes;
 use crate::link::convert::calls::{Request, request_in};
 use crate::link::convert::greeting::{hello_in, hello_out};
 use crate::link::convert::refusals::{malformed, not_done, overloaded};
+use crate::link::progress::Frames;
 use crate::link::server::outbox::{Done, Outbox};
 use crate::link::server::running::run;
 use crate::link::server::service::{Known, Shared};
@@ -49,6 +50,7 @@ struct Ends(Arc<Outbox>);
 impl Drop for Ends {
     fn drop(&mut self) {
         self.0.end(None);
+        self.0.unheard();
     }
 }
 
@@ -58,7 +60,7 @@ impl PeerStream {
     }
 
     /// Runs until the peer is gone, or this process ends.
-    pub async fn serve(mut self, mut incoming: Streaming<wire::ToBroker>) {
+    pub async fn serve(mut self, mut incoming: Streaming<wire::ToBroker>, frames: Frames) {
         let _ends = Ends(self.outbox.clone());
         let clock = self.shared.clock.clone();
         let shutdown = self.shared.broker.shutdown().clone();
@@ -75,6 +77,7 @@ impl PeerStream {
             }
         };
         let (mut heard, mut took) = (clock.mark(), clock.mark());
+        let mut arrived_so_far = frames.count();
         let outbox = self.outbox.clone();
         let mut tick = pin!(clock.sleep(BEAT));
         let mut stopping = pin!(shutdown.stopping());
@@ -84,10 +87,7 @@ impl PeerStream {
                 biased;
                 Some((id, done)) = self.running.next(), if has_room => self.finished(id, done, &known),
                 arrived = incoming.message() => match arrived {
-                    Ok(Some(batch)) => {
-                        heard = clock.mark();
-                        self.arrived(batch);
-                    }
+                    Ok(Some(batch)) => self.arrived(batch),
                     Ok(None) | Err(_) => return,
                 },
                 () = outbox.changed() => {
@@ -99,6 +99,10 @@ impl PeerStream {
                 () = &mut tick => {
                     if outbox.has_room() {
                         took = clock.mark();
+                    }
+                    let count = frames.count();
+                    if std::mem::replace(&mut arrived_so_far, count) != count {
+                        heard = clock.mark();
                     }
                     if heard.elapsed() > SILENCE_MAX || took.elapsed() > SILENCE_MAX {
                         return;
@@ -119,6 +123,12 @@ impl PeerStream {
         }
         if !batch.give_back.is_empty() {
             broker.give_back(&batch.give_back);
+        }
+        if !batch.handed_on.is_empty() {
+            self.outbox.handed_on(&batch.handed_on);
+        }
+        if !batch.kept.is_empty() {
+            self.outbox.kept(&batch.kept);
         }
         for call in batch.calls {
             let id = call.id;
