@@ -1,7 +1,7 @@
 # What a newcomer types. Each target installs what it lacks; builds are cached outside the checkout (scripts/env.sh).
 
 .DEFAULT_GOAL := help
-.PHONY: help run hello test verify fix crash-loop sim bench where install image kube-lint kube-test
+.PHONY: help run hello test verify fix crash-loop sim bench bench-cluster where install image kube-lint kube-test
 
 ROUNDS ?= 1000
 SEEDS ?= 1000
@@ -27,6 +27,7 @@ help: ## This page
 	@echo "Measure it:"
 	@echo "  make bench                    several short loads against a broker of its own"
 	@echo "  make bench ARGS='send --against-echo --duration 60s'   one load only; the arguments of bolide bench"
+	@echo "  make bench-cluster            standalone beside route, broker and proxy: what the hop costs, memory, new topics"
 	@echo
 	@echo "In Kubernetes (docs/OPERATIONS.md):"
 	@echo "  make image IMAGE=name:tag     the release binary in an image of 35 MB, with podman or docker"
@@ -67,6 +68,9 @@ sim: ## The broker in a simulated world
 
 bench: ## Short loads, with percentiles
 	@scripts/bench.sh $(ARGS)
+
+bench-cluster: ## What the hop from a proxy to a broker costs
+	@scripts/bench-cluster.sh $(ARGS)
 
 where: ## Path of the release binary
 	@. scripts/env.sh && echo "$$CARGO_TARGET_DIR/release/bolide"

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -30,7 +31,9 @@ impl Cluster {
     {
         loop {
             if let Some(client) = self.inner.pool.client(shard) {
-                match waiting.within(call(client)).await {
+                // Stays where it is: it is large, and would be moved on its way through.
+                let asking = pin!(call(client));
+                match waiting.within(asking).await {
                     Some(Ok(answer)) => return Ok(answer),
                     Some(Err(Failure::Refused(error))) => return Err(Unanswered::Refused(error)),
                     Some(Err(Failure::Away | Failure::Unknown)) | None => {}

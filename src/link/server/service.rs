@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::broker::Broker;
 use crate::broker::api::LiteEviction;
-use crate::link::client::{MESSAGE_BYTES_MAX, WINDOWS};
+use crate::link::client::{FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOWS};
 use crate::link::hello::{Hello, Role};
 use crate::link::progress::Frames;
 use crate::link::server::outbox::{Outbox, Writer};
@@ -39,6 +39,7 @@ pub fn tuned(server: Server) -> Server {
     server
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
+        .max_frame_size(FRAME_BYTES)
         .http2_keepalive_interval(Some(Duration::from_secs(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(2)))
         .tcp_nodelay(true)

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::{AbortHandle, Abortable};
+use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use tonic::{Status, Streaming};
 
@@ -33,13 +34,39 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Calls of one stream at once. Callers keep to fewer by themselves.
 const CALLS_MAX: usize = 65_536;
 
-type Running = FuturesUnordered<Pin<Box<dyn Future<Output = (u64, Done)> + Send>>>;
+/// A call that is not answered yet.
+struct UnderWay {
+    id: u64,
+    work: Work,
+}
+
+enum Work {
+    /// Done to its end, whoever waits.
+    Kept(BoxFuture<'static, Done>),
+    /// Can be broken off.
+    Waits(Abortable<BoxFuture<'static, Done>>),
+}
+
+impl Future for UnderWay {
+    type Output = (u64, Done);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = self.id;
+        let done = match &mut self.work {
+            Work::Kept(work) => work.as_mut().poll(context),
+            Work::Waits(work) => Pin::new(work)
+                .poll(context)
+                .map(|done| done.unwrap_or_else(|_| Done::Outcome(Outcome::Refusal(not_done())))),
+        };
+        done.map(|done| (id, done))
+    }
+}
 
 pub struct PeerStream {
     shared: Arc<Shared>,
     number: usize,
     outbox: Arc<Outbox>,
-    running: Running,
+    running: FuturesUnordered<UnderWay>,
     /// Calls that can be broken off, and when their callers stop waiting, by steady time.
     waits: HashMap<u64, (AbortHandle, Timestamp)>,
 }
@@ -158,22 +185,14 @@ impl PeerStream {
         let request = request_in(verb).map_err(|error| malformed(error.to_string()))?;
         let (id, revision) = (call.id, Revision(call.revision));
         let waits = matches!(request, Request::Receive(_) | Request::Pull(_));
-        let broker = self.shared.broker.clone();
-        let work = async move {
-            let done = run(&broker, request, revision).await;
-            drop(share);
-            done
-        };
+        let work = run(self.shared.broker.clone(), request, revision, share);
         if waits {
             let (handle, registration) = AbortHandle::new_pair();
             let until = self.shared.clock.steady().plus(Duration::from_millis(call.deadline_ms.into()));
             self.waits.insert(id, (handle, until));
-            let work = Abortable::new(work, registration);
-            self.running.push(Box::pin(async move {
-                (id, work.await.unwrap_or_else(|_| Done::Outcome(Outcome::Refusal(not_done()))))
-            }));
+            self.running.push(UnderWay { id, work: Work::Waits(Abortable::new(work, registration)) });
         } else {
-            self.running.push(Box::pin(async move { (id, work.await) }));
+            self.running.push(UnderWay { id, work: Work::Kept(work) });
         }
         Ok(())
     }
