@@ -1,5 +1,5 @@
-//! The crash loop against a cluster: a route service, two brokers, two proxies. Any of them, at times two, ends at random moments
-//! and also while it starts, and clients that are spread over both proxies are promised the same as by one server.
+//! The crash loop against a cluster: a route service, two brokers, two proxies. Any of them, at times two or all, ends at random
+//! moments and also while it starts, and clients that are spread over both proxies are promised the same as by one server.
 //!
 //! `BOLIDE_CRASH_ROUNDS` (15): kills. `BOLIDE_CRASH_SEED`: choices of the clients and of who ends when. `BOLIDE_KEEP_DATA=1`
 //! keeps the data directories of a failure.
@@ -35,8 +35,7 @@ fn no_crash_of_a_member_loses_or_repeats_what_was_acknowledged() -> Result<()> {
     let rounds = number("BOLIDE_CRASH_ROUNDS", 15);
     let seed = number("BOLIDE_CRASH_SEED", any_seed()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut cluster =
-        ClusterOptions::default().env("BOLIDE_LIMITS_MIN_INVISIBLE_MS", "100").start(BROKERS, PROXIES)?;
+    let mut cluster = ClusterOptions::default().env("BOLIDE_LIMITS_MIN_INVISIBLE_MS", "100").start(BROKERS, PROXIES)?;
     let begin = Instant::now();
     let (mut done, mut episode) = (0, 0);
     while done < rounds {
@@ -92,7 +91,7 @@ async fn run_episode(cluster: &mut Cluster, run: &str, kills: u64, entropy: &Ent
     let clients = cast.start(&stage, entropy);
     for round in 0..kills {
         tokio::time::sleep(Duration::from_millis(20 + entropy.below(1_200))).await;
-        let victims = victims(round, entropy);
+        let victims = victims(cluster.members(), round, entropy);
         end_and_restart(cluster, &victims, &recorder, entropy)?;
     }
     tokio::time::sleep(Duration::from_millis(entropy.below(500))).await;
@@ -100,8 +99,11 @@ async fn run_episode(cluster: &mut Cluster, run: &str, kills: u64, entropy: &Ent
     Ok(recorder.snapshot())
 }
 
-/// Each role in turn; one time in three, another member at the same time.
-fn victims(round: u64, entropy: &Entropy) -> Vec<Member> {
+/// Each role in turn; one time in three, another member at the same time; one time in eight, everybody, in any order.
+fn victims(all: Vec<Member>, round: u64, entropy: &Entropy) -> Vec<Member> {
+    if entropy.below(8) == 0 {
+        return in_any_order(all, entropy);
+    }
     let one_of = |count: usize| usize::try_from(entropy.below(count as u64)).unwrap_or(0);
     let of_role = |role: u64| match role % 3 {
         0 => Member::Proxy(one_of(PROXIES)),
@@ -115,6 +117,15 @@ fn victims(round: u64, entropy: &Entropy) -> Vec<Member> {
         victims.extend(Some(second).filter(|second| *second != first));
     }
     victims
+}
+
+fn in_any_order(mut members: Vec<Member>, entropy: &Entropy) -> Vec<Member> {
+    let mut ordered = Vec::with_capacity(members.len());
+    while !members.is_empty() {
+        let place = usize::try_from(entropy.below(members.len() as u64)).unwrap_or(0);
+        ordered.push(members.swap_remove(place));
+    }
+    ordered
 }
 
 /// Mostly SIGKILL, sometimes SIGTERM; now and then the next process is killed while it recovers. Blocks the thread of the
@@ -142,7 +153,7 @@ fn end_and_restart(cluster: &mut Cluster, victims: &[Member], recorder: &Recorde
             note(Event::Ended);
         }
     }
-    for &member in victims {
+    for member in in_any_order(victims.to_vec(), entropy) {
         cluster.start_member(member)?;
     }
     cluster.wait_all_ready()?;

@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bolide::wire::admin;
+use bolide::wire::admin::admin_client::AdminClient;
 
 mod cluster_load;
 mod common;
@@ -53,16 +55,9 @@ fn a_killed_proxy_fails_no_call_loses_no_lease_and_brings_nothing_back() -> Resu
     runtime()?.block_on(async {
         let load = Load::start(&proxies, "free", "keyed")?;
         let holder = Caller::new("holder", &proxies)?;
-        let both = |ids: [&'static str; 2]| {
-            let holder = holder.clone();
-            async move {
-                for id in ids {
-                    holder.send("held", id, None).await.map_err(anyhow::Error::msg)?;
-                }
-                Ok::<_, anyhow::Error>(())
-            }
-        };
-        both(["a", "b"]).await?;
+        for id in ["a", "b"] {
+            holder.send("held", id, None).await.map_err(anyhow::Error::msg)?;
+        }
         // One with a lease of its own, the other renewed for as long as its client lives: both through the proxy that dies.
         let fixed = take_one(&holder.only(0), Some(Duration::from_secs(25))).await?;
         let renewed = take_one(&holder.only(0), None).await?;
@@ -180,14 +175,14 @@ fn a_new_topic_is_usable_through_every_proxy_at_once() -> Result<()> {
     runtime()?.block_on(async {
         let caller = Caller::new("impatient", &proxies)?;
         let internal = cluster.ports(Member::Proxy(0)).internal;
-        let mut admin =
-            bolide::wire::admin::admin_client::AdminClient::connect(format!("http://{internal}")).await?;
+        let mut operator = AdminClient::connect(format!("http://{internal}")).await?;
         let mut times = Vec::new();
         for number in 0..20 {
             let name = format!("new-{number}");
-            let topic = bolide::wire::admin::Topic { name: name.clone(), ..Default::default() };
+            let r#type = admin::TopicType::Normal as i32;
+            let topic = admin::Topic { name: name.clone(), r#type, queues: 4, ..Default::default() };
             let began = Instant::now();
-            admin.create_topic(bolide::wire::admin::CreateTopicRequest { topic: Some(topic) }).await?;
+            operator.create_topic(admin::CreateTopicRequest { topic: Some(topic) }).await?;
             for proxy in [1, 0] {
                 while let Err(error) = caller.only(proxy).send(&name, &format!("{name}-{proxy}"), None).await {
                     ensure!(began.elapsed() < Duration::from_secs(10), "proxy {proxy}: {error}");

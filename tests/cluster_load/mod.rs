@@ -73,7 +73,10 @@ impl Caller {
     }
 
     /// What the first attempt that works answers; else the words of all.
-    async fn tried<T>(&self, call: impl AsyncFn(Stub) -> Result<T, String>) -> Result<T, String> {
+    async fn tried<T, F>(&self, call: impl Fn(Stub) -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
         let first = usize::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
         let attempts = if self.stubs.len() > 1 { ATTEMPTS } else { 1 };
         let mut failed = Vec::new();
@@ -98,11 +101,12 @@ impl Caller {
     /// # Errors
     /// All attempts failed: their words.
     pub async fn send(&self, topic: &str, id: &str, message_group: Option<&str>) -> Result<(), String> {
-        self.tried(async |mut stub: Stub| {
+        self.tried(move |mut stub: Stub| async move {
+            let kind = if message_group.is_some() { v2::MessageType::Fifo } else { v2::MessageType::Normal };
             let system = v2::SystemProperties {
                 message_id: id.to_owned(),
                 message_group: message_group.map(str::to_owned),
-                message_type: if message_group.is_some() { v2::MessageType::Fifo } else { v2::MessageType::Normal } as i32,
+                message_type: kind as i32,
                 ..Default::default()
             };
             let message = v2::Message {
@@ -135,7 +139,7 @@ impl Caller {
         lease: Option<Duration>,
         batch: i32,
     ) -> Result<Vec<Taken>, String> {
-        self.tried(async |mut stub: Stub| {
+        self.tried(move |mut stub: Stub| async move {
             let wish = v2::ReceiveMessageRequest {
                 group: Some(resource(group)),
                 message_queue: Some(v2::MessageQueue { topic: Some(resource(topic)), ..Default::default() }),
@@ -169,7 +173,7 @@ impl Caller {
     /// # Errors
     /// All attempts failed: their words.
     pub async fn ack(&self, topic: &str, group: &str, handle: &str) -> Result<(), String> {
-        self.tried(async |mut stub: Stub| {
+        self.tried(move |mut stub: Stub| async move {
             let entry = v2::AckMessageEntry { receipt_handle: handle.to_owned(), ..Default::default() };
             let acking = v2::AckMessageRequest {
                 group: Some(resource(group)),

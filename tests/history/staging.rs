@@ -11,7 +11,7 @@ use bolide::wire::admin::admin_client::AdminClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 
 use super::cast::{Cast, topics};
 use super::check::check;
@@ -70,7 +70,7 @@ pub fn dial_in_turn(addresses: Vec<SocketAddr>) -> Result<Dial> {
     let endpoint = Endpoint::from_shared(format!("http://{}", addresses.first().context("no address")?))?
         .connect_timeout(CONNECT_LIMIT);
     let (addresses, turn) = (Arc::new(addresses), Arc::new(AtomicUsize::new(0)));
-    Ok(Arc::new(move || {
+    let dial: Dial = Arc::new(move || {
         let (addresses, turn) = (addresses.clone(), turn.clone());
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
             let (addresses, turn) = (addresses.clone(), turn.clone());
@@ -81,15 +81,16 @@ pub fn dial_in_turn(addresses: Vec<SocketAddr>) -> Result<Dial> {
                     match TcpStream::connect(addresses[(first + next) % addresses.len()]).await {
                         Ok(stream) => {
                             stream.set_nodelay(true)?;
-                            return Ok(TokioIo::new(stream));
+                            return Ok::<_, std::io::Error>(TokioIo::new(stream));
                         }
                         Err(error) => failed = Some(error),
                     }
                 }
                 Err(failed.unwrap_or_else(|| std::io::Error::other("no address")))
             }
-        })) as Channel
-    }))
+        }))
+    });
+    Ok(dial)
 }
 
 fn topic_type(kind: Kind) -> admin::TopicType {
