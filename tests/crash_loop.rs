@@ -74,9 +74,8 @@ async fn run_episode(server: &mut Server, run: &str, kills: u64, entropy: &Entro
     let address = format!("http://{}", server.addresses().grpc);
     let endpoint = Endpoint::from_shared(address)?.connect_timeout(Duration::from_millis(500));
     let dial: Dial = Arc::new(move || endpoint.connect_lazy());
-    let pace = pace();
     let stop = Arc::new(AtomicBool::new(false));
-    let stage = Stage { dial, recorder: recorder.clone(), pace, run: run.to_owned(), stop: stop.clone() };
+    let stage = Stage { dial, recorder: recorder.clone(), pace: pace(), run: run.to_owned(), stop };
     let clients = cast.start(&stage, entropy);
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(20 + entropy.below(1_200))).await;

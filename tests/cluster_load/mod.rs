@@ -31,6 +31,9 @@ const POLL: Duration = Duration::from_millis(1_500);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// Failures that are kept in words.
 const FAILURES_KEPT: usize = 10;
+/// Pause of a producer between two messages, and of a consumer before it repeats an ack that failed.
+const THINK: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(50);
 const PRODUCERS: usize = 4;
 const CONSUMERS: usize = 3;
 /// Lease of a delivery of the load.
@@ -59,7 +62,7 @@ impl Caller {
     /// # Errors
     /// An address is none.
     pub fn new(name: &str, proxies: &[SocketAddr]) -> Result<Self> {
-        let connect = |address: &SocketAddr| {
+        let connect = |address: &SocketAddr| -> Result<Stub> {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
             Ok(stub(endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy()))
         };
@@ -351,7 +354,7 @@ async fn produce(caller: Caller, topic: String, keyed: bool, tally: Arc<Mutex<Ta
             }
         }
         drop(tally);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(THINK).await;
     }
 }
 
@@ -388,21 +391,21 @@ async fn settle(caller: &Caller, topic: &str, group: &str, message: Taken, is_ke
     }
     loop {
         let answer = caller.ack(topic, group, &message.handle).await;
-        let mut tally = lock(tally);
-        tally.calls += 1;
-        match answer {
-            Ok(()) => {
-                tally.waiting.remove(&message.id);
-                *tally.by_shard.entry(message.shard).or_default() += 1;
-                tally.acked.insert(key, message.id);
-                return;
-            }
-            Err(error) => tally.fail(&format!("ack of {}", message.id), &error),
-        }
+        let mut now = lock(tally);
+        now.calls += 1;
+        let Err(error) = answer else {
+            now.waiting.remove(&message.id);
+            *now.by_shard.entry(message.shard).or_default() += 1;
+            now.acked.insert(key, message.id);
+            return;
+        };
+        now.fail(&format!("ack of {}", message.id), &error);
         if taken.elapsed() > LEASE {
-            tally.lapsed += 1;
+            now.lapsed += 1;
             return;
         }
+        drop(now);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
