@@ -341,19 +341,20 @@ async fn produce(caller: Caller, topic: String, keyed: bool, tally: Arc<Mutex<Ta
         // It may be taken and acked before its answer is here.
         lock(&tally).waiting.insert(id.clone());
         let answer = caller.send(&topic, &id, group.as_deref()).await;
-        let mut tally = lock(&tally);
-        tally.calls += 1;
-        match answer {
-            Ok(()) => {
-                tally.sent += 1;
-                tally.slowest_send = tally.slowest_send.max(began.elapsed());
-            }
-            Err(error) => {
-                tally.waiting.remove(&id);
-                tally.fail(&format!("send of {id}"), &error);
+        {
+            let mut tally = lock(&tally);
+            tally.calls += 1;
+            match answer {
+                Ok(()) => {
+                    tally.sent += 1;
+                    tally.slowest_send = tally.slowest_send.max(began.elapsed());
+                }
+                Err(error) => {
+                    tally.waiting.remove(&id);
+                    tally.fail(&format!("send of {id}"), &error);
+                }
             }
         }
-        drop(tally);
         tokio::time::sleep(THINK).await;
     }
 }
@@ -391,20 +392,21 @@ async fn settle(caller: &Caller, topic: &str, group: &str, message: Taken, is_ke
     }
     loop {
         let answer = caller.ack(topic, group, &message.handle).await;
-        let mut now = lock(tally);
-        now.calls += 1;
-        let Err(error) = answer else {
-            now.waiting.remove(&message.id);
-            *now.by_shard.entry(message.shard).or_default() += 1;
-            now.acked.insert(key, message.id);
-            return;
-        };
-        now.fail(&format!("ack of {}", message.id), &error);
-        if taken.elapsed() > LEASE {
-            now.lapsed += 1;
-            return;
+        {
+            let mut now = lock(tally);
+            now.calls += 1;
+            let Err(error) = answer else {
+                now.waiting.remove(&message.id);
+                *now.by_shard.entry(message.shard).or_default() += 1;
+                now.acked.insert(key, message.id);
+                return;
+            };
+            now.fail(&format!("ack of {}", message.id), &error);
+            if taken.elapsed() > LEASE {
+                now.lapsed += 1;
+                return;
+            }
         }
-        drop(now);
         tokio::time::sleep(PAUSE).await;
     }
 }
