@@ -1,7 +1,7 @@
 # What a newcomer types. Each target installs what it lacks; builds are cached outside the checkout (scripts/env.sh).
 
 .DEFAULT_GOAL := help
-.PHONY: help run hello test verify fix crash-loop sim bench bench-cluster where install image kube-lint kube-test
+.PHONY: help run hello test verify fix crash-loop cluster-crash sim bench bench-cluster where install image kube-lint kube-test
 
 ROUNDS ?= 1000
 SEEDS ?= 1000
@@ -21,6 +21,7 @@ help: ## This page
 	@echo
 	@echo "Look for trouble:"
 	@echo "  make crash-loop ROUNDS=1000 [SEED=n]   kill -9 at random moments; prints the seed of a failure"
+	@echo "  make cluster-crash ROUNDS=200 [SEED=n] the same against a route service, two brokers and two proxies"
 	@echo "  make sim SEEDS=1000 [FROM=n]           the whole broker in a simulated world, seed after seed"
 	@echo "  make sim SEED=n                        one seed again, exactly"
 	@echo
@@ -59,6 +60,11 @@ crash-loop: export BOLIDE_CRASH_ROUNDS := $(ROUNDS)
 crash-loop: export BOLIDE_CRASH_SEED := $(SEED)
 crash-loop: ## kill -9, restart, check the history
 	@scripts/one-test.sh crash_loop
+
+cluster-crash: export BOLIDE_CRASH_ROUNDS := $(ROUNDS)
+cluster-crash: export BOLIDE_CRASH_SEED := $(SEED)
+cluster-crash: ## kill -9 of any member of a cluster, restart, check the history
+	@scripts/one-test.sh cluster_crash
 
 sim: export BOLIDE_SIM_SEEDS := $(SEEDS)
 sim: export BOLIDE_SIM_FROM := $(FROM)
