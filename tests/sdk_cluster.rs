@@ -56,8 +56,8 @@ fn go_client_works_in_a_cluster_over_tls() {
 struct Spread {
     cluster: Cluster,
     balancer: Balancer,
-    /// Whether the client is told the proxies' own addresses as well.
-    several: bool,
+    /// What stands between several addresses, where the client can be told those of the proxies as well.
+    between: Option<&'static str>,
 }
 
 impl Spread {
@@ -73,17 +73,26 @@ impl Spread {
         let cluster =
             ClusterOptions::default().env("BOLIDE_LIMITS_MIN_INVISIBLE_MS", "1000").start(BROKERS, PROXIES)?;
         let balancer = balancer((0..PROXIES).map(|proxy| cluster.grpc(proxy)).collect())?;
-        // The others send all of several addresses as one `:authority`, which no HTTP/2 server takes.
-        Ok(Self { cluster, balancer, several: suite.language == "java" })
+        let between = match suite.language {
+            "java" => Some(";"),
+            "rust" => Some(","),
+            // The others send all of several addresses as one `:authority`, which no HTTP/2 server takes.
+            _ => None,
+        };
+        Ok(Self { cluster, balancer, between })
     }
 }
 
 impl World for Spread {
     fn endpoint(&self) -> String {
-        let own = (0..PROXIES).rev().map(|proxy| self.cluster.grpc(proxy)).filter(|_| self.several);
-        let all: Vec<_> =
-            std::iter::once(self.balancer.address()).chain(own).map(|address| address.to_string()).collect();
-        all.join(";")
+        let balancer = self.balancer.address().to_string();
+        match self.between {
+            Some(between) => {
+                let proxies = (0..PROXIES).rev().map(|proxy| self.cluster.grpc(proxy).to_string());
+                std::iter::once(balancer).chain(proxies).collect::<Vec<_>>().join(between)
+            }
+            None => balancer,
+        }
     }
 
     fn admin(&mut self, arguments: &[&str]) -> Result<String> {
