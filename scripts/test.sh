@@ -12,7 +12,7 @@ scripts/setup.sh build sdk
 # Nothing here takes half as long; a test that hangs must not eat the time of the others.
 limit=(timeout --kill-after=30 40m)
 # These tell how far they are while they run.
-talking=" crash_loop cluster_crash cluster_faults cluster_figures power_cut sdk sim "
+talking=" crash_loop cluster_crash cluster_faults cluster_figures power_cut sdk sdk_cluster sim "
 
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
