@@ -66,8 +66,11 @@ def produce(endpoint, topic, run, name, pause, events, stop):
             producer.send(message)
             events.put(("sent", key, time.monotonic() - begun))
         except Exception as error:
-            # Whether it is stored is not known; it may arrive.
-            events.put(("send failed", key, repr(error)))
+            # Whether it is stored is not known; it may arrive. One that found nobody to connect to is counted apart: while
+            # the address of a dead proxy is still among those of the service, half of the attempts end there, and the Python
+            # client's three attempts follow each other at once.
+            refused = "failed to connect to all addresses" in str(error)
+            events.put(("send refused" if refused else "send failed", key, repr(error)))
         number += 1
         stop.wait(max(0.0, pause - (time.monotonic() - begun)))
     events.put(("stopped", name, None))
@@ -151,7 +154,7 @@ class Book:
 
     def __init__(self):
         self.count = {name: 0 for name in ("sent", "received", "acked", "redelivered", "after_ack")}
-        self.failed = {"send failed": 0, "receive failed": 0, "ack failed": 0, "ordered send again": 0}
+        self.failed = {"send failed": 0, "send refused": 0, "receive failed": 0, "ack failed": 0, "ordered send again": 0}
         self.errors = collections.deque(maxlen=ERRORS_KEPT)
         self.waiting = set()
         self.seen = set()
