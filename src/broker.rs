@@ -15,6 +15,7 @@ mod letters;
 mod lite;
 mod lite_upkeep;
 mod members;
+mod moves;
 mod news;
 mod offsets;
 pub mod options;

@@ -170,7 +170,6 @@ impl Trust {
     ///
     /// # Errors
     /// `UNAUTHENTICATED` without the right secret.
-    #[expect(clippy::result_large_err, reason = "what tonic hands on")]
     pub fn check(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let Some(wanted) = &self.secret else { return Ok(()) };
         let shown = metadata.get(SECRET_HEADER).map(|value| value.as_bytes()).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bolide::model::cluster::Revision;
+use bolide::model::cluster::{PastPlacement, Placement, Revision, Seal};
 use bolide::model::group::Group;
 use bolide::model::message::{MessageType, NewMessage, StoredMessage};
 use bolide::model::name::{GroupName, TopicName};
@@ -301,9 +301,20 @@ fn the_revision_of_a_cluster_is_rebuilt_with_its_catalogue() {
         assert_eq!(store.applied(), None, "of no cluster");
         durable(&store, catalogue()).await;
         durable(&store, unit(&[applied(3)])).await;
-        durable(&store, unit(&[applied(8)])).await;
+        let past = PastPlacement { generation: 1, shards: vec![ShardId(0)] };
+        let placement = |generation, past| Placement { generation, past, ..Placement::first(vec![ShardId(1)]) };
+        let placed = |generation, past: &[PastPlacement], fences: &[u64]| Record::Placed {
+            topic: TOPIC,
+            placement: placement(generation, past.to_vec()),
+            seals: vec![Seal { generation: 1, fences: fences.iter().copied().map(QueueOffset).collect() }],
+        };
+        durable(&store, unit(&[placed(1, &[], &[])])).await;
+        durable(&store, unit(&[placed(2, &[past], &[7, 0]), applied(8)])).await;
         folded(&store).await;
         assert_eq!(store.applied(), Some(Revision(8)));
+        let (topic, placement, seals) = store.placements().unwrap().remove(0);
+        assert_eq!((topic, placement.generation, placement.past.len()), (TOPIC, 2, 1));
+        assert_eq!(seals[0].fences, [QueueOffset(7), QueueOffset(0)]);
         dump_store(&store).unwrap()
     });
     world.kill();

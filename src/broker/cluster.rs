@@ -1,21 +1,22 @@
 //! A broker of a cluster follows the route service: topics and groups change there, and come here as a [`View`]. What differs
 //! is written to the log together with the revision, so that each change is made exactly once, whatever crashes between.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::broker::api::{ApplyError, CatalogError, ClusterSetup, Setup};
 use crate::broker::delivery::core::Core;
+use crate::broker::delivery::shards::ShardOrder;
 use crate::broker::handles::Handles;
 use crate::broker::verbs::Broker;
-use crate::model::cluster::{Revision, View};
+use crate::model::cluster::{Placement, Revision, View};
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::UnitSeq;
+use crate::model::position::{TopicId, UnitSeq};
 use crate::model::topic::Topic;
 use crate::store::AppendError;
 use crate::store::record::{Record, Unit};
@@ -35,6 +36,8 @@ pub(super) struct Membership {
     is_begun: AtomicBool,
     /// Whether what is not in the log, such as keys, was taken from a view since the start.
     is_taken: AtomicBool,
+    /// Told when a view was taken over, for those who report what followed from it.
+    pub changed: Notify,
 }
 
 impl Membership {
@@ -46,7 +49,7 @@ impl Membership {
                 let handles = Handles::ring(&setup.receipt_keys);
                 let applied_now = watch::Sender::new(applied.unwrap_or_default());
                 let (is_begun, is_taken) = (AtomicBool::new(applied.is_some()), AtomicBool::new(false));
-                (handles, Some(Self { setup, applied: applied_now, is_begun, is_taken }))
+                (handles, Some(Self { setup, applied: applied_now, is_begun, is_taken, changed: Notify::new() }))
             }
         }
     }
@@ -60,6 +63,8 @@ enum Change {
     Topic(Arc<Topic>),
     GroupGone(Arc<Group>),
     Group(Arc<Group>),
+    /// On other shards, or about to be: what this shard gives up is sealed under the lock under which this is written.
+    Placed(TopicId, Arc<Placement>),
 }
 
 impl Broker {
@@ -143,14 +148,13 @@ impl Broker {
             cluster.is_begun.store(true, Ordering::Relaxed);
             self.inner.durable(seq).await.map_err(|_| ApplyError::ShardFailed)?;
         }
-        for change in &changes {
-            self.show(change);
-        }
+        self.show(&changes);
         if !view.receipt_keys.is_empty() {
             self.inner.handles.store(Arc::new(Handles::ring(&view.receipt_keys)));
         }
         cluster.is_taken.store(true, Ordering::Relaxed);
         cluster.applied.send_replace(view.revision);
+        cluster.changed.notify_waiters();
         Ok(())
     }
 
@@ -158,6 +162,7 @@ impl Broker {
     fn differences(&self, view: &View) -> Vec<Change> {
         let mut changes = Vec::new();
         let (topics, groups) = (self.topics(), self.groups());
+        let ids: HashSet<TopicId> = view.topics.values().map(|topic| topic.id).collect();
         let gone = |topic: &&Arc<Topic>| view.topics.get(&topic.name).is_none_or(|now| now.id != topic.id);
         changes.extend(topics.iter().filter(gone).cloned().map(Change::TopicGone));
         let gone = |group: &&Arc<Group>| view.groups.get(&group.name).is_none_or(|now| now.id != group.id);
@@ -170,6 +175,13 @@ impl Broker {
         let mut put: Vec<_> = view.groups.values().filter(|group| known.get(&group.id) != Some(group)).collect();
         put.sort_by_key(|group| group.id);
         changes.extend(put.into_iter().cloned().map(Change::Group));
+        let core = self.inner.core.lock();
+        let known = |topic: &TopicId| core.topic(*topic)?.shards.placement();
+        let is_new = |(topic, placed): &(&TopicId, &Arc<Placement>)| known(topic) != Some(*placed);
+        let mut placed: Vec<_> = view.placements.iter().filter(is_new).collect();
+        placed.retain(|(topic, _)| ids.contains(topic));
+        placed.sort_by_key(|(topic, _)| **topic);
+        changes.extend(placed.into_iter().map(|(topic, placed)| Change::Placed(*topic, placed.clone())));
         changes
     }
 
@@ -182,7 +194,7 @@ impl Broker {
             let mut unit = Unit::state();
             let mut count = 0;
             while count < rest.len() && unit.bytes().len() < UNIT_BYTES {
-                push_change(&rest[count], &core, &mut unit);
+                self.push_change(&rest[count], &core, &mut unit);
                 count += 1;
             }
             let (these, left) = rest.split_at(count);
@@ -215,33 +227,63 @@ impl Broker {
                 core.put_topic(topic.clone(), None);
                 core.add_growth(topic.id, growth);
             }
+            Change::Placed(topic, placement) => core.place(*topic, self.placed(*topic, placement, core)),
             Change::Topic(_) | Change::Group(_) => {}
         }
     }
 
-    fn show(&self, change: &Change) {
-        match change {
-            Change::Topic(topic) => self.show_topic(topic),
-            Change::Group(group) => {
-                self.inner.catalog.put_group(group);
-                self.inner.core.lock().put_group(group);
+    /// The order of a topic's shards once this placement is taken over, sealed with what its queues hold now. A topic that is
+    /// new here holds nothing.
+    fn placed(&self, topic: TopicId, placement: &Arc<Placement>, core: &Core) -> ShardOrder {
+        let known = core.topic(topic).map(|state| state.shards.clone()).unwrap_or_default();
+        known.followed_by(self.inner.shard, placement.clone(), &core.fences(topic).fences)
+    }
+
+    fn show(&self, changes: &[Change]) {
+        {
+            // A new topic is in its place before anyone can find it.
+            let mut core = self.inner.core.lock();
+            for change in changes {
+                match change {
+                    Change::Topic(topic) => core.put_topic(topic.clone(), None),
+                    Change::Placed(topic, placement)
+                        if core.topic(*topic).is_some_and(|state| state.shards.placement() != Some(placement)) =>
+                    {
+                        let order = self.placed(*topic, placement, &core);
+                        core.place(*topic, order);
+                    }
+                    _ => {}
+                }
             }
-            Change::TopicGone(_) | Change::GroupGone(_) => {}
+        }
+        for change in changes {
+            match change {
+                Change::Topic(topic) => self.show_topic(topic),
+                Change::Group(group) => {
+                    self.inner.catalog.put_group(group);
+                    self.inner.core.lock().put_group(group);
+                }
+                Change::TopicGone(_) | Change::GroupGone(_) | Change::Placed(..) => {}
+            }
         }
     }
-}
 
-fn push_change(change: &Change, core: &Core, unit: &mut Unit) {
-    match change {
-        Change::TopicGone(topic) => unit.push(&Record::TopicDeleted(topic.id)),
-        Change::Topic(topic) => {
-            unit.push(&Record::TopicPut(Topic::clone(topic)));
-            if grows(topic, core) {
-                unit.push(&Record::QueuesAdded { topic: topic.id, growth: core.fences(topic.id) });
+    fn push_change(&self, change: &Change, core: &Core, unit: &mut Unit) {
+        match change {
+            Change::TopicGone(topic) => unit.push(&Record::TopicDeleted(topic.id)),
+            Change::Topic(topic) => {
+                unit.push(&Record::TopicPut(Topic::clone(topic)));
+                if grows(topic, core) {
+                    unit.push(&Record::QueuesAdded { topic: topic.id, growth: core.fences(topic.id) });
+                }
+            }
+            Change::GroupGone(group) => unit.push(&Record::GroupDeleted(group.id)),
+            Change::Group(group) => unit.push(&Record::GroupPut(Group::clone(group))),
+            Change::Placed(topic, placement) => {
+                let seals = self.placed(*topic, placement, core).seals();
+                unit.push(&Record::Placed { topic: *topic, placement: Placement::clone(placement), seals });
             }
         }
-        Change::GroupGone(group) => unit.push(&Record::GroupDeleted(group.id)),
-        Change::Group(group) => unit.push(&Record::GroupPut(Group::clone(group))),
     }
 }
 

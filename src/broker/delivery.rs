@@ -4,6 +4,7 @@
 pub mod ack_memory;
 mod considering;
 pub mod core;
+pub mod far;
 pub mod fences;
 pub mod fifo;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod fifo_model_tests;
 #[cfg(test)]
 pub mod fifo_rig;
 pub mod filters;
+pub mod gates;
 pub mod gather;
 pub mod lease;
 pub mod levels;
@@ -19,6 +21,7 @@ pub mod ordered;
 pub mod reset;
 mod select;
 pub mod settlement;
+pub mod shards;
 pub mod subscription;
 pub mod tail;
 #[cfg(test)]

@@ -7,12 +7,15 @@ use crate::broker::verbs::Broker;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
 use crate::store::record::Unit;
 
+/// Which delivery of a group on a topic.
+type Unseen = (QueueId, QueueOffset, GrantId);
+
 impl Broker {
     /// Takes back deliveries that their client never saw: no attempt is counted, their order stays, and whoever waits is woken.
     /// Texts that name no current delivery are ignored.
     pub fn give_back(&self, handles: &[String]) {
         let ring = self.inner.handles.load();
-        let mut unseen: BTreeMap<(TopicId, GroupId), Vec<(QueueId, QueueOffset, GrantId)>> = BTreeMap::new();
+        let mut unseen: BTreeMap<(TopicId, GroupId), Vec<Unseen>> = BTreeMap::new();
         for (receipt, _) in handles.iter().filter_map(|handle| ring.open(handle)) {
             if receipt.shard == self.inner.shard {
                 let of_group = unseen.entry((receipt.topic, receipt.group)).or_default();

@@ -102,6 +102,12 @@ impl Broker {
         // As it is under the lock: a topic that has grown meanwhile has its new queues from one message on, for all senders.
         let queues = core.topic(topic.id).ok_or_else(gone)?.topic.queues;
         let shared_queue = core.next_queue(topic.id).ok_or_else(gone)?;
+        let shards = &core.topic(topic.id).ok_or_else(gone)?.shards;
+        if shards.placement().is_some()
+            && messages.iter().any(|message| !shards.takes(order_key(&message.message_group)))
+        {
+            return Err(PublishError::Moved);
+        }
         for (message, prepared) in messages.iter().zip(prepared) {
             match prepared {
                 Prepared::Queued(slot) if message.message_type == MessageType::Lite => {

@@ -74,7 +74,7 @@ impl Broker {
         bytes_max: usize,
     ) -> Vec<Check> {
         let mut given = self.due_checks(topic, max, bytes_max).await;
-        let is_anothers = |check: &Check| {
+        let is_of_another = |check: &Check| {
             let sender = ClientId(check.producer.clone());
             check.checks < CHECKS_OF_SENDER
                 && !producers.contains(&sender)
@@ -82,9 +82,9 @@ impl Broker {
         };
         if !producers.is_empty() {
             let now = self.inner.clock.now();
-            let anothers: Vec<Check> = given.extract_if(.., |check| is_anothers(check)).collect();
+            let of_others: Vec<Check> = given.extract_if(.., |check| is_of_another(check)).collect();
             let mut core = self.inner.core.lock();
-            for check in anothers {
+            for check in of_others {
                 let key = HalfKey { topic: check.topic_id, id: check.transaction_id };
                 core.transactions.put_back(&key, check.ticket, now);
             }

@@ -10,7 +10,7 @@ use crate::broker::delivery::core::TopicState;
 use crate::broker::lite_upkeep;
 use crate::broker::transaction_upkeep::keep_transactions;
 use crate::broker::verbs::{Broker, Inner};
-use crate::broker::{delay, holding};
+use crate::broker::{delay, holding, moves};
 use crate::model::position::{HolderId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::Topic;
@@ -38,6 +38,9 @@ pub fn start(broker: &Broker) {
     drop(tasks.spawn_background(until_stopped(broker.clone(), delay::fire(broker.clone()))));
     drop(tasks.spawn_background(until_stopped(broker.clone(), delay::load(broker.clone()))));
     drop(tasks.spawn_background(until_stopped(broker.clone(), lite_upkeep::keep(broker.clone()))));
+    if broker.inner.cluster.is_some() {
+        drop(tasks.spawn_background(until_stopped(broker.clone(), moves::ask_peers(broker.clone()))));
+    }
 }
 
 async fn until_stopped(broker: Broker, task: impl Future<Output = ()>) {

@@ -14,6 +14,7 @@ use crate::broker::catalog::{Catalog, NextIds};
 use crate::broker::cluster::Membership;
 use crate::broker::delivery::core::{Core, ordering};
 use crate::broker::delivery::lite::LiteTopic;
+use crate::broker::delivery::shards::ShardOrder;
 use crate::broker::delivery::subscription::{QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
@@ -354,6 +355,9 @@ fn restore(store: &Store, mut core: Core, (now, steady): (Timestamp, Timestamp))
         for growth in store.growths(topic.id)? {
             core.add_growth(topic.id, growth);
         }
+    }
+    for (topic, placement, seals) in store.placements()? {
+        core.place(topic, ShardOrder::new(store.shard(), Arc::new(placement), seals));
     }
     for (topic, highest) in store.highest_lite_queues()? {
         core.lite_queues_given_out(topic, highest);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{ShardId, TopicId};
+use crate::model::position::{QueueOffset, ShardId, TopicId};
 use crate::model::topic::Topic;
 
 /// Orders of shards that a topic may have had and whose messages somebody may still be reading.
@@ -82,6 +82,15 @@ pub struct PastPlacement {
     pub generation: u32,
     /// Shards that took messages then, ascending.
     pub shards: Vec<ShardId>,
+}
+
+/// What a shard held when it gave up an order of shards: whatever of a message group that belongs elsewhere now lies below.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seal {
+    /// Generation under which it sealed.
+    pub generation: u32,
+    /// Next offset of each queue at that instant.
+    pub fences: Vec<QueueOffset>,
 }
 
 impl Placement {

@@ -20,7 +20,8 @@ use crate::store::kv::meta::{self, Meta};
 use crate::store::kv::queue_entry::{self, QueueEntry};
 use crate::store::kv::queue_tail::{self, QueueBounds};
 use crate::store::kv::{
-    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, lite_want, recalled, route, topic,
+    FoldError, Kv, Rows, delay_place, group, growth, half, lane_entry, lite_topic, lite_want, placement, recalled,
+    route, topic,
 };
 use crate::store::record::{DelayOutcome, LeaseState, MessageHead, Record, decode, message_head, walk};
 
@@ -241,6 +242,7 @@ impl Dispatcher {
             Record::CatalogApplied { revision } => self.meta.applied = self.meta.applied.max(Some(revision)),
             Record::RoutePut { key, value } => route::put(rows, &key, &value),
             Record::RouteDeleted { key } => route::delete(rows, &key),
+            Record::Placed { topic, placement, seals } => placement::put(rows, topic, &placement, &seals),
             Record::Reset { group, topic, queue, next } => self.reset((topic, queue, group), next, rows),
             Record::LiteTopicPut { topic, queue, name } => {
                 lite_topic::put(rows, topic, queue, &name);
@@ -370,6 +372,7 @@ impl Dispatcher {
         half::delete_topic(rows, id);
         lane_entry::delete_topic(rows, id);
         growth::delete_topic(rows, id);
+        placement::delete(rows, id);
         self.drop_lanes(|key| key.topic == id, rows);
         self.tails.retain(|key, _| key.0 != id);
         self.places.retain(|key, _| key.0 != id);

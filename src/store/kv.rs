@@ -19,6 +19,7 @@ pub mod lite_topic;
 pub mod lite_want;
 pub mod meta;
 mod options;
+pub mod placement;
 pub mod queue_entry;
 pub mod queue_tail;
 pub mod recalled;
@@ -66,11 +67,13 @@ pub enum Family {
     LiteWant,
     /// What the route service knows: see [`route`].
     Route,
+    /// How topics live on shards: see [`placement`].
+    Placement,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Topic,
         Self::Group,
@@ -88,6 +91,7 @@ impl Family {
         Self::LiteTopic,
         Self::LiteWant,
         Self::Route,
+        Self::Placement,
     ];
 
     /// Its name on disk.
@@ -111,6 +115,7 @@ impl Family {
             Self::LiteTopic => "lite_topic",
             Self::LiteWant => "lite_want",
             Self::Route => "route",
+            Self::Placement => "placement",
         }
     }
 }

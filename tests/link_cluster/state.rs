@@ -82,8 +82,8 @@ fn a_check_goes_to_the_proxy_of_its_sender_and_counts_only_when_it_was_handed_ov
         }
         until("checks are due", async || !one.topics_to_check().await.is_empty()).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert!(two.due_checks(&topic, &[other.clone()], 100, 1 << 20).await.is_empty(), "its sender is elsewhere");
-        let due = one.due_checks(&topic, &[mine.clone()], 100, 1 << 20).await;
+        assert!(two.due_checks(&topic, std::slice::from_ref(&other), 100, 1 << 20).await.is_empty(), "its sender is elsewhere");
+        let due = one.due_checks(&topic, std::slice::from_ref(&mine), 100, 1 << 20).await;
         assert_eq!(due.len(), 6);
         let mut handed = 0;
         for (index, check) in due.iter().enumerate() {
@@ -100,7 +100,7 @@ fn a_check_goes_to_the_proxy_of_its_sender_and_counts_only_when_it_was_handed_ov
         }
         assert_eq!(handed, 4);
         until("the one that nobody got is due again", async || {
-            let due = one.due_checks(&topic, &[mine.clone()], 100, 1 << 20).await;
+            let due = one.due_checks(&topic, std::slice::from_ref(&mine), 100, 1 << 20).await;
             due.first().is_some_and(|check| check.checks == 0)
         })
         .await;

@@ -33,7 +33,7 @@ impl QueueState {
         if !self.lane_has_more(tail) {
             return found;
         }
-        let (want, is_fenced) = (|_: &QueueEntry| Want::Here, |_| Fence::Open);
+        let (want, is_fenced) = (|_: &QueueEntry| Want::Here, |_, _| Fence::Open);
         let room = Room { max, outstanding_max: wish.outstanding_max, terms: wish.terms };
         let mut out = Offered::default();
         self.leases.grant_lanes(&want, &is_fenced, &room, &mut out);
@@ -62,7 +62,7 @@ impl QueueState {
         &mut self,
         tail: &QueueTail,
         want: &impl Fn(&QueueEntry) -> Want,
-        fence_of: &impl Fn(u64) -> Fence,
+        fence_of: &impl Fn(u64, QueueOffset) -> Fence,
         room: &Room,
         out: &mut Offered,
         found: &mut Look,

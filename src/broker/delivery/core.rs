@@ -11,6 +11,7 @@ use crate::broker::delivery::ack_memory::AckMemory;
 use crate::broker::delivery::fifo::Ordering;
 use crate::broker::delivery::lease::Grant;
 use crate::broker::delivery::lite::LiteTopics;
+use crate::broker::delivery::shards::ShardOrder;
 use crate::broker::delivery::subscription::{Missing, QueueState, Subscription};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::timers::Timers;
@@ -45,6 +46,8 @@ pub struct TopicState {
     pub left: BTreeSet<QueueOffset>,
     /// How it got its queues, as far as messages from before are there.
     pub growths: Vec<Growth>,
+    /// On which shards it lives and lived.
+    pub shards: ShardOrder,
     turn: u32,
 }
 
@@ -98,6 +101,8 @@ pub struct Core {
     timer_changed: Arc<Notify>,
     /// Told when something was condemned.
     pub(super) condemned_added: Arc<Notify>,
+    /// Told when a look may have met lanes that wait for another shard.
+    pub far_wanted: Arc<Notify>,
 }
 
 impl Core {
@@ -118,6 +123,7 @@ impl Core {
             next_waiter: 0,
             timer_changed,
             condemned_added,
+            far_wanted: Arc::new(Notify::new()),
         }
     }
 
@@ -133,6 +139,7 @@ impl Core {
             pulls: BTreeMap::new(),
             left: BTreeSet::new(),
             growths: Vec::new(),
+            shards: ShardOrder::default(),
             turn: 0,
         });
         state.topic = topic;

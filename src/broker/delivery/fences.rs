@@ -10,7 +10,11 @@ use crate::model::topic::Growth;
 /// Whether the group has considered what a gate waits for.
 #[must_use]
 pub fn is_passed(gate: Gate, queues: &[QueueState]) -> bool {
-    queues.get(gate.queue).is_none_or(|state| state.leases.next() >= gate.fence)
+    match gate {
+        Gate::Queue { queue, fence } => queues.get(queue).is_none_or(|state| state.leases.next() >= fence),
+        // That is another shard's to say.
+        Gate::Shard { .. } => false,
+    }
 }
 
 /// What the lane of a message group in `queue` must wait for.
@@ -22,7 +26,7 @@ pub fn fence_of(key: u64, queue: usize, growths: &[Growth], queues: &[QueueState
         if before >= queue {
             continue;
         }
-        let gate = Gate { queue: before, fence: growth.fences.get(before).copied().unwrap_or_default() };
+        let gate = Gate::Queue { queue: before, fence: growth.fences.get(before).copied().unwrap_or_default() };
         if !is_passed(gate, queues) {
             return Fence::Until(gate);
         }

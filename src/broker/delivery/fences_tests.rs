@@ -161,10 +161,10 @@ fn who_waits_for_a_group_that_moved_hears_that_its_old_queue_was_passed() {
 fn lanes_that_wait_for_another_queue_are_not_gone_through_by_every_look() {
     let mut leases = QueueLeases::default();
     leases.set_ordering(Ordering::PerGroup);
-    let (gate, mut out) = (Gate { queue: 0, fence: QueueOffset(9) }, Offered::default());
+    let (gate, mut out) = (Gate::Queue { queue: 0, fence: QueueOffset(9) }, Offered::default());
     for offset in 0..100 {
         assert!(leases.offer_behind(
-            &|_| Fence::Until(gate),
+            &|_, _| Fence::Until(gate),
             grouped(offset, offset + 1),
             Want::Here,
             terms(1, 100),
@@ -172,7 +172,7 @@ fn lanes_that_wait_for_another_queue_are_not_gone_through_by_every_look() {
         ));
     }
     let asked = Cell::new(0);
-    let shut = |_| {
+    let shut = |_, _| {
         asked.set(asked.get() + 1);
         Fence::Until(gate)
     };
@@ -187,7 +187,7 @@ fn lanes_that_wait_for_another_queue_are_not_gone_through_by_every_look() {
     // One is out of retention meanwhile.
     leases.trim(QueueOffset(1));
     leases.release_lanes(|at| at == gate);
-    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut out);
+    leases.grant_lanes(&|_| Want::Here, &|_, _| Fence::Open, &room, &mut out);
     // Under test few are in memory; the others must be read back first.
     let got: Vec<u64> = out.grants.iter().map(|grant| grant.entry.offset.get()).collect();
     assert_eq!(got, [1, 2, 3, 4]);

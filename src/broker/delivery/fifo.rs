@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use crate::broker::delivery::gates::{Fence, Gate};
 use crate::broker::delivery::tail::QueueTail;
 use crate::model::position::{GrantId, QueueOffset};
 use crate::store::QueueEntry;
@@ -40,26 +41,6 @@ pub enum Ordering {
     WholeQueue,
 }
 
-/// A position that the group must reach in another queue first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Gate {
-    /// Index of the queue.
-    pub queue: usize,
-    /// What lies below it is considered.
-    pub fence: QueueOffset,
-}
-
-/// Whether a lane must wait for what its message group left in another queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fence {
-    /// It need not.
-    Open,
-    /// Until then, whatever is there.
-    Until(Gate),
-    /// Until its messages there are done.
-    Behind,
-}
-
 /// How a message of a window stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -72,7 +53,7 @@ pub enum Stage {
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+pub(super) struct Lane {
     window: VecDeque<(QueueOffset, Stage)>,
     busy: usize,
     parked: VecDeque<QueueEntry>,
@@ -84,9 +65,9 @@ struct Lane {
     recorded: Option<QueueOffset>,
     /// The granting that may add the lane's next message, because it was given all before it.
     open: Option<GrantId>,
-    ticket: Option<u64>,
+    pub(super) ticket: Option<u64>,
     /// Its ticket lies with those that wait at this gate.
-    gate: Option<Gate>,
+    pub(super) gate: Option<Gate>,
 }
 
 impl Lane {
@@ -103,11 +84,11 @@ impl Lane {
 #[derive(Debug, Default)]
 pub struct Lanes {
     ordering: Ordering,
-    lanes: BTreeMap<u64, Lane>,
+    pub(super) lanes: BTreeMap<u64, Lane>,
     /// Lanes that may be given from, the longest ready first.
-    tickets: BTreeMap<u64, u64>,
+    pub(super) tickets: BTreeMap<u64, u64>,
     /// Lanes whose tickets are kept from the others, so that no look goes through all of them in vain.
-    gated: BTreeMap<Gate, BTreeSet<u64>>,
+    pub(super) gated: BTreeMap<Gate, BTreeSet<u64>>,
     next_ticket: u64,
     /// Ready messages in windows, and acknowledged ones.
     ready: u64,
@@ -161,27 +142,6 @@ impl Lanes {
     #[must_use]
     pub fn has_deliverable(&self) -> bool {
         !self.tickets.is_empty() || !self.gated.is_empty()
-    }
-
-    /// The lane waits at a gate.
-    pub fn hold(&mut self, key: u64, gate: Gate) {
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        if lane.ticket.is_some_and(|ticket| self.tickets.remove(&ticket).is_some()) {
-            lane.gate = Some(gate);
-            self.gated.entry(gate).or_default().insert(key);
-        }
-    }
-
-    /// Lets the lanes go on that wait at open gates, each with the ticket it had.
-    pub fn release(&mut self, is_open: impl Fn(Gate) -> bool) {
-        let open: Vec<Gate> = self.gated.keys().copied().filter(|gate| is_open(*gate)).collect();
-        for key in open.iter().filter_map(|gate| self.gated.remove(gate)).flatten() {
-            let Some(lane) = self.lanes.get_mut(&key) else { continue };
-            lane.gate = None;
-            if let Some(ticket) = lane.ticket {
-                self.tickets.insert(ticket, key);
-            }
-        }
     }
 
     /// The lane that may be given from and is ready longest, of those behind `ticket` that were ready before `end`; with its

@@ -385,7 +385,7 @@ fn a_queue_that_is_one_lane_keeps_what_it_cannot_give_unconsidered() {
     leases.fall_due(crate::model::time::Timestamp(100), 17);
     let mut again = crate::broker::delivery::lease::Offered::default();
     let room = Room { max: 32, outstanding_max: 100, terms: terms(3, 300) };
-    leases.grant_lanes(&|_| Want::Here, &|_| Fence::Open, &room, &mut again);
+    leases.grant_lanes(&|_| Want::Here, &|_, _| Fence::Open, &room, &mut again);
     let got: Vec<_> = again.grants.iter().map(|grant| (grant.entry.offset.get(), grant.attempt)).collect();
     assert_eq!(got, [(0, 2), (1, 2)]);
     assert!(leases.offer(grouped(2, 0), Want::Here, terms(3, 300), &mut again), "it was given all before");

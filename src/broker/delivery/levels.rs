@@ -10,7 +10,9 @@ use crate::broker::delivery::filters::Asker;
 use crate::broker::delivery::lease::{Offered, QueueLeases, State};
 use crate::broker::delivery::ordered::Want;
 use crate::broker::delivery::select::{JUDGED_MAX, record_look};
-use crate::broker::delivery::subscription::{JUDGED_AHEAD, Look, Missing, SCAN_MAX, SET_ASIDE_MAX, Subscription, Wish};
+use crate::broker::delivery::subscription::{
+    JUDGED_AHEAD, Look, Missing, Moves, SCAN_MAX, SET_ASIDE_MAX, Subscription, Wish,
+};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::verdicts::FilterIndex;
 use crate::model::position::{QueueId, QueueOffset};
@@ -73,7 +75,13 @@ impl Core {
         while is_known && selection.grants.len() < wish.max {
             let Some(Reverse((_, _, index))) = fronts.pop() else { break };
             let Some(tail) = state.tails.get(index) else { break };
-            let look = subscription.look(index, tail, &state.growths, wish, (own, 1));
+            let look = subscription.look(
+                index,
+                tail,
+                Moves { growths: &state.growths, shards: &state.shards },
+                wish,
+                (own, 1),
+            );
             selection.grants.extend(look.grants.iter().map(|grant| (queue_id(index), *grant)));
             let here = &mut found[index];
             here.grants.extend(look.grants);

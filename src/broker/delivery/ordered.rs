@@ -95,6 +95,11 @@ impl QueueLeases {
         self.slots.values().any(|slot| matches!(slot.state, State::Acked { .. }))
     }
 
+    /// Lets some lanes go on that waited at a gate.
+    pub fn release_some_lanes(&mut self, gate: Gate, keys: &[u64]) {
+        self.lanes.release_some(gate, keys);
+    }
+
     /// Lets lanes go on that waited for what they left in another queue.
     pub fn release_lanes(&mut self, is_open: impl Fn(Gate) -> bool) {
         self.lanes.release(is_open);
@@ -121,13 +126,13 @@ impl QueueLeases {
     /// another member: set aside. Wanted by nobody: done. One whose lane cannot go on now is passed over, or, when its lane is the
     /// queue, not considered: then false.
     pub fn offer(&mut self, entry: QueueEntry, want: Want, terms: LeaseTerms, out: &mut Offered) -> bool {
-        self.offer_behind(&|_| Fence::Open, entry, want, terms, out)
+        self.offer_behind(&|_, _| Fence::Open, entry, want, terms, out)
     }
 
     /// The same, when lanes may have to wait for what they left in another queue.
     pub fn offer_behind(
         &mut self,
-        fence_of: &impl Fn(u64) -> Fence,
+        fence_of: &impl Fn(u64, QueueOffset) -> Fence,
         entry: QueueEntry,
         want: Want,
         terms: LeaseTerms,
@@ -184,7 +189,7 @@ impl QueueLeases {
     pub fn grant_lanes(
         &mut self,
         want: &impl Fn(&QueueEntry) -> Want,
-        fence_of: &impl Fn(u64) -> Fence,
+        fence_of: &impl Fn(u64, QueueOffset) -> Fence,
         room: &Room,
         out: &mut Offered,
     ) {
@@ -195,7 +200,8 @@ impl QueueLeases {
             if out.grants.len() >= room.max {
                 return;
             }
-            match fence_of(key) {
+            let first = self.lanes.first(key).unwrap_or_default();
+            match fence_of(key, first) {
                 Fence::Open => {}
                 Fence::Until(gate) => {
                     self.lanes.hold(key, gate);
@@ -204,7 +210,7 @@ impl QueueLeases {
                 Fence::Behind => continue,
             }
             let (before, front) = (out.grants.len(), self.lanes.first(key));
-            let is_given = self.grant_window(key, want, room, out) && self.grant_parked(key, want, room, out);
+            let is_given = self.grant_window(key, want, room, out) && self.grant_parked(key, want, fence_of, room, out);
             // Its first message is another one now, and those who want that may wait without knowing.
             out.parked_for_others |= out.grants.len() == before && self.lanes.first(key) != front;
             if !is_given {
@@ -262,8 +268,24 @@ impl QueueLeases {
     }
 
     /// False when a message behind the window stays where it is.
-    fn grant_parked(&mut self, key: u64, want: &impl Fn(&QueueEntry) -> Want, room: &Room, out: &mut Offered) -> bool {
+    fn grant_parked(
+        &mut self,
+        key: u64,
+        want: &impl Fn(&QueueEntry) -> Want,
+        fence_of: &impl Fn(u64, QueueOffset) -> Fence,
+        room: &Room,
+        out: &mut Offered,
+    ) -> bool {
         while let Some(entry) = self.lanes.parked_front(key) {
+            // Between two messages of a lane the message group may have been elsewhere.
+            match fence_of(key, entry.offset) {
+                Fence::Open => {}
+                Fence::Until(gate) => {
+                    self.lanes.hold(key, gate);
+                    return false;
+                }
+                Fence::Behind => return false,
+            }
             match want(&entry) {
                 Want::Here if out.grants.len() < room.max && self.slots.len() < room.outstanding_max => {
                     self.lanes.pop_parked(key);
@@ -303,11 +325,13 @@ impl QueueLeases {
         key: u64,
         entry: QueueEntry,
         want: Want,
-        fence_of: &impl Fn(u64) -> Fence,
+        fence_of: &impl Fn(u64, QueueOffset) -> Fence,
         terms: LeaseTerms,
         out: &mut Offered,
     ) -> bool {
-        let may_append = self.lanes.may_append(key, terms.grant) && fence_of(key) == Fence::Open;
+        let is_next = self.lanes.may_append(key, terms.grant);
+        let fence = if is_next { fence_of(key, entry.offset) } else { Fence::Behind };
+        let may_append = fence == Fence::Open;
         match want {
             Want::Here if may_append => {
                 self.next = entry.offset.next();
@@ -323,6 +347,10 @@ impl QueueLeases {
                 }
                 self.next = entry.offset.next();
                 self.lanes.park(key, entry);
+                if let Fence::Until(gate @ Gate::Shard { .. }) = fence {
+                    // At once: whoever asks the other shard must find it.
+                    self.lanes.hold(key, gate);
+                }
             }
         }
         true

@@ -1,7 +1,7 @@
 //! One look on behalf of a receive, and what the log is told of it.
 
 use crate::broker::delivery::core::{Core, Selection, ordering};
-use crate::broker::delivery::subscription::{Look, Missing, QueueState, Wish};
+use crate::broker::delivery::subscription::{Look, Missing, Moves, QueueState, Wish};
 use crate::model::position::{GroupId, QueueId, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::TopicType;
@@ -28,6 +28,7 @@ impl Core {
         let own = subscription.note_filter(wish.filter, wish.steady);
         let (mut missing, mut unjudged) = (None, Vec::new());
         let mut touched = Vec::new();
+        let moves = Moves { growths: &state.growths, shards: &state.shards };
         for index in subscription.order() {
             let Some(tail) = state.tails.get(index) else { continue };
             let left = wish.max - selection.grants.len();
@@ -35,7 +36,7 @@ impl Core {
                 break;
             }
             let queue = QueueId(u32::try_from(index).unwrap_or(u32::MAX));
-            let look = subscription.look(index, tail, &state.growths, wish, (own, left));
+            let look = subscription.look(index, tail, moves, wish, (own, left));
             if missing.is_none() {
                 missing = look.missing.map(|missing| (queue, missing));
             }
@@ -58,6 +59,9 @@ impl Core {
                 selection.more = false;
                 break;
             }
+        }
+        if moves.shards.has_past() {
+            self.far_wanted.notify_one();
         }
         if selection.grants.is_empty() {
             selection.missing = missing;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::delivery::fences;
-use crate::broker::delivery::fifo::{Lanes, Ordering};
+use crate::broker::delivery::fifo::{Fence, Lanes, Ordering};
 use crate::broker::delivery::filters::{Asker, FILTER_MEMORY, Filters};
 use crate::broker::delivery::lease::{Grant, LeaseTerms, Offered, QueueLeases};
 use crate::broker::delivery::lite::LiteGroup;
 use crate::broker::delivery::ordered::{Room, Want};
+use crate::broker::delivery::shards::{FarDone, ShardOrder};
 use crate::broker::delivery::tail::QueueTail;
 use crate::broker::delivery::verdicts::{FilterIndex, Judges, Ruling, Verdicts};
 use crate::broker::delivery::wait_list::{WaitList, WaiterId};
@@ -60,6 +61,8 @@ pub struct Subscription {
     pub waiters: WaitList,
     /// Lite topics, once they are used.
     pub lite: Option<Box<LiteGroup>>,
+    /// What other shards said this group is done with.
+    pub(super) far: FarDone,
     pub(super) turn: usize,
     pub(super) filters: Filters,
     /// Until then members with filters that are not known any more may come back for what was set aside for them.
@@ -87,6 +90,15 @@ pub struct Wish<'a> {
     pub terms: LeaseTerms,
     /// Now, by the clock's steady time: filters are forgotten when their users are silent, not when the clock is moved.
     pub steady: Timestamp,
+}
+
+/// How message groups came to be where they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Moves<'a> {
+    /// How the topic got its queues.
+    pub growths: &'a [Growth],
+    /// On which shards it lived.
+    pub shards: &'a ShardOrder,
 }
 
 /// What a look at one queue found.
@@ -139,6 +151,7 @@ impl Subscription {
             queues,
             waiters: WaitList::default(),
             lite: None,
+            far: FarDone::default(),
             turn: 0,
             filters: Filters::default(),
             unknown_filters_until: Timestamp(0),
@@ -264,12 +277,12 @@ impl Subscription {
     }
 
     /// Looks at one queue for at most `max` messages, on behalf of a member that uses the filter with number `own`.
-    /// `growths`: how the topic got its queues.
+    /// `moves`: how the topic got its queues, and its shards.
     pub fn look(
         &mut self,
         queue: usize,
         tail: &QueueTail,
-        growths: &[Growth],
+        moves: Moves<'_>,
         wish: &Wish<'_>,
         (own, max): (FilterIndex, usize),
     ) -> Look {
@@ -279,7 +292,11 @@ impl Subscription {
         // Taken out, so that the lanes of other queues can be asked meanwhile.
         let mut state = std::mem::take(&mut self.queues[queue]);
         let others = &self.queues;
-        let fence_of = |key: u64| fences::fence_of(key, queue, growths, others);
+        let (growths, far) = (moves.growths, &self.far);
+        let fence_of = |key: u64, offset: QueueOffset| match moves.shards.gate_of(key, queue, offset, far) {
+            Some(gate) => Fence::Until(gate),
+            None => fences::fence_of(key, queue, growths, others),
+        };
         state.leases.release_lanes(|gate| fences::is_passed(gate, others));
         let verdicts = std::mem::take(&mut state.verdicts);
         let unjudged = RefCell::new(Vec::new());

@@ -118,7 +118,8 @@ impl Warmth {
         let cold: Vec<ShardId> = shards.iter().copied().filter(|shard| !self.warm.contains(shard)).collect();
         let first = pick(&warm, turn);
         // Numbered by themselves, or a rhythm of both counts could pass the same shard by for ever.
-        let second = if turn % COLD_EVERY == 0 || warm.is_empty() { pick(&cold, turn / COLD_EVERY) } else { None };
+        let second =
+            if turn.is_multiple_of(COLD_EVERY) || warm.is_empty() { pick(&cold, turn / COLD_EVERY) } else { None };
         second.into_iter().chain(first).collect()
     }
 

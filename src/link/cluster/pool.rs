@@ -32,7 +32,9 @@ const REPORT_BATCH: usize = 1_000;
 
 /// How connections to brokers come about: over the network, or by streams made in this process, for tests and simulations.
 #[derive(Clone, Default)]
-pub struct Connect(Option<Arc<dyn Fn(&Shard) -> Connector + Send + Sync>>);
+pub struct Connect(Option<Arc<Making>>);
+
+type Making = dyn Fn(&Shard) -> Connector + Send + Sync;
 
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -17,6 +17,7 @@ fn refused<E: Refused>(error: E) -> Refusal {
     (error.out(), is_not_found)
 }
 
+#[expect(clippy::result_large_err, reason = "it becomes an answer at once")]
 fn answered<T, E: Refused>(result: Result<T, E>, out: impl FnOnce(T) -> Outcome) -> Result<Done, Refusal> {
     result.map(|value| Done::Outcome(out(value))).map_err(refused)
 }

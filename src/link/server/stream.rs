@@ -135,6 +135,7 @@ impl PeerStream {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "it becomes an answer at once")]
     fn begin(&mut self, call: wire::Call) -> Result<(), wire::Refusal> {
         let verb = call.verb.ok_or_else(|| malformed("a call of another version".to_owned()))?;
         if call.deadline_ms == 0 {

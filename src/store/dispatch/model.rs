@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::cluster::Revision;
+use crate::model::cluster::{Placement, Revision, Seal};
 use crate::model::group::Group;
 use crate::model::message::NewMessage;
 use crate::model::message::{MessageType, StoredMessage};
@@ -37,6 +37,7 @@ pub(super) struct Model {
     pub(super) lanes: BTreeMap<LaneKey, QueueOffset>,
     pub(super) growths: BTreeMap<TopicId, BTreeMap<u32, Growth>>,
     pub(super) applied: Option<Revision>,
+    pub(super) placed: BTreeMap<TopicId, (Placement, Vec<Seal>)>,
     pub(super) route: BTreeMap<Bytes, Bytes>,
 }
 
@@ -138,6 +139,7 @@ impl Model {
                     self.given_out(TopicId(0), highest);
                 }
                 self.growths.remove(&id);
+                self.placed.remove(&id);
             }
             Record::LiteTopicPut { topic, queue, name } => {
                 self.lite.insert((topic, queue), name);
@@ -176,6 +178,7 @@ impl Model {
                     None => drop(self.lanes.remove(&key)),
                 }
             }
+            Record::Placed { topic, placement, seals } => drop(self.placed.insert(topic, (placement, seals))),
             Record::CatalogApplied { revision } => self.applied = self.applied.max(Some(revision)),
             Record::RoutePut { key, value } => drop(self.route.insert(key, value)),
             Record::RouteDeleted { key } => drop(self.route.remove(&key)),
@@ -249,6 +252,8 @@ impl Model {
             }
         }
         model.route.extend(kv::route::all(kv).unwrap());
+        let placed = placement::all(kv).unwrap();
+        model.placed.extend(placed.into_iter().map(|(topic, placement, seals)| (topic, (placement, seals))));
         model.applied = meta::read(kv).unwrap().applied;
         model.lanes.extend(lane::all(kv).unwrap());
         for topic in (1..=3).map(TopicId) {
@@ -327,6 +332,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         Just(21),
         Just(22),
         Just(23),
+        Just(25),
         Just(24)
     ];
     let kind = prop_oneof![8 => kind, 1 => rare];
@@ -466,6 +472,11 @@ pub(super) fn unit_of(step: &Step, model: &Model) -> Unit {
             queue,
             order_key: step.offset % 3,
             from: (step.count > 2).then_some(offset),
+        },
+        25 => Record::Placed {
+            topic,
+            placement: Placement { generation: step.queue, ..Placement::first(vec![ShardId(step.group)]) },
+            seals: vec![Seal { generation: step.queue, fences: vec![offset] }],
         },
         22 => Record::CatalogApplied { revision: Revision(step.offset) },
         23 => Record::RoutePut { key: fact(step), value: Bytes::from(vec![step.group as u8; step.count as usize]) },

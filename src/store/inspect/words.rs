@@ -101,6 +101,14 @@ pub fn describe(record: &Record) -> String {
         // Values may hold keys of receipt handles, which must not be shown.
         Record::RoutePut { key, value } => format!("route: {} has {} bytes", key.escape_ascii(), value.len()),
         Record::RouteDeleted { key } => format!("route: {} is gone", key.escape_ascii()),
+        Record::Placed { topic, placement, seals } => format!(
+            "topic {topic}: generation {} on shards {:?}, to move to {:?}, {} orders before, {} sealed",
+            placement.generation,
+            placement.shards.iter().map(|shard| shard.get()).collect::<Vec<_>>(),
+            placement.moving.iter().flatten().map(|shard| shard.get()).collect::<Vec<_>>(),
+            placement.past.len(),
+            seals.len()
+        ),
         Record::LaneParked { group, topic, queue, order_key, from } => {
             let from = from.map_or_else(|| "caught up".to_owned(), |from| format!("passed over from {from}"));
             format!("lane: group {group}, topic {topic}, queue {queue}, message group {order_key:016x}, {from}")

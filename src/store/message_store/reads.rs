@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::cluster::Revision;
+use crate::model::cluster::{Placement, Revision, Seal};
 use crate::model::group::Group;
 use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, TopicId};
 use crate::model::time::Timestamp;
@@ -15,7 +15,7 @@ use crate::store::kv::queue_entry::QueueEntry;
 use crate::store::kv::queue_tail::QueueBounds;
 use crate::store::kv::{
     Family, FoldError, Kv, cursor, delay_place, group, growth, half, lane, lane_entry, lease, lite_topic, lite_want,
-    queue_entry, queue_tail, recalled, route, topic,
+    placement, queue_entry, queue_tail, recalled, route, topic,
 };
 use crate::store::message_store::Store;
 use crate::store::record::{HoldKey, LeaseState};
@@ -87,6 +87,14 @@ impl Store {
     #[must_use]
     pub fn applied(&self) -> Option<Revision> {
         self.inner.fold.meta().applied
+    }
+
+    /// How topics live on shards, as far as that is known here, with what this shard held when it gave up orders.
+    ///
+    /// # Errors
+    /// The fold cannot be read.
+    pub fn placements(&self) -> Result<Vec<(TopicId, Placement, Vec<Seal>)>, FoldError> {
+        placement::all(self.kv())
     }
 
     /// The queues of a topic in order: those it was created with, also while they are empty, then those of its lite topics.

@@ -14,13 +14,15 @@ use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Promise};
 use crate::store::catalog_codec::{decode_group, decode_topic};
 use crate::store::codec::{Reader, RecordError, length_u32};
+use crate::store::kv::placement;
 use crate::store::record::types::{
     DeadLetterOrigin, DelayNews, DelayOutcome, FLAG_ORIGIN, HalfMark, HalfOutcome, HalfRecord, HoldKey, KIND_ADVANCED,
     KIND_CATALOG_APPLIED, KIND_DELAY_ENDED, KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF,
     KIND_HALF_CHECKED, KIND_HALF_ENDED, KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED,
-    KIND_LITE_TOPIC_PUT, KIND_LITE_WANTED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET,
-    KIND_ROUTE_DELETED, KIND_ROUTE_PUT, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState,
-    MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, ROUTE_KEY_BYTES_MAX, Record, SettleReason,
+    KIND_LITE_TOPIC_PUT, KIND_LITE_WANTED, KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_PLACED, KIND_QUEUES_ADDED,
+    KIND_RESET, KIND_ROUTE_DELETED, KIND_ROUTE_PUT, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED,
+    LeaseState, MessageHead, MessageRecord, RECORD_HEADER_BYTES, RECORD_VERSION, ROUTE_KEY_BYTES_MAX, Record,
+    SettleReason,
 };
 
 /// Cuts the first record off `bytes`, without copying.
@@ -196,6 +198,11 @@ pub fn decode(record: &Bytes) -> Result<Record, RecordError> {
                 fences.push(QueueOffset(body.u64()?));
             }
             Record::QueuesAdded { topic, growth: Growth { fences } }
+        }
+        KIND_PLACED => {
+            let topic = TopicId(body.u32()?);
+            let (placement, seals) = placement::decode(&mut body)?;
+            Record::Placed { topic, placement, seals }
         }
         KIND_CATALOG_APPLIED => Record::CatalogApplied { revision: Revision(body.u64()?) },
         KIND_ROUTE_PUT => {

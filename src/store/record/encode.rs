@@ -10,13 +10,14 @@ use crate::model::time::Timestamp;
 use crate::model::topic::Promise;
 use crate::store::catalog_codec::{encode_group, encode_topic};
 use crate::store::codec::{bounded, length_u16, length_u32, put_text};
+use crate::store::kv::placement;
 use crate::store::record::types::{
     DelayOutcome, FLAG_ORIGIN, HalfOutcome, HoldKey, KIND_ADVANCED, KIND_CATALOG_APPLIED, KIND_DELAY_ENDED,
     KIND_DELAYED, KIND_GRANTED, KIND_GROUP_DELETED, KIND_GROUP_PUT, KIND_HALF, KIND_HALF_CHECKED, KIND_HALF_ENDED,
     KIND_LANE_PARKED, KIND_LEASE_CHANGED, KIND_LITE_TOPIC_DELETED, KIND_LITE_TOPIC_PUT, KIND_LITE_WANTED,
-    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_QUEUES_ADDED, KIND_RESET, KIND_ROUTE_DELETED, KIND_ROUTE_PUT,
-    KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES, MessageRecord,
-    PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, ROUTE_KEY_BYTES_MAX, Record, SettleReason,
+    KIND_LOG_TRIMMED, KIND_MESSAGE, KIND_OPENED, KIND_PLACED, KIND_QUEUES_ADDED, KIND_RESET, KIND_ROUTE_DELETED,
+    KIND_ROUTE_PUT, KIND_SETTLED, KIND_TOPIC_DELETED, KIND_TOPIC_PUT, KIND_TRIMMED, LeaseState, MESSAGE_FIXED_BYTES,
+    MessageRecord, PRODUCER_BYTES_MAX, RECORD_HEADER_BYTES, ROUTE_KEY_BYTES_MAX, Record, SettleReason,
 };
 
 pub(super) struct MessageParts<'a> {
@@ -93,6 +94,7 @@ pub(super) fn kind_of(record: &Record) -> u8 {
         Record::CatalogApplied { .. } => KIND_CATALOG_APPLIED,
         Record::RoutePut { .. } => KIND_ROUTE_PUT,
         Record::RouteDeleted { .. } => KIND_ROUTE_DELETED,
+        Record::Placed { .. } => KIND_PLACED,
     }
 }
 
@@ -262,6 +264,10 @@ pub(super) fn encode_body(record: &Record, out: &mut BytesMut) {
             }
         }
         Record::CatalogApplied { revision } => out.put_u64_le(revision.0),
+        Record::Placed { topic, placement: placed, seals } => {
+            out.put_u32_le(topic.get());
+            placement::encode(placed, seals, out);
+        }
     }
 }
 

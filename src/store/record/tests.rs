@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::cluster::Revision;
+use crate::model::cluster::{PastPlacement, Placement, Revision, Seal};
 use crate::model::group::{Backoff, Group, StartPosition};
 use crate::model::message::{MessageType, NewMessage, StoredMessage};
 use crate::model::name::{GroupName, TopicName};
@@ -261,7 +261,21 @@ fn record() -> impl Strategy<Value = Record> {
         (prop::collection::vec(any::<u8>(), 0..=255), bytes())
             .prop_map(|(key, value)| Record::RoutePut { key: Bytes::from(key), value }),
         prop::collection::vec(any::<u8>(), 0..=255).prop_map(|key| Record::RouteDeleted { key: Bytes::from(key) }),
+        (any::<u32>(), placement(), proptest::collection::vec((any::<u32>(), offsets()), 0..3)).prop_map(
+            |(topic, placement, seals)| Record::Placed {
+                topic: TopicId(topic),
+                placement,
+                seals: seals.into_iter().map(|(generation, fences)| Seal { generation, fences }).collect(),
+            }
+        ),
     ]
+}
+
+fn placement() -> impl Strategy<Value = Placement> {
+    let shards = || proptest::collection::vec(any::<u32>().prop_map(ShardId), 0..4);
+    let past = (any::<u32>(), shards()).prop_map(|(generation, shards)| PastPlacement { generation, shards });
+    let parts = (any::<u32>(), shards(), proptest::option::of(shards()), proptest::collection::vec(past, 0..3));
+    parts.prop_map(|(generation, shards, moving, past)| Placement { generation, shards, moving, past })
 }
 
 fn payload_of(records: &[Record]) -> Bytes {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::model::cluster::Revision;
+use crate::model::cluster::{Placement, Revision, Seal};
 use crate::model::group::Group;
 use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{
@@ -54,6 +54,7 @@ pub(super) const KIND_QUEUES_ADDED: u8 = 24;
 pub(super) const KIND_ROUTE_PUT: u8 = 25;
 pub(super) const KIND_ROUTE_DELETED: u8 = 26;
 pub(super) const KIND_CATALOG_APPLIED: u8 = 27;
+pub(super) const KIND_PLACED: u8 = 29;
 /// Bytes of a key of the route service.
 pub const ROUTE_KEY_BYTES_MAX: usize = 255;
 
@@ -429,6 +430,15 @@ pub enum Record {
     RouteDeleted {
         /// Which, at most [`ROUTE_KEY_BYTES_MAX`] bytes.
         key: Bytes,
+    },
+    /// A topic lives on shards in this way from here on.
+    Placed {
+        /// Topic.
+        topic: TopicId,
+        /// Where it lives, lived and will live.
+        placement: Placement,
+        /// What this shard held whenever it gave up an order that is remembered; the last may be of this very record.
+        seals: Vec<Seal>,
     },
 }
 
