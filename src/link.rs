@@ -6,8 +6,10 @@ mod cluster;
 mod convert;
 mod delivery;
 pub mod hello;
+mod peers;
 pub mod server;
 
 pub use brokers::{AliveGuard, Brokers, DueCheck, Evictions};
 pub use cluster::{ClusterOptions, Connect, LinkState};
 pub use delivery::Delivery;
+pub use peers::FarPeers;

@@ -14,15 +14,18 @@ use crate::app::identity::{self, Place};
 use crate::app::internal::{ADMIN, Internal};
 use crate::app::{gauges, members, standalone};
 use crate::broker::Broker;
-use crate::broker::api::{ApplyError, Authority, CatalogError, ClusterSetup, GroupSpec, NoPeers, TopicSpec};
+use crate::broker::api::{ApplyError, Authority, CatalogError, ClusterSetup, GroupSpec, TopicSpec};
 use crate::config::Config;
 use crate::console::Verdict;
+use crate::link::FarPeers;
 use crate::link::hello::{self, Hello};
 use crate::link::server::BrokerServer;
 use crate::model::cluster::{ReceiptKey, Revision};
 use crate::model::name::{GroupName, TopicName};
+use crate::model::position::ShardId;
 use crate::proxy::operator::{OperatorService, Seat};
 use crate::route::{Me, RemoteOptions, Role, RouteClient};
+use crate::runtime::clock::Clock;
 use crate::wire::admin as wire;
 use crate::wire::admin::admin_server::AdminServer;
 
@@ -32,6 +35,8 @@ const BROKER: &str = "bolide.broker.v1.BrokerService";
 const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 /// Time for the last answers over links, once long polls have ended: as long as a slow disk takes.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How often it is looked whether groups are done with what topics left here.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Pause before what was refused or not answered is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -73,11 +78,17 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     let store = standalone::open_store(&ground, store_options).await?;
     let keys = identity::receipt_keys(&*ground.files, &dir)?;
     let has_keys = Arc::new(AtomicBool::new(!keys.is_empty()));
+    let who = Hello {
+        cluster: Some(place.cluster),
+        instance: ground.entropy.next_u64(),
+        ..Hello::of(hello::Role::Broker, &name)
+    };
+    let peers = FarPeers::new(route.clone(), ground.trust.clone(), who.clone(), clock.clone(), tasks.clone());
     let setup = ClusterSetup {
         cluster: place.cluster,
         receipt_keys: keys.clone(),
         authority: Arc::new(ByRoute(route.clone())),
-        peers: Arc::new(NoPeers),
+        peers: Arc::new(peers),
     };
     let broker = Broker::open(
         config.broker.clone(),
@@ -92,6 +103,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     let follower =
         Follower { ground: ground.clone(), route: route.clone(), broker: broker.clone(), dir: dir.clone(), keys };
     drop(tasks.spawn_background(follower.run(has_keys.clone())));
+    drop(tasks.spawn_background(report_moves(broker.clone(), route.clone(), place.shard, clock.clone())));
     let disk = standalone::disk_of(ground.files.clone(), dir.clone());
     gauges::process(&meters, &clock);
     gauges::broker(&meters, &broker, &clock, &disk);
@@ -101,11 +113,6 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     let seat = Seat { role: wire::Role::Broker, name: name.as_str().into() };
     let operators = OperatorService::broker(seat, broker.clone(), Arc::new(move || applied.applied()), facts);
     let mut routes = Routes::builder();
-    let who = Hello {
-        cluster: Some(place.cluster),
-        instance: ground.entropy.next_u64(),
-        ..Hello::of(hello::Role::Broker, &name)
-    };
     let server = BrokerServer::new(broker.clone(), &name, ground.trust.clone(), clock.clone(), tasks.clone());
     routes.add_service(AdminServer::new(operators)).add_service(server.introduced_as(who).on_the_spot().into_service());
     let limit = config.proxy.drain_timeout;
@@ -190,6 +197,29 @@ impl Registry {
                     self.ground.clock.sleep(PAUSE).await;
                 }
             }
+        }
+    }
+}
+
+/// Tells the route service what this shard has sealed and what nobody needs here any more, until it has heard it.
+async fn report_moves(broker: Broker, route: RouteClient, shard: ShardId, clock: Clock) {
+    let shutdown = broker.shutdown().clone();
+    loop {
+        for (topic, generation) in broker.sealed().await {
+            if let Err(error) = route.sealed(topic, generation, shard).await {
+                tracing::debug!(%error, %topic, generation, "a sealed topic is reported again");
+            }
+        }
+        for (topic, generation) in broker.drained().await {
+            if let Err(error) = route.drained(topic, generation, shard).await {
+                tracing::debug!(%error, %topic, generation, "a topic that was left is reported again");
+            }
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.stopping() => return,
+            () = broker.view_taken() => {}
+            () = clock.sleep(REPORT_EVERY) => {}
         }
     }
 }

@@ -82,7 +82,10 @@ fn a_check_goes_to_the_proxy_of_its_sender_and_counts_only_when_it_was_handed_ov
         }
         until("checks are due", async || !one.topics_to_check().await.is_empty()).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert!(two.due_checks(&topic, std::slice::from_ref(&other), 100, 1 << 20).await.is_empty(), "its sender is elsewhere");
+        assert!(
+            two.due_checks(&topic, std::slice::from_ref(&other), 100, 1 << 20).await.is_empty(),
+            "its sender is elsewhere"
+        );
         let due = one.due_checks(&topic, std::slice::from_ref(&mine), 100, 1 << 20).await;
         assert_eq!(due.len(), 6);
         let mut handed = 0;

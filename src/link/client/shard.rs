@@ -312,6 +312,21 @@ impl ShardClient {
         self.asked(Request::SyncLite(sync), SETTLEMENT, outcomes::evictions_in).await
     }
 
+    /// Whether a group is done with what message groups left there under an order of shards that was given up; one for each key.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn lanes_done(
+        &self,
+        topic: TopicName,
+        group: GroupName,
+        generation: u32,
+        keys: Vec<u64>,
+    ) -> Result<Vec<bool>, Failure<Never>> {
+        let manner = Manner { connects_for: Duration::from_secs(1), ..QUESTION };
+        self.asked(Request::LanesDone(topic, group, generation, keys), manner, outcomes::lanes_in).await
+    }
+
     /// Topics with transactions whose producers are to be asked now.
     ///
     /// # Errors

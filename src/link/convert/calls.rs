@@ -35,6 +35,8 @@ pub enum Request {
     Recall(TopicName, String),
     /// End a transaction.
     EndTransaction(TopicName, String, Resolution),
+    /// Whether a group is done with what message groups left under an order that was given up.
+    LanesDone(TopicName, GroupName, u32, Vec<u64>),
     /// Whether a transaction is undecided.
     LookAtTransaction(TopicName, String),
     /// Read a queue.
@@ -109,6 +111,12 @@ pub fn request_out(request: Request) -> Verb {
             topic: Some(topic_out(&topic)),
             id,
             commit: resolution == Resolution::Commit,
+        }),
+        Request::LanesDone(topic, group, generation, keys) => Verb::LanesDone(wire::LanesDone {
+            topic: Some(topic_out(&topic)),
+            group: Some(group_out(&group)),
+            generation,
+            keys,
         }),
         Request::LookAtTransaction(topic, id) => {
             Verb::LookAtTransaction(wire::LookAtTransaction { topic: Some(topic_out(&topic)), id })
@@ -192,6 +200,9 @@ pub fn request_in(verb: Verb) -> Result<Request, Malformed> {
         Verb::EndTransaction(end) => {
             let resolution = if end.commit { Resolution::Commit } else { Resolution::Rollback };
             Request::EndTransaction(topic_in(end.topic)?, end.id, resolution)
+        }
+        Verb::LanesDone(asked) => {
+            Request::LanesDone(topic_in(asked.topic)?, group_in(asked.group)?, asked.generation, asked.keys)
         }
         Verb::LookAtTransaction(look) => Request::LookAtTransaction(topic_in(look.topic)?, look.id),
         Verb::Pull(pull) => Request::Pull(Pull {

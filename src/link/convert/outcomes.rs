@@ -193,6 +193,21 @@ pub fn topics_in(outcome: Outcome) -> Option<Vec<TopicName>> {
     }
 }
 
+/// Of a question about message groups that moved.
+#[must_use]
+pub fn lanes_out(done: Vec<bool>) -> Outcome {
+    Outcome::Lanes(wire::Lanes { done })
+}
+
+/// Of a question about message groups that moved.
+#[must_use]
+pub fn lanes_in(outcome: Outcome) -> Option<Vec<bool>> {
+    match outcome {
+        Outcome::Lanes(lanes) => Some(lanes.done),
+        _ => None,
+    }
+}
+
 /// Of a question for checks.
 #[must_use]
 pub fn checks_out(checks: Vec<Check>) -> Outcome {

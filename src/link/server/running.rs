@@ -72,6 +72,10 @@ async fn execute(broker: &Broker, request: Request) -> Result<Done, Refusal> {
             Ok(evictions) => Ok(Done::Evicted(outcomes::evictions_out(&evictions), evictions)),
             Err(error) => Err(refused(error)),
         },
+        Request::LanesDone(topic, group, generation, keys) => {
+            // A broker that does not know of the end of that order yet cannot be done with it: it says no, and is asked again.
+            Ok(Done::Outcome(outcomes::lanes_out(broker.lanes_done(&topic, &group, generation, &keys).await)))
+        }
         Request::TopicsToCheck => {
             let topics = broker.topics_to_check();
             Ok(Done::Outcome(outcomes::topics_out(topics.iter().map(|topic| &topic.name))))
