@@ -406,7 +406,11 @@ def kill_broker():
 
 
 def kill_proxy():
-    # What is under way on the connections of the killed proxy: one call of each client, which is its only attempt. And until
+    one = pods("proxy")[0]["metadata"]["name"]
+    with nothing_fails(f"deletion of {one} without grace", **LEAVING):
+        kubectl("delete", "pod", one, "--force", "--grace-period=0")
+        until("all ready again", lambda: all_ready("proxy", 2))
+    # What is under way on the connections of the killed process: one call of each client, which is its only attempt. And until
     # the kubelet has seen that the process is gone, the service still leads half of the new connections to it: a second or
     # two in which a client that tries again without a pause finds nobody.
     kill("proxy", 7, refused=300)
