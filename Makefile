@@ -31,7 +31,7 @@ help: ## This page
 	@echo "  make bench-cluster            standalone beside route, broker and proxy: what the hop costs, memory, new topics"
 	@echo
 	@echo "In Kubernetes (docs/OPERATIONS.md):"
-	@echo "  make image IMAGE=name:tag     the release binary in an image of 35 MB, with podman or docker"
+	@echo "  make image IMAGE=name:tag     the release binary in an image of 40 MB, with podman or docker"
 	@echo "  make kube-lint                the chart with Helm 3 and 4 against the schemas of Kubernetes"
 	@echo "  make kube-test                the chart in a real cluster, KUBECONFIG's or one of its own, broken in every way"
 	@echo
