@@ -1,7 +1,7 @@
 # What a newcomer types. Each target installs what it lacks; builds are cached outside the checkout (scripts/env.sh).
 
 .DEFAULT_GOAL := help
-.PHONY: help run hello test verify fix crash-loop sim bench where install image kube-lint kube-test
+.PHONY: help run hello test verify fix crash-loop cluster-crash sim bench bench-cluster where install image kube-lint kube-test
 
 ROUNDS ?= 1000
 SEEDS ?= 1000
@@ -21,15 +21,17 @@ help: ## This page
 	@echo
 	@echo "Look for trouble:"
 	@echo "  make crash-loop ROUNDS=1000 [SEED=n]   kill -9 at random moments; prints the seed of a failure"
+	@echo "  make cluster-crash ROUNDS=200 [SEED=n] the same against a route service, two brokers and two proxies"
 	@echo "  make sim SEEDS=1000 [FROM=n]           the whole broker in a simulated world, seed after seed"
 	@echo "  make sim SEED=n                        one seed again, exactly"
 	@echo
 	@echo "Measure it:"
 	@echo "  make bench                    several short loads against a broker of its own"
 	@echo "  make bench ARGS='send --against-echo --duration 60s'   one load only; the arguments of bolide bench"
+	@echo "  make bench-cluster            standalone beside route, broker and proxy: what the hop costs, memory, new topics"
 	@echo
 	@echo "In Kubernetes (docs/OPERATIONS.md):"
-	@echo "  make image IMAGE=name:tag     the release binary in an image of 35 MB, with podman or docker"
+	@echo "  make image IMAGE=name:tag     the release binary in an image of 40 MB, with podman or docker"
 	@echo "  make kube-lint                the chart with Helm 3 and 4 against the schemas of Kubernetes"
 	@echo "  make kube-test                the chart in a real cluster, KUBECONFIG's or one of its own, broken in every way"
 	@echo
@@ -59,6 +61,11 @@ crash-loop: export BOLIDE_CRASH_SEED := $(SEED)
 crash-loop: ## kill -9, restart, check the history
 	@scripts/one-test.sh crash_loop
 
+cluster-crash: export BOLIDE_CRASH_ROUNDS := $(ROUNDS)
+cluster-crash: export BOLIDE_CRASH_SEED := $(SEED)
+cluster-crash: ## kill -9 of any member of a cluster, restart, check the history
+	@scripts/one-test.sh cluster_crash
+
 sim: export BOLIDE_SIM_SEEDS := $(SEEDS)
 sim: export BOLIDE_SIM_FROM := $(FROM)
 sim: export BOLIDE_SIM_SEED := $(SEED)
@@ -67,6 +74,9 @@ sim: ## The broker in a simulated world
 
 bench: ## Short loads, with percentiles
 	@scripts/bench.sh $(ARGS)
+
+bench-cluster: ## What the hop from a proxy to a broker costs
+	@scripts/bench-cluster.sh $(ARGS)
 
 where: ## Path of the release binary
 	@. scripts/env.sh && echo "$$CARGO_TARGET_DIR/release/bolide"

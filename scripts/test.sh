@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make test`: installs what the tests need and runs all of them, one step a test file, to the end even when one fails.
 #   BOLIDE_SDKS=python,node,rust,java,go   a missing tool-chain of a client is a failure; unset, a visible, counted skip
-#   BOLIDE_CRASH_ROUNDS, BOLIDE_SIM_SEEDS  how long the two long tests run
+#   BOLIDE_CRASH_ROUNDS, BOLIDE_SIM_SEEDS  how long the long tests run
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -12,7 +12,7 @@ scripts/setup.sh build sdk
 # Nothing here takes half as long; a test that hangs must not eat the time of the others.
 limit=(timeout --kill-after=30 40m)
 # These tell how far they are while they run.
-talking=" crash_loop power_cut sdk sim "
+talking=" crash_loop cluster_crash cluster_faults cluster_figures power_cut sdk sdk_cluster sim "
 
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT

@@ -469,6 +469,60 @@ fn a_view_of_another_cluster_or_over_data_of_its_own_is_refused_before_it_delete
 }
 
 #[test]
+fn a_route_service_that_was_restored_from_an_older_copy_deletes_nothing_also_when_its_numbers_have_caught_up() {
+    let next = |view: &mut View, topic: u32, group: u32| {
+        (view.next_topic, view.next_group) = (TopicId(topic), GroupId(group));
+    };
+    let is_refused = |refused: Result<(), ApplyError>| {
+        assert!(matches!(refused, Err(ApplyError::Forgotten(_))), "{refused:?}");
+    };
+    let mut world = World::new();
+    world.life(async |broker, route| {
+        let copy = route.change(|view| {
+            plain(view);
+            next(view, 6, 7);
+        });
+        broker.apply(&copy).await.unwrap();
+        let gone = route.change(|view| put_topic(view, 6, "gone", TopicType::Normal, 1));
+        let after = route.change(|view| {
+            next(view, 8, 7);
+            view.topics.retain(|name, _| name.name() == "t");
+            put_topic(view, 7, "after", TopicType::Normal, 1);
+        });
+        assert_eq!(gone.topics.len(), 2);
+        broker.apply(&after).await.unwrap();
+        // The copy comes back, and as its service begins anew its revisions are the newest.
+        let restored = View { revision: Revision(1 << 40), ..copy.clone() };
+        is_refused(broker.apply(&restored).await);
+        is_refused(broker.check_source(&restored));
+        let mut caught_up = View { revision: Revision((1 << 40) + 9), ..copy };
+        next(&mut caught_up, 20, 7);
+        is_refused(broker.apply(&caught_up).await);
+        let status = broker.status();
+        assert!(status.ready && status.reason.contains("forgotten topic after"), "{status:?}");
+        assert_eq!(names(&broker).0, ["7:after/1", "5:t/2"]);
+        assert_eq!(broker.applied(), after.revision);
+    });
+    // Another process, which has not seen the numbers go back: but what has them now has another name.
+    world.life(async |broker, route| {
+        let other = route.change(|view| {
+            next(view, 20, 20);
+            view.revision = Revision(1 << 41);
+            view.topics.retain(|name, _| name.name() == "t");
+            put_topic(view, 7, "other", TopicType::Normal, 1);
+        });
+        is_refused(broker.apply(&other).await);
+        assert_eq!(names(&broker).0, ["7:after/1", "5:t/2"]);
+    });
+    // One that lost nothing may delete.
+    world.life(async |broker, route| {
+        let deleted = route.change(|view| view.topics.clear());
+        broker.apply(&deleted).await.unwrap();
+        assert!(broker.topics().is_empty());
+    });
+}
+
+#[test]
 fn reaching_a_revision_is_waited_for_and_not_for_ever() {
     in_one_life(async |broker, route| {
         let view = route.change(plain);

@@ -294,6 +294,23 @@ fn an_ack_waits_for_its_broker_and_is_never_answered_in_its_place() {
 }
 
 #[test]
+fn a_good_handle_is_good_at_a_proxy_that_has_not_heard_of_its_group() {
+    in_cluster(2, async |world, [one, _]| {
+        let topic = world.create("t", TopicType::Normal).await;
+        send(&one, &topic, message("a")).await;
+        let late = world.late_proxy().await;
+        let handle = take_all(&one, &topic, 1).await.remove(0).handle;
+        assert!(late.group_or_default(&group()).is_some_and(|group| group.id.get() == 0), "it has heard");
+        let changed = late.change_invisible(&group(), &topic, &handle, LEASE).await.unwrap();
+        assert!(matches!(changed, ChangeOutcome::Changed { .. }), "{changed:?}");
+        assert_eq!(late.ack(&group(), &topic, &[handle]).await, Ok(vec![AckOutcome::Done]));
+        let nonsense = late.ack(&group(), &topic, &["nonsense".to_owned()]).await;
+        assert_eq!(nonsense, Ok(vec![AckOutcome::InvalidHandle]));
+        late.shutdown().stop();
+    });
+}
+
+#[test]
 fn one_broker_that_never_runs_dry_does_not_starve_the_others() {
     in_cluster(3, async |world, [one, two]| {
         let topic = world.create("t", TopicType::Normal).await;

@@ -419,7 +419,7 @@ fn a_restart_of_the_service_makes_no_broker_look_dead() {
 fn who_does_not_belong_here_is_refused_with_words() {
     World::new(8).life(async |life: Life| {
         let net = Net::default();
-        let trust = Trust::with_secret("a secret of the cluster").unwrap();
+        let trust = Trust::with_secret("a-secret-of-the-cluster").unwrap();
         net.serve(&life, trust.clone());
         let stranger = net.client(&life, broker(0), Trust::none());
         let refused = stranger.register().await.unwrap_err();

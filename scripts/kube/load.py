@@ -50,6 +50,17 @@ def started(make):
             time.sleep(1)
 
 
+def how(error):
+    """What a call died of. Two causes lie in the client's library and are counted apart: it found nobody to connect to (while
+    the address of a dead proxy is still among those of the service, half of the attempts end there, and the three attempts of
+    a send follow each other at once); or it was about to begin on a connection just when the proxy said that it would take
+    nothing new, and the library cancelled it without a word to the proxy, as this client has the library's own retries off."""
+    words = str(error)
+    if "failed to connect to all addresses" in words:
+        return "refused"
+    return "going away" if "GOAWAY" in words else "failed"
+
+
 def produce(endpoint, topic, run, name, pause, events, stop):
     configuration = ClientConfiguration(endpoint, Credentials("", ""))
     producer = started(lambda: Producer(configuration, (topic,), tls_enable=False))
@@ -67,7 +78,7 @@ def produce(endpoint, topic, run, name, pause, events, stop):
             events.put(("sent", key, time.monotonic() - begun))
         except Exception as error:
             # Whether it is stored is not known; it may arrive.
-            events.put(("send failed", key, repr(error)))
+            events.put((f"send {how(error)}", key, repr(error)))
         number += 1
         stop.wait(max(0.0, pause - (time.monotonic() - begun)))
     events.put(("stopped", name, None))
@@ -112,7 +123,7 @@ def consume(endpoint, topic, group, run, name, events, over):
         try:
             messages = consumer.receive(16, LEASE_SECONDS)
         except Exception as error:
-            events.put(("receive failed", name, repr(error)))
+            events.put((f"receive {how(error)}", name, repr(error)))
             over.wait(0.2)
             continue
         for message in messages:
@@ -126,7 +137,7 @@ def consume(endpoint, topic, group, run, name, events, over):
                     events.put(("acked", key, None))
             except Exception as error:
                 # The message comes again when its lease is over.
-                events.put(("ack failed", key, repr(error)))
+                events.put((f"ack {how(error)}", key, repr(error)))
 
 
 
@@ -151,7 +162,8 @@ class Book:
 
     def __init__(self):
         self.count = {name: 0 for name in ("sent", "received", "acked", "redelivered", "after_ack")}
-        self.failed = {"send failed": 0, "receive failed": 0, "ack failed": 0, "ordered send again": 0}
+        kinds = [f"{call} {end}" for call in ("send", "receive", "ack") for end in ("failed", "refused", "going away")]
+        self.failed = dict.fromkeys([*kinds, "ordered send again"], 0)
         self.errors = collections.deque(maxlen=ERRORS_KEPT)
         self.waiting = set()
         self.seen = set()

@@ -100,8 +100,14 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         setup,
     )
     .await?;
-    let follower =
-        Follower { ground: ground.clone(), route: route.clone(), broker: broker.clone(), dir: dir.clone(), keys };
+    let follower = Follower {
+        ground: ground.clone(),
+        route: route.clone(),
+        broker: broker.clone(),
+        dir: dir.clone(),
+        keys,
+        has_complained: false,
+    };
     drop(tasks.spawn_background(follower.run(has_keys.clone())));
     drop(tasks.spawn_background(report_moves(broker.clone(), route.clone(), place.shard, clock.clone())));
     let disk = standalone::disk_of(ground.files.clone(), dir.clone());
@@ -231,6 +237,7 @@ struct Follower {
     broker: Broker,
     dir: PathBuf,
     keys: Vec<ReceiptKey>,
+    has_complained: bool,
 }
 
 impl Follower {
@@ -260,11 +267,14 @@ impl Follower {
         let mut said = false;
         loop {
             let view = self.route.view();
-            // Written down before they are used: a handle must open after a restart, whoever is away then.
-            let kept = self.keep(&view.receipt_keys).await;
-            let applied = match kept {
-                Ok(()) => self.broker.apply(&view).await,
-                Err(()) => Err(ApplyError::Overloaded),
+            // Before the keys: what another cluster says, or one that has forgotten, must not take the place of our own.
+            let applied = match self.broker.check_source(&view) {
+                Err(error) => Err(error),
+                // Written down before they are used: a handle must open after a restart, whoever is away then.
+                Ok(()) => match self.keep(&view.receipt_keys).await {
+                    Ok(()) => self.broker.apply(&view).await,
+                    Err(()) => Err(ApplyError::Overloaded),
+                },
             };
             match applied {
                 Ok(()) => {
@@ -276,6 +286,13 @@ impl Follower {
                         tracing::warn!(revision = %view.revision, "the state of the cluster cannot be taken over yet");
                     }
                     self.ground.clock.sleep(PAUSE).await;
+                }
+                // It serves on with what it knows: whatever is right for people to do, stopping here would only add to the loss.
+                Err(error @ ApplyError::Forgotten(_)) => {
+                    if !std::mem::replace(&mut self.has_complained, true) {
+                        tracing::error!(%error, "the state of the cluster is not taken over any more");
+                    }
+                    return Ok(());
                 }
                 // The broker has said so, and is not ready any more.
                 Err(ApplyError::ShardFailed) => return Err(()),

@@ -19,6 +19,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use crate::app::ground::Ground;
+use crate::link::client::FRAME_BYTES;
 use crate::runtime::clock::Clock;
 use crate::runtime::shutdown::Shutdown;
 use crate::trust::Trust;
@@ -95,6 +96,7 @@ fn serve(
             let serving = Server::builder()
                 .initial_stream_window_size(WINDOWS.0)
                 .initial_connection_window_size(WINDOWS.1)
+                .max_frame_size(FRAME_BYTES)
                 .http2_keepalive_interval(Some(KEEPALIVE.0))
                 .http2_keepalive_timeout(Some(KEEPALIVE.1))
                 .layer(InterceptorLayer::new(check))

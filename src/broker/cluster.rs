@@ -2,8 +2,8 @@
 //! is written to the log together with the revision, so that each change is made exactly once, whatever crashes between.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -36,6 +36,8 @@ pub(super) struct Membership {
     is_begun: AtomicBool,
     /// Whether what is not in the log, such as keys, was taken from a view since the start.
     is_taken: AtomicBool,
+    /// What the route service has forgotten, once that was seen.
+    forgotten: OnceLock<String>,
     /// Told when a view was taken over, for those who report what followed from it.
     pub changed: Notify,
 }
@@ -49,7 +51,8 @@ impl Membership {
                 let handles = Handles::ring(&setup.receipt_keys);
                 let applied_now = watch::Sender::new(applied.unwrap_or_default());
                 let (is_begun, is_taken) = (AtomicBool::new(applied.is_some()), AtomicBool::new(false));
-                (handles, Some(Self { setup, applied: applied_now, is_begun, is_taken, changed: Notify::new() }))
+                let (changed, forgotten) = (Notify::new(), OnceLock::new());
+                (handles, Some(Self { setup, applied: applied_now, is_begun, is_taken, forgotten, changed }))
             }
         }
     }
@@ -73,14 +76,40 @@ impl Broker {
     /// # Errors
     /// See [`ApplyError`]; to be tried again, with this view or a newer one.
     pub async fn apply(&self, view: &View) -> Result<(), ApplyError> {
-        let cluster = self.inner.cluster.as_ref().ok_or(ApplyError::Alone)?;
-        if view.cluster != cluster.setup.cluster {
-            return Err(ApplyError::Foreign { own: cluster.setup.cluster, other: view.cluster });
+        if self.inner.cluster.is_none() {
+            return Err(ApplyError::Alone);
         }
         // On a task of its own: a caller that goes away must not leave log and memory with different catalogues.
         let (broker, view) = (self.clone(), view.clone());
         let applied = self.inner.tasks.spawn_background(async move { broker.apply_now(&view).await });
         applied.await.unwrap_or(Err(ApplyError::ShardFailed))
+    }
+
+    /// Whether a view comes from the route service that this broker follows, and from one that has lost nothing. Otherwise
+    /// nothing of it is to be taken over, keys included.
+    ///
+    /// # Errors
+    /// [`ApplyError::Alone`], [`ApplyError::Foreign`] and [`ApplyError::Forgotten`].
+    pub fn check_source(&self, view: &View) -> Result<(), ApplyError> {
+        let cluster = self.inner.cluster.as_ref().ok_or(ApplyError::Alone)?;
+        if view.cluster != cluster.setup.cluster {
+            return Err(ApplyError::Foreign { own: cluster.setup.cluster, other: view.cluster });
+        }
+        // What no cluster gave it, it cannot have forgotten: that is refused in other words.
+        let is_begun = cluster.is_begun.load(Ordering::Relaxed);
+        if let Some(what) = forgotten(&self.topics(), &self.groups(), view).filter(|_| is_begun) {
+            let _ = cluster.forgotten.set(what);
+        }
+        match cluster.forgotten.get() {
+            Some(what) => Err(ApplyError::Forgotten(what.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Why this broker does not follow the route service any more, if so.
+    pub(super) fn no_longer_follows(&self) -> Option<String> {
+        let forgotten = self.inner.cluster.as_ref()?.forgotten.get()?;
+        Some(ApplyError::Forgotten(forgotten.clone()).to_string())
     }
 
     /// Revision of the cluster's catalogue that the topics and groups here are of; 0 outside of a cluster and before the first.
@@ -134,6 +163,7 @@ impl Broker {
     async fn apply_now(&self, view: &View) -> Result<(), ApplyError> {
         let Some(cluster) = &self.inner.cluster else { return Err(ApplyError::Alone) };
         let _one_at_a_time = self.inner.catalog_change.lock().await;
+        self.check_source(view)?;
         let applied = self.applied();
         if view.revision < applied || view.revision == applied && cluster.is_taken.load(Ordering::Relaxed) {
             return Ok(());
@@ -285,6 +315,25 @@ impl Broker {
             }
         }
     }
+}
+
+/// What the route service once made and knows nothing of: a number that it says nobody has yet, or one that it gave to another
+/// name. What it deleted has a lower number, and nobody else has it.
+fn forgotten(topics: &[Arc<Topic>], groups: &[Arc<Group>], view: &View) -> Option<String> {
+    let names: HashMap<_, _> = view.topics.values().map(|topic| (topic.id, &topic.name)).collect();
+    let is_lost = |topic: &&Arc<Topic>| {
+        let is_to_come = view.next_topic.get() > 0 && topic.id >= view.next_topic;
+        is_to_come || names.get(&topic.id).is_some_and(|name| **name != topic.name)
+    };
+    if let Some(topic) = topics.iter().find(is_lost) {
+        return Some(format!("topic {}", topic.name));
+    }
+    let names: HashMap<_, _> = view.groups.values().map(|group| (group.id, &group.name)).collect();
+    let is_lost = |group: &&Arc<Group>| {
+        let is_to_come = view.next_group.get() > 0 && group.id >= view.next_group;
+        is_to_come || names.get(&group.id).is_some_and(|name| **name != group.name)
+    };
+    groups.iter().find(is_lost).map(|group| format!("consumer group {}", group.name))
 }
 
 /// Whether a topic gets more queues than it has. Asked of the core: a try before, whose end was refused, may have widened it.

@@ -28,5 +28,6 @@ pub mod tail;
 pub mod testing;
 pub mod timers;
 pub mod transactions;
+pub mod unseen;
 pub mod verdicts;
 pub mod wait_list;

@@ -112,23 +112,7 @@ impl Handles {
     /// The text of a receipt.
     #[must_use]
     pub fn seal(&self, receipt: &Receipt, serial: u8) -> String {
-        let Some((id, mac)) = self.keys.first() else { return String::new() };
-        let mut bytes = [0u8; PLAIN_BYTES + MAC_BYTES];
-        bytes[..HEAD_BYTES].copy_from_slice(&[VERSION, serial, *id]);
-        let plain = &mut bytes[HEAD_BYTES..];
-        plain[0..4].copy_from_slice(&receipt.shard.get().to_be_bytes());
-        plain[4..8].copy_from_slice(&receipt.group.get().to_be_bytes());
-        plain[8..12].copy_from_slice(&receipt.topic.get().to_be_bytes());
-        plain[12..16].copy_from_slice(&receipt.queue.get().to_be_bytes());
-        plain[16..24].copy_from_slice(&receipt.offset.get().to_be_bytes());
-        plain[24..28].copy_from_slice(&receipt.attempt.to_be_bytes());
-        plain[28..36].copy_from_slice(&receipt.grant.get().to_be_bytes());
-        plain[36..44].copy_from_slice(&receipt.lease_end.millis().to_be_bytes());
-        plain[44..52].copy_from_slice(&receipt.order_key.to_be_bytes());
-        let mut mac = mac.clone();
-        mac.update(&bytes[..PLAIN_BYTES]);
-        bytes[PLAIN_BYTES..].copy_from_slice(&mac.finalize().into_bytes()[..MAC_BYTES]);
-        URL_SAFE_NO_PAD.encode(bytes)
+        self.keys.first().map_or_else(String::new, |key| seal_with(key, receipt, serial))
     }
 
     /// The receipt and serial of a text that a key of the ring made; `None` for everything else.
@@ -136,7 +120,7 @@ impl Handles {
     pub fn open(&self, text: &str) -> Option<(Receipt, u8)> {
         let (bytes, length) = receipt_bytes(text)?;
         let (plain, tag) = bytes[..length].split_at(length - MAC_BYTES);
-        let id = if plain[0] == VERSION { plain[2] } else { OWN_KEY };
+        let id = key_of(plain);
         self.verify(id, plain, tag)?;
         let serial = plain[1];
         let plain = &plain[plain.len() - RECEIPT_BYTES..];
@@ -167,15 +151,20 @@ impl Handles {
     #[must_use]
     pub fn is_of_other_key(&self, text: &str) -> bool {
         let Some((bytes, _)) = receipt_bytes(text) else { return false };
-        let id = if bytes[0] == VERSION { bytes[2] } else { OWN_KEY };
+        let id = key_of(&bytes);
         self.keys.iter().all(|(known, _)| *known != id)
     }
 
-    /// A different, never empty text for a handle: the same delivery if it is one of ours.
+    /// A different, never empty text for a handle: the same delivery if it is one of ours. Under the same key: a proxy may know of
+    /// a newer one before the broker that is to open the text does.
     #[must_use]
     pub fn another_text(&self, handle: &str) -> String {
         match self.open(handle) {
-            Some((receipt, serial)) => self.seal(&receipt, serial.wrapping_add(1)),
+            Some((receipt, serial)) => {
+                let made_by = receipt_bytes(handle).map(|(bytes, _)| key_of(&bytes));
+                let key = self.keys.iter().find(|(id, _)| Some(*id) == made_by);
+                key.map_or_else(String::new, |key| seal_with(key, &receipt, serial.wrapping_add(1)))
+            }
             // Bounded, so that a client cannot make its own text grow by repeating this.
             None => format!("invalid-{}", handle.chars().take(64).collect::<String>()),
         }
@@ -187,6 +176,30 @@ impl Handles {
         mac.update(plain);
         mac.verify_truncated_left(tag).ok()
     }
+}
+
+fn seal_with((id, mac): &(u8, Hmac<Sha256>), receipt: &Receipt, serial: u8) -> String {
+    let mut bytes = [0u8; PLAIN_BYTES + MAC_BYTES];
+    bytes[..HEAD_BYTES].copy_from_slice(&[VERSION, serial, *id]);
+    let plain = &mut bytes[HEAD_BYTES..];
+    plain[0..4].copy_from_slice(&receipt.shard.get().to_be_bytes());
+    plain[4..8].copy_from_slice(&receipt.group.get().to_be_bytes());
+    plain[8..12].copy_from_slice(&receipt.topic.get().to_be_bytes());
+    plain[12..16].copy_from_slice(&receipt.queue.get().to_be_bytes());
+    plain[16..24].copy_from_slice(&receipt.offset.get().to_be_bytes());
+    plain[24..28].copy_from_slice(&receipt.attempt.to_be_bytes());
+    plain[28..36].copy_from_slice(&receipt.grant.get().to_be_bytes());
+    plain[36..44].copy_from_slice(&receipt.lease_end.millis().to_be_bytes());
+    plain[44..52].copy_from_slice(&receipt.order_key.to_be_bytes());
+    let mut mac = mac.clone();
+    mac.update(&bytes[..PLAIN_BYTES]);
+    bytes[PLAIN_BYTES..].copy_from_slice(&mac.finalize().into_bytes()[..MAC_BYTES]);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The key that made a text, by what it says itself.
+fn key_of(bytes: &[u8]) -> u8 {
+    if bytes[0] == VERSION { bytes[2] } else { OWN_KEY }
 }
 
 /// The bytes of a receipt's text, if it has the shape of one, and how many they are.
@@ -268,8 +281,11 @@ mod tests {
         let (before, after) = (Handles::ring(&[key(1)]), Handles::ring(&[key(2), key(1)]));
         let old = before.seal(&receipt(), 0);
         assert_eq!(after.open(&old), Some((receipt(), 0)));
-        let new = after.another_text(&old);
+        let new = after.seal(&receipt(), 1);
         assert_eq!((after.open(&new), before.open(&new)), (Some((receipt(), 1)), None));
+        let another = after.another_text(&old);
+        assert_ne!(another, old);
+        assert_eq!(before.open(&another), Some((receipt(), 1)), "its broker may not have heard of the new key");
         assert_eq!(Handles::ring(&[key(2)]).open(&old), None, "a key that was taken away opens nothing");
         assert!(before.is_of_other_key(&new) && !after.is_of_other_key(&new) && !before.is_of_other_key("x"));
         assert_eq!(Handles::ring(&[ReceiptKey { id: 1, key: [3; 32] }]).open(&old), None, "the id alone is not enough");

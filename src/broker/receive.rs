@@ -211,6 +211,10 @@ impl Broker {
         let mut parked: Option<Parked<'_>> = None;
         loop {
             self.check_still_there(&topic, &group)?;
+            // What was handed out now would be acknowledged when nobody is here to hear it.
+            if self.inner.shutdown.is_draining() {
+                return Ok(self.delivery(&topic, &group, Vec::new(), false));
+            }
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
                 Step::Granted(mut delivery, recorded, beside) => {
                     // Others may get something as well: they hear of it now, not when the disk has done its part.
@@ -226,9 +230,7 @@ impl Broker {
                     }
                 }
                 // A long way through messages that nobody here wants must not outlast the client's patience.
-                Step::ReadAhead(..) | Step::Judge(_) | Step::LookAgain
-                    if started.elapsed() > looks_for || self.inner.shutdown.is_draining() =>
-                {
+                Step::ReadAhead(..) | Step::Judge(_) | Step::LookAgain if started.elapsed() > looks_for => {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
                 Step::Judge(case) => self.judge(&topic, &group, case).await,

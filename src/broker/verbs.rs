@@ -214,7 +214,7 @@ impl Broker {
     pub fn status(&self) -> BrokerStatus {
         let (ready, reason) = match self.inner.store.health() {
             _ if self.inner.shutdown.is_draining() => (false, "the broker is shutting down".to_owned()),
-            LogHealth::Ready => (true, String::new()),
+            LogHealth::Ready => (true, self.no_longer_follows().unwrap_or_default()),
             // Receives and acks go on, and they are what frees the disk: traffic must keep coming.
             LogHealth::DiskFull { text } => (true, text),
             LogHealth::Failed { text } => (false, text),

@@ -7,5 +7,6 @@ mod outbox;
 mod running;
 mod service;
 mod stream;
+mod unseen;
 
 pub use service::{BrokerServer, tuned};

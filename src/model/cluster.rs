@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{QueueOffset, ShardId, TopicId};
+use crate::model::position::{GroupId, QueueOffset, ShardId, TopicId};
 use crate::model::topic::Topic;
 
 /// Orders of shards that a topic may have had and whose messages somebody may still be reading.
@@ -147,6 +147,10 @@ pub struct View {
     pub shards: BTreeMap<ShardId, Arc<Shard>>,
     /// Keys of receipt handles; the first makes new ones.
     pub receipt_keys: Vec<ReceiptKey>,
+    /// The number that the next topic gets: every lower one was given out. 0: not told.
+    pub next_topic: TopicId,
+    /// The same of groups.
+    pub next_group: GroupId,
 }
 
 impl View {

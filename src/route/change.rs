@@ -38,7 +38,7 @@ pub struct Placed {
 /// One fact that is new, different or gone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// What is given out next. Not told to members.
+    /// What is given out next. Members are told of topics and groups.
     Numbers(Numbers),
     /// A topic as it is now.
     TopicPut(Arc<Topic>),
@@ -64,7 +64,9 @@ pub enum Change {
 pub fn apply(view: &mut View, changes: &[Change]) {
     for change in changes {
         match change {
-            Change::Numbers(numbers) => view.cluster = numbers.cluster,
+            Change::Numbers(numbers) => {
+                (view.cluster, view.next_topic, view.next_group) = (numbers.cluster, numbers.topic, numbers.group);
+            }
             Change::TopicPut(topic) => drop(view.topics.insert(topic.name.clone(), topic.clone())),
             Change::TopicGone(_, name) => drop(view.topics.remove(name)),
             Change::GroupPut(group) => drop(view.groups.insert(group.name.clone(), group.clone())),
@@ -82,10 +84,13 @@ pub fn apply(view: &mut View, changes: &[Change]) {
 pub fn facts(view: &View) -> Vec<Change> {
     let placed = |placement: &Arc<Placement>| Arc::new(Placed { placement: placement.clone(), ..Placed::default() });
     // Shards first: who reads it in order never meets a placement on a shard it does not know.
+    let numbers =
+        Numbers { cluster: view.cluster, topic: view.next_topic, group: view.next_group, ..Numbers::default() };
+    let numbers = std::iter::once(Change::Numbers(numbers));
     let shards = view.shards.values().map(|shard| Change::ShardPut(shard.clone()));
     let keys = (!view.receipt_keys.is_empty()).then(|| Change::Keys(view.receipt_keys.as_slice().into()));
     let topics = view.topics.values().map(|topic| Change::TopicPut(topic.clone()));
     let placements = view.placements.iter().map(|(&topic, placement)| Change::Placed(topic, placed(placement)));
     let groups = view.groups.values().map(|group| Change::GroupPut(group.clone()));
-    shards.chain(keys).chain(topics).chain(placements).chain(groups).collect()
+    numbers.chain(shards).chain(keys).chain(topics).chain(placements).chain(groups).collect()
 }

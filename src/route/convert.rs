@@ -101,13 +101,7 @@ fn shard_out(shard: &Shard) -> wire::Shard {
 fn row(change: &Change) -> Option<wire::Row> {
     use wire::row::Fact;
     let fact = match change {
-        Change::Numbers(numbers) => Fact::Numbers(wire::Numbers {
-            cluster: cluster_bytes(numbers.cluster),
-            topic: numbers.topic.get(),
-            group: numbers.group.get(),
-            shard: numbers.shard.get(),
-            receipt_key: numbers.receipt_key.into(),
-        }),
+        Change::Numbers(numbers) => Fact::Numbers(numbers_out(numbers)),
         Change::TopicPut(topic) => Fact::Topic(topic_out(topic)),
         Change::GroupPut(group) => Fact::Group(group_out(group)),
         Change::Placed(topic, placed) => Fact::Placement(placement_out(*topic, placed)),
@@ -144,13 +138,27 @@ fn change(row: wire::Row) -> Clear<Change> {
             });
             Change::Keys(keys.collect::<Clear<Vec<_>>>()?.into())
         }
-        Fact::Numbers(numbers) => Change::Numbers(Numbers {
-            cluster: cluster_id(&numbers.cluster)?,
-            topic: TopicId(numbers.topic),
-            group: GroupId(numbers.group),
-            shard: ShardId(numbers.shard),
-            receipt_key: u8::try_from(numbers.receipt_key).map_err(|_| Unclear("next key"))?,
-        }),
+        Fact::Numbers(numbers) => Change::Numbers(numbers_in(&numbers)?),
+    })
+}
+
+fn numbers_out(numbers: &Numbers) -> wire::Numbers {
+    wire::Numbers {
+        cluster: cluster_bytes(numbers.cluster),
+        topic: numbers.topic.get(),
+        group: numbers.group.get(),
+        shard: numbers.shard.get(),
+        receipt_key: numbers.receipt_key.into(),
+    }
+}
+
+fn numbers_in(numbers: &wire::Numbers) -> Clear<Numbers> {
+    Ok(Numbers {
+        cluster: cluster_id(&numbers.cluster)?,
+        topic: TopicId(numbers.topic),
+        group: GroupId(numbers.group),
+        shard: ShardId(numbers.shard),
+        receipt_key: u8::try_from(numbers.receipt_key).map_err(|_| Unclear("next key"))?,
     })
 }
 
@@ -184,8 +192,12 @@ pub(super) fn parts(changes: &[Change]) -> Vec<Bytes> {
     let mut parts = Vec::new();
     let mut part = wire::Changes::default();
     let mut bytes = 0;
-    for change in changes.iter().filter(|change| !matches!(change, Change::Numbers(_))) {
-        if let Some(gone) = gone(change) {
+    for change in changes {
+        if let Change::Numbers(numbers) = change {
+            part.numbers = Some(wire::Numbers { shard: 0, receipt_key: 0, ..numbers_out(numbers) });
+            // What is left of it for members is small, and not nothing.
+            bytes += 32;
+        } else if let Some(gone) = gone(change) {
             bytes += gone.encoded_len();
             part.gone.push(gone);
         } else if let Some(mut row) = row(change) {
@@ -210,7 +222,10 @@ pub(super) fn parts(changes: &[Change]) -> Vec<Bytes> {
 /// Reads a part.
 pub(super) fn changes(part: &[u8]) -> Clear<Vec<Change>> {
     let part = wire::Changes::decode(part).map_err(|_| Unclear("changes"))?;
-    let mut changes = Vec::with_capacity(part.put.len() + part.gone.len());
+    let mut changes = Vec::with_capacity(part.put.len() + part.gone.len() + 1);
+    if let Some(numbers) = &part.numbers {
+        changes.push(Change::Numbers(numbers_in(numbers)?));
+    }
     for row in part.put {
         match change(row)? {
             Change::Numbers(_) => return Err(Unclear("fact")),

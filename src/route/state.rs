@@ -157,6 +157,8 @@ impl State {
             placements: self.placements.iter().map(|(&topic, placed)| (topic, placed.placement.clone())).collect(),
             shards: self.shards.clone(),
             receipt_keys: self.keys.to_vec(),
+            next_topic: self.numbers.topic,
+            next_group: self.numbers.group,
         }
     }
 

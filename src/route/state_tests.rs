@@ -429,6 +429,7 @@ fn assert_same(told: &View, whole: &View) {
     assert_eq!(told.placements, whole.placements);
     assert_eq!(told.shards, whole.shards);
     assert_eq!(told.receipt_keys, whole.receipt_keys);
+    assert_eq!((told.next_topic, told.next_group), (whole.next_topic, whole.next_group));
 }
 
 proptest! {

@@ -358,6 +358,27 @@ impl Cluster {
         }
     }
 
+    /// From the next start on, others reach a member at this address, that of a test's own TCP proxy in between.
+    ///
+    /// # Panics
+    /// For a proxy: no role calls one.
+    pub fn reach_through(&mut self, member: Member, address: SocketAddr) {
+        match member {
+            Member::Route => self.options.route_through = Some(address),
+            Member::Broker(number) => {
+                self.options.advertised.retain(|(broker, _)| *broker != number);
+                self.options.advertised.push((number, address));
+            }
+            Member::Proxy(_) => panic!("no role calls a proxy"),
+        }
+    }
+
+    /// Leaves the directories when this is dropped, and tells where they are.
+    pub fn keep(&mut self) -> &Path {
+        self.home.as_mut().expect("kept until drop").disable_cleanup(true);
+        self.home_dir()
+    }
+
     /// Runs `bolide admin <arguments>` against the internal port of a member, whatever it answers.
     pub fn admin_output_at(&self, member: Member, arguments: &[&str]) -> Result<AdminOutput> {
         let output = Command::new(binary())

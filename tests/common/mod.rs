@@ -8,6 +8,7 @@
 // Each test binary compiles this file for itself and uses only a part of it.
 #![allow(dead_code)]
 
+pub mod balancer;
 pub mod cluster;
 
 use std::collections::VecDeque;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bolide::broker::Handles;
 use bolide::wire::rocketmq as v2;
 use bolide::wire::rocketmq::messaging_service_client::MessagingServiceClient;
 use bolide::wire_receive::Content;
@@ -238,18 +239,19 @@ impl Client {
         let lite_queue = system.lite_topic.as_ref().filter(|_| !is_dead).map(|lite_topic| {
             i32::try_from(hash_bytes(lite_topic.as_bytes()) >> 34).unwrap_or(0).saturating_add(1 << 30)
         });
+        let handle = system.receipt_handle.unwrap_or_default();
         Delivery {
             at_us: self.recorder.now_us(),
             id: system.message_id,
-            handle: system.receipt_handle.unwrap_or_default(),
             attempt: u32::try_from(system.delivery_attempt.unwrap_or(0)).unwrap_or(0),
-            queue: lite_queue.unwrap_or(system.queue_id),
+            queue: lite_queue.unwrap_or_else(|| place(system.queue_id, &handle)),
             offset: system.queue_offset.unwrap_or(-1),
             tag: system.tag.unwrap_or_default(),
             body_hash: hash_bytes(&message.body),
             message_group: system.message_group,
             lite_topic: system.lite_topic,
             due_ms: system.delivery_timestamp.map(millis),
+            handle,
         }
     }
 
@@ -393,6 +395,16 @@ pub fn receive_body(wish: &Wish) -> v2::ReceiveMessageRequest {
         long_polling_timeout: None,
         attempt_id: wish.attempt_id.clone(),
     }
+}
+
+/// Queues per shard that [`place`] keeps apart.
+const QUEUES_PER_SHARD: i32 = 1 << 14;
+
+/// One number for a queue of a shard. Each shard counts its queues, and the places in them, from 0; which one a message came
+/// from, its handle tells.
+pub fn place(queue: i32, handle: &str) -> i32 {
+    let shard = Handles::shard_of(handle).map_or(0, |shard| i32::try_from(shard.get()).unwrap_or(0));
+    shard.saturating_mul(QUEUES_PER_SHARD).saturating_add(queue)
 }
 
 pub fn duration(from: Duration) -> prost_types::Duration {

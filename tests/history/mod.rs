@@ -22,6 +22,7 @@ pub mod client;
 pub mod client_kinds;
 pub mod mutants;
 pub mod mutants_kinds;
+pub mod staging;
 pub mod workload;
 pub mod workload_kinds;
 
@@ -90,6 +91,9 @@ pub enum Event {
     Ended,
     /// The next process answers.
     Started,
+    /// From an instant until now, a part of several was away that held nothing of its own, or others did not reach it: answers may
+    /// lack what lies behind it. Leases and what was acknowledged are untouched.
+    Away { since_us: u64 },
     /// The server's clock was moved by so many milliseconds.
     ClockMoved(i64),
     /// Anything worth reading beside a violation.
@@ -277,6 +281,7 @@ pub struct Delivery {
     pub id: String,
     pub handle: String,
     pub attempt: u32,
+    /// Of several shards: its queue and its shard in one, see [`client::place`].
     pub queue: i32,
     pub offset: i64,
     pub tag: String,

@@ -285,3 +285,134 @@ fn clients_that_are_reported_live_keep_what_they_hold() {
         assert_eq!(back.map(|back| back.attempt), Some(2));
     });
 }
+
+/// Receives one message for as long as its client lives.
+fn renewed(client: &str, wait: u64) -> Receive {
+    let client = bolide::broker::api::ClientId(client.into());
+    Receive { lease: bolide::broker::api::LeaseWish::AutoRenew, client, ..wish(1, wait) }
+}
+
+/// Says through a link that the client lives, and looks for another one whether something comes, until so much time has passed.
+async fn comes_to_another_within(link: &ShardClient, time: Duration) -> Option<(Duration, u32)> {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        link.clients_alive(vec![(bolide::broker::api::ClientId("client".into()), false)]);
+        if let Ok(mut got) = link.receive(renewed("other", 2)).await
+            && let Some(got) = got.next()
+        {
+            return Some((began.elapsed(), got.attempt));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_message_that_died_with_a_proxy_comes_again_soon_although_its_client_lives() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let (dies, lives) = (world.client("p-0"), world.client("p-1"));
+        lives.publish(one("a")).await.unwrap();
+        let mut lost = dies.receive(renewed("client", 1)).await.unwrap();
+        let handle = lost.next().unwrap().handle;
+        // A process that is killed tells nobody anything.
+        std::mem::forget(lost);
+        drop(dies);
+        let (after, attempt) = comes_to_another_within(&lives, Duration::from_secs(600)).await.expect("it is stuck");
+        assert!(after > Duration::from_secs(25) && after < Duration::from_secs(40), "{after:?}");
+        assert_eq!(attempt, 2);
+        let acked = lives.ack(&group(), &topic(), &[handle]).await.unwrap();
+        assert_eq!(acked, [AckOutcome::InvalidHandle], "its time has passed");
+    });
+}
+
+#[test]
+fn a_client_that_has_its_message_keeps_it_through_the_end_of_the_proxy_it_came_by() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let (dies, lives) = (world.client("p-0"), world.client("p-1"));
+        lives.publish(one("a")).await.unwrap();
+        let handle = dies.receive(renewed("client", 1)).await.unwrap().next().unwrap().handle;
+        // What was handed on is said at once.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(dies);
+        assert_eq!(comes_to_another_within(&lives, Duration::from_secs(120)).await, None);
+        let acked = lives.ack(&group(), &topic(), &[handle]).await.unwrap();
+        assert_eq!(acked, [AckOutcome::Done]);
+    });
+}
+
+#[test]
+fn a_cut_takes_no_lease_from_a_client_that_has_its_message_whether_or_not_the_broker_heard_of_it() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let client = world.client("p-0");
+        for heard_after in [0, 50, 2_000] {
+            connected(&client).await;
+            client.publish(one("a")).await.unwrap();
+            let mut got = client.receive(renewed("client", 1)).await.unwrap();
+            let handle = got.next().unwrap().handle;
+            if heard_after > 0 {
+                drop(got);
+                tokio::time::sleep(Duration::from_millis(heard_after)).await;
+                world.gone();
+            } else {
+                // Still on its way to the client when the link breaks.
+                world.gone();
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                drop(got);
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            world.serve();
+            connected(&client).await;
+            assert_eq!(comes_to_another_within(&client, Duration::from_secs(90)).await, None, "{heard_after}");
+            assert_eq!(client.ack(&group(), &topic(), &[handle]).await.unwrap(), [AckOutcome::Done]);
+        }
+    });
+}
+
+/// A wire that carries 16 KiB each way in 50 ms.
+async fn slow(stream: tokio::io::DuplexStream) -> tokio::io::DuplexStream {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (near, here) = tokio::io::duplex(16 * 1024);
+    let (mut read_here, mut write_here) = tokio::io::split(here);
+    let (mut read_there, mut write_there) = tokio::io::split(stream);
+    macro_rules! carry {
+        ($from:ident => $to:ident) => {
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 16 * 1024];
+                while let Ok(count @ 1..) = $from.read(&mut bytes).await {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    if $to.write_all(&bytes[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+    }
+    carry!(read_here => write_there);
+    carry!(read_there => write_here);
+    near
+}
+
+#[test]
+fn a_message_that_is_under_way_for_longer_than_a_peer_may_be_silent_arrives_both_ways() {
+    in_world(async |world| {
+        create(world, topic(), TopicType::Normal).await;
+        let net = world.net.clone();
+        let connector = bolide::link::client::Connector::new(move || {
+            let net = net.clone();
+            async move { Ok(slow(net.connect().await?).await) }
+        });
+        let way = bolide::link::client::Way::Streams(connector);
+        let client = world.client_with(Dial { way, ..world.dial("p-0") });
+        connected(&client).await;
+        let began = Instant::now();
+        let large = NewMessage { rest: vec![7; 2 * 1024 * 1024].into(), body_bytes: 2 * 1024 * 1024, ..message("a") };
+        client.publish(Publish { topic: topic(), messages: vec![large] }).await.unwrap();
+        let published = began.elapsed();
+        assert!(published > Duration::from_secs(4), "{published:?}");
+        let got = client.receive(wish(1, 10)).await.unwrap().next().unwrap();
+        assert_eq!((got.attempt, got.message.rest.len()), (1, 2 * 1024 * 1024));
+        assert!(began.elapsed() - published > Duration::from_secs(4));
+    });
+}

@@ -23,7 +23,7 @@ use bolide::model::settings::CatalogError;
 use bolide::model::time::Timestamp;
 use bolide::model::topic::TopicType;
 use bolide::observe::meters::Meters;
-use bolide::route::{Me, Role, Route, RouteClient, RouteOptions};
+use bolide::route::{Me, RemoteOptions, Role, Route, RouteClient, RouteOptions};
 use bolide::runtime::clock::Clock;
 use bolide::runtime::entropy::Entropy;
 use bolide::runtime::shutdown::Shutdown;
@@ -149,6 +149,10 @@ impl World {
     }
 
     pub fn proxy_with(&self, options: ClusterOptions) -> Brokers {
+        self.proxy_over(self.route.clone(), options)
+    }
+
+    fn proxy_over(&self, route: RouteClient, options: ClusterOptions) -> Brokers {
         let nets = self.nets.clone();
         let connect = Connect::by_streams(move |shard| {
             let index: usize = shard.name.trim_start_matches("broker-").parse().unwrap();
@@ -160,7 +164,42 @@ impl World {
         });
         let options = ClusterOptions { connect, ..options };
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
-        Brokers::cluster(self.route.clone(), Trust::none(), options, Shutdown::new(), clock, tasks)
+        Brokers::cluster(route, Trust::none(), options, Shutdown::new(), clock, tasks)
+    }
+
+    /// A proxy that has seen the cluster as it is now, and hears no more of the route service.
+    pub async fn late_proxy(&self) -> Brokers {
+        let net = Net::new(self.entropy.clone());
+        let service = bolide::route::server::RouteServer::new(self.service.clone(), Trust::none());
+        let serving = tonic::transport::Server::builder().add_service(service).serve_with_incoming(net.listen());
+        let serving = tokio::spawn(async move { serving.await.unwrap() });
+        let dialled = net.clone();
+        let connect: bolide::route::Connect = Arc::new(move |_| {
+            let net = dialled.clone();
+            Box::pin(async move {
+                let connector = tower::service_fn(move |_: http::Uri| {
+                    let net = net.clone();
+                    async move { net.connect().await.map(hyper_util::rt::TokioIo::new) }
+                });
+                let endpoint = tonic::transport::Endpoint::from_static("http://route");
+                endpoint.connect_with_connector(connector).await.map_err(|error| error.to_string())
+            })
+        });
+        let me = Me {
+            role: Role::Proxy,
+            name: "late".to_owned(),
+            address: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me };
+        let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
+        let route = RouteClient::start_over(options, connect, Trust::none(), clock, tasks, self.entropy.clone());
+        route.first_view().await;
+        let proxy = self.proxy_over(route, ClusterOptions { name: "late".into(), ..ClusterOptions::default() });
+        reaches_all(&proxy).await;
+        net.server_gone();
+        serving.abort();
+        proxy
     }
 
     /// Creates a topic, and waits until every broker has it.

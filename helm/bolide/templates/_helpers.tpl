@@ -105,7 +105,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if gt $mib 0 -}}
 {{- if eq .component "proxy" -}}
 {{- $share := printf "%dMiB" (max 5 (min 256 (div $mib 8))) -}}
-{{- $sized = dict "limits.max_send_in_flight" $share "limits.max_arriving" $share "limits.max_request" (printf "%dMiB" (max 5 (min 64 (div $mib 8)))) -}}
+{{- $sized = dict "limits.max_send_in_flight" $share "limits.max_arriving" $share "limits.max_request" (printf "%dMiB" (max 5 (min 64 (div $mib 8)))) "network.connection_window" (printf "%dMiB" (max 1 (min 8 (div $mib 64)))) "network.stream_window" (printf "%dKiB" (max 256 (min 2048 (mul 4 $mib)))) -}}
 {{- else -}}
 {{- $sized = dict "storage.block_cache" (printf "%dMiB" (max 2 (min 512 (div $mib 16)))) "storage.write_buffer" (printf "%dMiB" (max 2 (min 64 (div $mib 32)))) "storage.max_queue" (printf "%dMiB" (max 8 (min 64 (div $mib 8)))) "storage.max_fold_queue" (printf "%dMiB" (max 8 (min 64 (div $mib 8)))) -}}
 {{- end -}}

@@ -113,6 +113,13 @@ pub enum ApplyError {
         "the data directory holds topics of a broker that stood alone; give this broker an empty one to join the cluster"
     )]
     NotEmpty,
+    /// The route service does not know what it once created here; to follow it would delete that. Once seen, nothing more is
+    /// taken over until this process ends: later numbers would hide it.
+    #[error(
+        "the route service has forgotten {0}, which it created: its data was lost or restored from an older copy. Nothing was \
+         deleted here; restore its newest copy"
+    )]
+    Forgotten(String),
     /// Too much is in flight.
     #[error("too much is waiting to be stored; try again later")]
     Overloaded,

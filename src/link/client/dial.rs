@@ -18,6 +18,8 @@ use crate::trust::Trust;
 /// Bytes that may be under way to one peer on one stream, and on all streams of a connection. Large, so that a batch never waits
 /// for a word of the other end.
 pub const WINDOWS: (u32, u32) = (4 * 1024 * 1024, 16 * 1024 * 1024);
+/// Largest HTTP/2 frame that is taken: a batch in one piece costs less than in pieces of 16 KiB.
+pub const FRAME_BYTES: u32 = 1024 * 1024;
 /// Largest message that is taken: a batch, and what did not fit into it because it is so large alone.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of small things that are put into one message.
@@ -118,7 +120,8 @@ impl Dial {
     /// A connection. Its work is done by tasks of the calling runtime.
     pub async fn connect(&self, address: &str) -> Result<Channel, String> {
         let sized = |endpoint: Endpoint| {
-            endpoint.initial_stream_window_size(WINDOWS.0).initial_connection_window_size(WINDOWS.1)
+            let endpoint = endpoint.initial_stream_window_size(WINDOWS.0).initial_connection_window_size(WINDOWS.1);
+            endpoint.max_frame_size(FRAME_BYTES)
         };
         let connected = match &self.way {
             Way::Address(_) => {

@@ -20,6 +20,14 @@ use crate::wire::broker::call::Verb;
 
 /// Handles that wait to be given back while there is no connection; beyond, leases end by themselves.
 const GIVE_BACK_MAX: usize = 16_384;
+/// Handles of messages that clients were handed lately. Beyond, the oldest are forgotten: should this connection break, their
+/// leases may end early.
+const KEPT_MAX: usize = 65_536;
+/// Handles in one message.
+const KEPT_BATCH: usize = 4_096;
+/// Looks at the time after which the broker has surely heard what was said, or the connection has ended: two look at silence for
+/// at most 3 s each, and one look is made each 500 ms.
+const HEARD_AFTER: u64 = 20;
 /// Clients that wait to be reported.
 const ALIVE_MAX: usize = 65_536;
 
@@ -89,6 +97,14 @@ struct State {
     give_back: Vec<String>,
     alive: Vec<wire::Client>,
     beat: bool,
+    /// Calls whose messages are with their clients; to be said.
+    handed_on: Vec<u64>,
+    /// What was said of late, with the number of the look at the time.
+    lately: VecDeque<(u64, Vec<String>)>,
+    lately_count: usize,
+    looks: u64,
+    /// What an earlier connection may not have said; to be said.
+    kept: VecDeque<String>,
 }
 
 /// See the file. Shared by callers, the writer of the present connection, and its reader.
@@ -133,6 +149,22 @@ impl State {
         let slot = self.slots.get_mut(index_of(id))?.take_if(|slot| slot.id == id)?;
         self.free.push(id as u32);
         Some(slot)
+    }
+
+    fn remember(&mut self, handles: Vec<String>) {
+        self.lately_count += handles.len();
+        self.lately.push_back((self.looks, handles));
+        while self.lately_count > KEPT_MAX
+            && let Some((_, oldest)) = self.lately.pop_front()
+        {
+            self.lately_count -= oldest.len();
+        }
+    }
+
+    fn keep(&mut self, handles: impl IntoIterator<Item = String>) {
+        self.kept.extend(handles);
+        let over = self.kept.len().saturating_sub(KEPT_MAX);
+        self.kept.drain(..over);
     }
 }
 
@@ -205,17 +237,39 @@ impl Pipe {
         self.writer.wake();
     }
 
-    /// Clients that live.
-    pub fn alive(&self, clients: impl Iterator<Item = wire::Client>) {
+    /// Messages that a client was handed, and the call that brought them, if all of it is settled; it came over the connection
+    /// number `epoch`.
+    pub fn handed_on(&self, epoch: u64, call: Option<u64>, taken: Vec<String>) {
+        let mut state = self.state.lock();
+        match call {
+            Some(call) if state.open && state.epoch == epoch => {
+                state.handed_on.push(call);
+                if !taken.is_empty() {
+                    state.remember(taken);
+                }
+            }
+            _ => state.keep(taken),
+        }
+        drop(state);
+        self.writer.wake();
+    }
+
+    /// Number of the present connection, or of the time without one.
+    pub fn epoch(&self) -> u64 {
+        self.state.lock().epoch
+    }
+
+    /// Clients that live; `false` without a connection.
+    pub fn alive(&self, clients: impl Iterator<Item = wire::Client>) -> bool {
         let mut state = self.state.lock();
         if !state.open {
-            // The next report says it anew.
-            return;
+            return false;
         }
         let room = ALIVE_MAX.saturating_sub(state.alive.len());
         state.alive.extend(clients.take(room));
         drop(state);
         self.writer.wake();
+        true
     }
 
     /// A sign of life is to be written.
@@ -254,6 +308,11 @@ impl Pipe {
         state.cancels.clear();
         state.alive.clear();
         state.free.clear();
+        state.handed_on.clear();
+        // The broker may have heard of these, or not.
+        let lately = std::mem::take(&mut state.lately);
+        state.lately_count = 0;
+        state.keep(lately.into_iter().flat_map(|(_, handles)| handles));
         let slots = std::mem::take(&mut state.slots);
         drop(state);
         self.writer.wake();
@@ -268,6 +327,13 @@ impl Pipe {
     pub fn expire(&self, now: Timestamp) {
         let mut late = Vec::new();
         let mut state = self.state.lock();
+        state.looks += 1;
+        while let Some((_, heard)) = {
+            let looks = state.looks;
+            state.lately.pop_front_if(|(said, _)| *said + HEARD_AFTER < looks)
+        } {
+            state.lately_count -= heard.len();
+        }
         for slot in state.slots.iter_mut().flatten().filter(|slot| slot.until <= now) {
             if let Some(waiter) = slot.waiter.take() {
                 late.push((slot.id, slot.verb.is_none(), slot.may_cancel, waiter));
@@ -291,15 +357,16 @@ impl Pipe {
     pub fn answered(self: &Arc<Self>, answers: Vec<wire::Answer>) {
         let mut taken = Vec::with_capacity(answers.len());
         let mut state = self.state.lock();
+        let epoch = state.epoch;
         for answer in answers {
             // One that nobody asked for is from a broken peer, and harmless.
             if let Some(slot) = state.take(answer.id) {
-                taken.push((slot.waiter, answer.outcome));
+                taken.push((answer.id, slot.waiter, answer.outcome));
             }
         }
         drop(state);
-        for (waiter, outcome) in taken {
-            let reply = self.reply(outcome);
+        for (id, waiter, outcome) in taken {
+            let reply = self.reply(epoch, id, outcome);
             // Dropped with its messages when nobody waits: they go back.
             if let Some(waiter) = waiter {
                 let _ = waiter.send(reply);
@@ -307,11 +374,11 @@ impl Pipe {
         }
     }
 
-    fn reply(self: &Arc<Self>, outcome: Option<Outcome>) -> Reply {
+    fn reply(self: &Arc<Self>, epoch: u64, id: u64, outcome: Option<Outcome>) -> Reply {
         match outcome {
             Some(Outcome::Refusal(refusal)) => Reply::Refused(refusal),
             Some(outcome @ Outcome::Delivery(_)) => match delivery_in(outcome) {
-                Some((messages, repeated)) => Reply::Delivery(FarDelivery::new(messages, repeated, self)),
+                Some(brought) => Reply::Delivery(FarDelivery::new(brought, epoch, id, self)),
                 None => Reply::Lost { written: true },
             },
             Some(outcome) => Reply::Done(outcome),
@@ -328,12 +395,13 @@ impl Pipe {
         waker: &std::task::Waker,
     ) -> std::task::Poll<Option<wire::ToBroker>> {
         use std::task::Poll;
-        // Before the look: what comes between the two must wake.
-        self.writer.register(waker);
         let mut state = self.state.lock();
         if state.epoch != epoch {
             return Poll::Ready(None);
         }
+        // Under the lock, and only for the present connection: a writer of an earlier one that is looked at late would take the
+        // place of the one that is to be woken.
+        self.writer.register(waker);
         if let Some(hello) = state.hello.take() {
             return Poll::Ready(Some(wire::ToBroker { hello: Some(hello), ..wire::ToBroker::default() }));
         }
@@ -344,8 +412,15 @@ impl Pipe {
             cancels: std::mem::take(&mut state.cancels),
             give_back: std::mem::take(&mut state.give_back),
             alive: std::mem::take(&mut state.alive),
+            handed_on: std::mem::take(&mut state.handed_on),
             ..wire::ToBroker::default()
         };
+        if !state.kept.is_empty() {
+            let count = state.kept.len().min(KEPT_BATCH);
+            batch.kept = state.kept.drain(..count).collect();
+            // Until it has surely been heard.
+            state.remember(batch.kept.clone());
+        }
         let mut bytes = 0;
         while bytes < BATCH_BYTES {
             let Some(id) = state.queue.pop_front() else { break };
@@ -356,8 +431,12 @@ impl Pipe {
             let deadline_ms = u32::try_from(left).unwrap_or(u32::MAX);
             batch.calls.push(wire::Call { id, deadline_ms, revision: slot.revision.0, verb: Some(verb) });
         }
-        let is_empty =
-            batch.calls.is_empty() && batch.cancels.is_empty() && batch.give_back.is_empty() && batch.alive.is_empty();
+        let is_empty = batch.calls.is_empty()
+            && batch.cancels.is_empty()
+            && batch.give_back.is_empty()
+            && batch.alive.is_empty()
+            && batch.handed_on.is_empty()
+            && batch.kept.is_empty();
         if is_empty && !state.beat {
             return Poll::Pending;
         }

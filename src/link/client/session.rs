@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::{Request, Streaming};
+use tower::util::MapResponse;
 
 use crate::broker::api::LiteEviction;
 use crate::link::client::dial::{BACK_OFF, Dial, MESSAGE_BYTES_MAX};
@@ -14,6 +16,7 @@ use crate::link::client::pipe::Pipe;
 use crate::link::client::writer::Writer;
 use crate::link::convert::greeting::{hello_in, hello_out};
 use crate::link::convert::outcomes::eviction_in;
+use crate::link::progress::Frames;
 use crate::runtime::clock::Clock;
 use crate::wire::broker as wire;
 use crate::wire::broker::broker_service_client::BrokerServiceClient;
@@ -86,26 +89,28 @@ impl Session {
 
     /// One connection, from its making to its end.
     async fn connection(&self, address: &str) -> Result<(), String> {
+        let frames = Frames::default();
         let mut answers = tokio::select! {
             biased;
-            greeted = self.greet(address) => greeted?,
+            greeted = self.greet(address, &frames) => greeted?,
             () = self.clock.sleep(GREETING_MAX) => return Err("no answer in time".to_owned()),
         };
         tracing::debug!(%address, shard = ?self.dial.who.shard, "connected to a broker");
-        let mut heard = self.clock.mark();
+        let (mut heard, mut arrived_so_far) = (self.clock.mark(), frames.count());
         let mut tick = pin!(self.clock.sleep(BEAT));
         loop {
             tokio::select! {
                 biased;
                 arrived = answers.message() => match arrived {
-                    Ok(Some(batch)) => {
-                        heard = self.clock.mark();
-                        self.arrived(batch);
-                    }
+                    Ok(Some(batch)) => self.arrived(batch),
                     Ok(None) => return Err("the broker ended the stream".to_owned()),
                     Err(status) => return Err(status.message().to_owned()),
                 },
                 () = &mut tick => {
+                    let count = frames.count();
+                    if std::mem::replace(&mut arrived_so_far, count) != count {
+                        heard = self.clock.mark();
+                    }
                     if heard.elapsed() > SILENCE_MAX {
                         return Err("the broker fell silent".to_owned());
                     }
@@ -117,8 +122,11 @@ impl Session {
         }
     }
 
-    async fn greet(&self, address: &str) -> Result<Streaming<wire::FromBroker>, String> {
+    async fn greet(&self, address: &str, frames: &Frames) -> Result<Streaming<wire::FromBroker>, String> {
         let channel = self.dial.connect(address).await?;
+        let frames = frames.clone();
+        let channel =
+            MapResponse::new(channel, move |answer: http::Response<Body>| answer.map(|body| frames.counted(body)));
         let mut client = BrokerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let epoch = self.pipe.begin(hello_out(&self.dial.who));
         let writer = Writer { pipe: self.pipe.clone(), epoch, clock: self.clock.clone() };

@@ -368,12 +368,17 @@ impl ShardClient {
         }
     }
 
-    /// Clients that are connected here or were heard of lately; the second says that one heartbeats every 30 s only. What cannot be
-    /// sent now is not sent: the next report says it again.
-    pub fn clients_alive(&self, clients: Vec<(ClientId, bool)>) {
-        if let Some(pipe) = self.open_pipe() {
-            pipe.alive(clients.into_iter().map(|(client, slow)| wire::Client { id: client.0.to_string(), slow }));
-        }
+    /// Clients that are connected here or were heard of lately; the second says that one heartbeats every 30 s only. `false`: it
+    /// was not sent. What was may be lost all the same, with its connection: see [`ShardClient::connections`].
+    pub fn clients_alive(&self, clients: Vec<(ClientId, bool)>) -> bool {
+        let clients = clients.into_iter().map(|(client, slow)| wire::Client { id: client.0.to_string(), slow });
+        self.open_pipe().is_some_and(|pipe| pipe.alive(clients))
+    }
+
+    /// Changes whenever a connection begins or ends.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.inner.pipes.iter().map(|pipe| pipe.epoch()).sum()
     }
 
     /// A client said good-bye: what it holds by auto-renewal returns at once.

@@ -207,18 +207,44 @@ impl From<&Member> for Attended {
     }
 }
 
+/// Since when clients are to be reported. What was sent before a connection ended may never have arrived, so it is said again.
+#[derive(Debug, Default)]
+struct Reports {
+    /// Of the last report, and of the one before.
+    last: Timestamp,
+    before: Timestamp,
+    /// State of the connections at the last report.
+    connections: u64,
+}
+
+impl Reports {
+    fn is_cut(&self, connections: u64) -> bool {
+        self.connections != connections
+    }
+
+    fn since(&self, connections: u64) -> Timestamp {
+        if self.is_cut(connections) { self.before } else { self.last }
+    }
+
+    fn sent(&mut self, now: Timestamp, connections: u64) {
+        // What was said again is as new as before.
+        self.before = if self.is_cut(connections) { self.before } else { self.last };
+        (self.last, self.connections) = (now, connections);
+    }
+}
+
 /// Asks a shard how it is, and tells it which clients live.
 async fn attend(pool: Arc<Pool>, shard: Attended) {
-    let mut reported = Timestamp(0);
+    let mut reports = Reports::default();
     for round in 0u32.. {
         let asked = Waiting::new(&pool.clock, STATUS_EVERY).within(shard.client.status()).await;
         *shard.status.lock() = asked.and_then(Result::ok);
-        if round.is_multiple_of(REPORT_EVERY) && shard.client.is_connected() {
-            let (clients, now) = pool.clients.heard_since(reported);
-            for batch in clients.chunks(REPORT_BATCH) {
-                shard.client.clients_alive(batch.to_vec());
+        let connections = shard.client.connections();
+        if (round.is_multiple_of(REPORT_EVERY) || reports.is_cut(connections)) && shard.client.is_connected() {
+            let (clients, now) = pool.clients.heard_since(reports.since(connections));
+            if clients.chunks(REPORT_BATCH).all(|batch| shard.client.clients_alive(batch.to_vec())) {
+                reports.sent(now, connections);
             }
-            reported = now;
         }
         tokio::select! {
             biased;
@@ -244,5 +270,26 @@ async fn hear(pool: Arc<Pool>, shard: Attended) {
                 Err(broadcast::error::RecvError::Closed) => return,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_may_have_been_lost_with_its_connection_is_made_again() {
+        let mut reports = Reports::default();
+        assert!(reports.is_cut(2), "a first report is made at once");
+        assert_eq!(reports.since(2), Timestamp(0));
+        reports.sent(Timestamp(3_000), 2);
+        assert_eq!((reports.is_cut(2), reports.since(2)), (false, Timestamp(3_000)));
+        reports.sent(Timestamp(6_000), 2);
+        assert_eq!((reports.is_cut(4), reports.since(4)), (true, Timestamp(3_000)));
+        reports.sent(Timestamp(7_000), 4);
+        assert_eq!(reports.since(6), Timestamp(3_000), "cut again before it was surely heard");
+        reports.sent(Timestamp(8_000), 6);
+        reports.sent(Timestamp(9_000), 6);
+        assert_eq!((reports.since(6), reports.since(8)), (Timestamp(9_000), Timestamp(8_000)));
     }
 }

@@ -1,6 +1,7 @@
 //! Publish: each message to the shard it belongs to. What surely was not stored is sent again, elsewhere if it may go there; what
 //! may have been stored is not: its client is told so, and decides.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -51,18 +52,23 @@ impl Cluster {
                 // A bad message must not leave the others of its request behind on other shards.
                 check_kinds(topic, &messages)?;
             }
-            let sends = split.into_iter().map(|part| {
+            let one = |part: Part| {
                 let (view, placement, messages, waiting, name) = (&view, &placement, &messages, &waiting, &name);
                 async move {
                     let chosen = part.indices.iter().map(|&index| messages[index].clone()).collect();
                     let sent = self.send(&part, name, chosen, (view, placement), turn, waiting).await;
                     (part, sent)
                 }
-            });
+            };
+            // Most have one place to go to, and need no company of futures that are moved about.
+            let sent = match <[Part; 1]>::try_from(split) {
+                Ok([part]) => vec![one(part).await],
+                Err(split) => join_all(split.into_iter().map(one)).await,
+            };
             let mut first_error = None;
             let mut has_moved = false;
             pending.clear();
-            for (part, sent) in join_all(sends).await {
+            for (part, sent) in sent {
                 match sent {
                     Sent::Stored(places) => {
                         part.indices.iter().zip(places).for_each(|(&index, place)| published[index] = place);
@@ -107,8 +113,11 @@ impl Cluster {
         };
         let is_free = part.place == Place::Any;
         let mut error = PublishError::Unavailable;
-        for shard in shards {
-            let publish = Publish { topic: name.clone(), messages: messages.clone() };
+        let mut messages = messages;
+        let last = shards.len().saturating_sub(1);
+        for (index, shard) in shards.into_iter().enumerate() {
+            let these = if index == last { std::mem::take(&mut messages) } else { messages.clone() };
+            let publish = Publish { topic: name.clone(), messages: these };
             match self.send_to(shard, publish, waiting).await {
                 Ok(places) => return Sent::Stored(places),
                 Err(Failure::Away) => {}
@@ -138,7 +147,9 @@ impl Cluster {
     ) -> Result<Vec<Published>, Failure<PublishError>> {
         let Some(client) = self.inner.pool.client(shard) else { return Err(Failure::Away) };
         let was_connected = client.is_connected();
-        match waiting.within(client.publish(publish)).await {
+        // Stays where it is: it is large, and would be moved on its way through.
+        let publishing = pin!(client.publish(publish));
+        match waiting.within(publishing).await {
             Some(answer) => answer,
             // It waited for a connection, and was never sent.
             None if !was_connected && !client.is_connected() => Err(Failure::Away),

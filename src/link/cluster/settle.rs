@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -30,7 +31,9 @@ impl Cluster {
     {
         loop {
             if let Some(client) = self.inner.pool.client(shard) {
-                match waiting.within(call(client)).await {
+                // Stays where it is: it is large, and would be moved on its way through.
+                let asking = pin!(call(client));
+                match waiting.within(asking).await {
                     Some(Ok(answer)) => return Ok(answer),
                     Some(Err(Failure::Refused(error))) => return Err(Unanswered::Refused(error)),
                     Some(Err(Failure::Away | Failure::Unknown)) | None => {}
@@ -46,17 +49,18 @@ impl Cluster {
         Waiting::new(&self.inner.clock, patience)
     }
 
-    /// What can be said of a settlement without its shard: `false` when no handle can be this group's.
-    fn may_settle(&self, group: &GroupName, topic: &TopicName) -> Result<bool, SettleError> {
+    /// What is said of a settlement when no handle of it was made in this cluster. Otherwise a shard decides, whatever the view
+    /// says: another proxy may have heard before this one of the topic, or of a group that came into being with its first
+    /// receive, and a good handle must not be called bad for it.
+    fn check_named(&self, group: &GroupName, topic: &TopicName) -> Result<(), SettleError> {
         let view = self.view();
         if !view.topics.contains_key(topic) {
             return Err(SettleError::TopicNotFound(topic.clone()));
         }
-        match view.groups.contains_key(group) {
-            true => Ok(true),
-            false if self.inner.options.auto_create_groups => Ok(false),
-            false => Err(SettleError::GroupNotFound(group.clone())),
+        if !view.groups.contains_key(group) && !self.inner.options.auto_create_groups {
+            return Err(SettleError::GroupNotFound(group.clone()));
         }
+        Ok(())
     }
 
     /// See [`Brokers::ack`](crate::link::Brokers::ack).
@@ -68,9 +72,6 @@ impl Cluster {
         patience: Duration,
     ) -> Result<Vec<AckOutcome>, SettleError> {
         let mut outcomes = vec![AckOutcome::InvalidHandle; handles.len()];
-        if !self.may_settle(group, topic)? {
-            return Ok(outcomes);
-        }
         let mut parts: BTreeMap<ShardId, (Vec<usize>, Vec<String>)> = BTreeMap::new();
         for (index, handle) in handles.iter().enumerate() {
             if let Some(shard) = self.shard_of(handle) {
@@ -78,6 +79,9 @@ impl Cluster {
                 part.0.push(index);
                 part.1.push(handle.clone());
             }
+        }
+        if parts.is_empty() {
+            self.check_named(group, topic)?;
         }
         let answers = parts.into_iter().map(|(shard, (indices, handles))| async move {
             let mut waiting = self.waiting(patience);
@@ -144,10 +148,13 @@ impl Cluster {
         moved.await.map_err(settle_error)
     }
 
-    /// The shard of a handle; `None` when it is no handle of this cluster, or none can be this group's.
+    /// The shard of a handle; `None` when it is no handle of this cluster.
     fn settled_at(&self, group: &GroupName, topic: &TopicName, handle: &str) -> Result<Option<ShardId>, SettleError> {
-        let may = self.may_settle(group, topic)?;
-        Ok(if may { self.shard_of(handle) } else { None })
+        let shard = self.shard_of(handle);
+        if shard.is_none() {
+            self.check_named(group, topic)?;
+        }
+        Ok(shard)
     }
 
     /// The shard whose word counts on a handle; `None`: nobody in this cluster made it. Keys change, and this process may hear

@@ -37,21 +37,33 @@ pub fn places_in(outcome: Outcome) -> Option<Vec<Published>> {
     }
 }
 
-/// Of a receive.
+/// Of a receive; `report`: whether it is to be said when its messages are with a client.
 #[must_use]
-pub fn delivery_out(messages: impl Iterator<Item = Delivered>, repeated_attempt: bool) -> Outcome {
+pub fn delivery_out(messages: impl Iterator<Item = Delivered>, repeated_attempt: bool, report: bool) -> Outcome {
     let messages = messages.map(delivered_out).collect();
-    Outcome::Delivery(wire::Delivery { messages, repeated_attempt, next: 0 })
+    Outcome::Delivery(wire::Delivery { messages, repeated_attempt, next: 0, report })
 }
 
-/// Of a receive: the messages, and whether the attempt came again. One that is not understood is left out: its lease ends.
+/// What a receive brought.
+#[derive(Debug)]
+pub struct Brought {
+    /// Messages.
+    pub messages: Vec<Delivered>,
+    /// Whether the attempt came again.
+    pub repeated_attempt: bool,
+    /// Whether it is to be said when they are with a client.
+    pub report: bool,
+}
+
+/// Of a receive. One that is not understood is left out: its lease ends.
 #[must_use]
-pub fn delivery_in(outcome: Outcome) -> Option<(Vec<Delivered>, bool)> {
+pub fn delivery_in(outcome: Outcome) -> Option<Brought> {
     match outcome {
-        Outcome::Delivery(delivery) => {
-            let messages = delivery.messages.into_iter().filter_map(understood).collect();
-            Some((messages, delivery.repeated_attempt))
-        }
+        Outcome::Delivery(delivery) => Some(Brought {
+            messages: delivery.messages.into_iter().filter_map(understood).collect(),
+            repeated_attempt: delivery.repeated_attempt,
+            report: delivery.report,
+        }),
         _ => None,
     }
 }
@@ -70,7 +82,7 @@ fn understood(delivered: wire::Delivered) -> Option<Delivered> {
 #[must_use]
 pub fn pulled_out(pulled: Pulled) -> Outcome {
     let messages = pulled.messages.into_iter().map(delivered_out).collect();
-    Outcome::Pulled(wire::Delivery { messages, repeated_attempt: false, next: pulled.next.get() })
+    Outcome::Pulled(wire::Delivery { messages, repeated_attempt: false, next: pulled.next.get(), report: false })
 }
 
 /// Of a pull. A message that is not understood must not be skipped over, so then there is none of it all.

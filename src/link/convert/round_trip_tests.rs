@@ -374,8 +374,9 @@ proptest! {
         let places: Vec<Published> = places.into_iter()
             .map(|(queue, offset, recall_handle)| Published { queue, offset, recall_handle }).collect();
         same(&Some(places.clone()), &o::places_in(answer(o::places_out(places))))?;
-        let delivery = o::delivery_out(messages.clone().into_iter(), repeated);
-        same(&Some((messages.clone(), repeated)), &o::delivery_in(answer(delivery)))?;
+        let delivery = o::delivery_out(messages.clone().into_iter(), repeated, !repeated);
+        let brought = o::Brought { messages: messages.clone(), repeated_attempt: repeated, report: !repeated };
+        same(&Some(brought), &o::delivery_in(answer(delivery)))?;
         let pulled = Pulled { messages, next };
         same(&Some(pulled.clone()), &o::pulled_in(answer(o::pulled_out(pulled))))?;
         let acked: Vec<AckOutcome> =

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tonic::Status;
 
-use crate::broker::Delivery;
 use crate::broker::api::LiteEviction;
+use crate::broker::{Broker, Delivery};
 use crate::link::convert::outcomes::{delivery_out, eviction_out};
 use crate::link::convert::refusals::not_done;
+use crate::link::server::unseen::Unseen;
 use crate::wire::broker as wire;
 use crate::wire::broker::answer::Outcome;
 
@@ -71,15 +72,51 @@ struct State {
 }
 
 /// See the file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
     writer: AtomicWaker,
     /// There is room again, or the transport let go.
     changed: Notify,
+    broker: Broker,
+    /// Number of the stream.
+    number: usize,
+    unseen: Arc<Mutex<Unseen>>,
 }
 
 impl Outbox {
+    /// Of the stream of this number.
+    pub fn new(broker: Broker, number: usize, unseen: Arc<Mutex<Unseen>>) -> Self {
+        Self { state: Mutex::default(), writer: AtomicWaker::new(), changed: Notify::new(), broker, number, unseen }
+    }
+
+    /// The peer reports that clients have what these calls brought.
+    pub fn handed_on(&self, calls: &[u64]) {
+        let mut unseen = self.unseen.lock();
+        calls.iter().for_each(|&call| unseen.handed_on(self.number, call));
+    }
+
+    /// The peer reports that clients have what it was sent over an earlier stream, whose end may not have been noticed yet.
+    pub fn kept(&self, handles: &[String]) {
+        // Held all the time: between the end of that stream and what follows from it nothing may come.
+        let mut unseen = self.unseen.lock();
+        let kept = self.broker.keep(handles);
+        unseen.kept(kept);
+    }
+
+    /// The peer reports nothing any more: what it was sent and has not reported must not stay with clients that may not have it.
+    pub fn unheard(&self) {
+        let mut unseen = self.unseen.lock();
+        let lost = unseen.ended(self.number);
+        if !lost.is_empty() {
+            tracing::debug!(
+                messages = lost.len(),
+                "a peer went without saying whether clients have what it was sent for them"
+            );
+            self.broker.end_early(&lost);
+        }
+    }
+
     /// Who speaks.
     pub fn hello(&self, hello: wire::Hello) {
         self.state.lock().hello = Some(hello);
@@ -174,18 +211,24 @@ impl Outbox {
         }
         state.beat = false;
         drop(state);
-        let answers = batch.into_iter().map(|(id, done)| wire::Answer { id, outcome: Some(written(done)) }).collect();
+        let answers =
+            batch.into_iter().map(|(id, done)| wire::Answer { id, outcome: Some(self.written(id, done)) }).collect();
         Poll::Ready(Some(Ok(wire::FromBroker { hello: None, answers, evictions })))
     }
-}
 
-/// From here on messages are the peer's.
-fn written(done: Done) -> Outcome {
-    match done {
-        Done::Outcome(outcome) | Done::Evicted(outcome, _) => outcome,
-        Done::Delivery(mut delivery) => {
-            let repeated_attempt = delivery.is_repeated();
-            delivery_out(std::iter::from_fn(|| delivery.next()), repeated_attempt)
+    /// From here on messages are the peer's.
+    fn written(&self, id: u64, done: Done) -> Outcome {
+        match done {
+            Done::Outcome(outcome) | Done::Evicted(outcome, _) => outcome,
+            Done::Delivery(mut delivery) => {
+                let repeated_attempt = delivery.is_repeated();
+                let renewed = delivery.renewed();
+                let report = !renewed.is_empty();
+                if report {
+                    self.unseen.lock().sent(self.number, id, renewed, repeated_attempt);
+                }
+                delivery_out(std::iter::from_fn(|| delivery.next()), repeated_attempt, report)
+            }
         }
     }
 }
@@ -212,5 +255,7 @@ impl Drop for Writer {
         self.0.changed.notify_one();
         // Their messages return.
         drop(answers);
+        // Also what was written after the stream's task had ended.
+        self.0.unheard();
     }
 }

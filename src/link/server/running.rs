@@ -1,11 +1,17 @@
 //! What a broker does about a call.
 
+use std::future::Future;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
 use crate::broker::Broker;
 use crate::link::convert::calls::Request;
 use crate::link::convert::outcomes;
 use crate::link::convert::refusals::Refused;
 use crate::link::server::outbox::Done;
 use crate::model::cluster::Revision;
+use crate::runtime::budget::Share;
 use crate::wire::broker as wire;
 use crate::wire::broker::answer::Outcome;
 
@@ -24,15 +30,43 @@ fn answered<T, E: Refused>(result: Result<T, E>, out: impl FnOnce(T) -> Outcome)
 
 /// Does what is asked. A caller that knows a later state of the catalogue than this broker hears "not found" only when the broker
 /// has caught up, or could not in time.
-pub async fn run(broker: &Broker, request: Request, revision: Revision) -> Done {
-    let again = (broker.applied() < revision).then(|| request.clone());
-    let mut done = execute(broker, request).await;
-    if let (Err((_, true)), Some(again)) = (&done, again)
+///
+/// What there is most of has futures of its own: one that can become anything is as large as the largest, and is moved for each call.
+pub fn run(broker: Broker, request: Request, revision: Revision, share: Share) -> BoxFuture<'static, Done> {
+    if broker.applied() < revision {
+        return held(share, behind(broker, request, revision));
+    }
+    match request {
+        Request::Publish(publish) => {
+            held(share, async move { judged(answered(broker.publish(publish).await, outcomes::places_out)) })
+        }
+        Request::Receive(receive) => {
+            held(share, async move { judged(broker.receive(receive).await.map(Done::Delivery).map_err(refused)) })
+        }
+        Request::Ack(group, topic, handles) => held(share, async move {
+            judged(answered(broker.ack(&group, &topic, &handles).await, |acked| outcomes::acked_out(&acked)))
+        }),
+        request => held(share, async move { judged(execute(&broker, request).await) }),
+    }
+}
+
+/// The call has its part of the bytes until it is done.
+fn held(share: Share, work: impl Future<Output = Done> + Send + 'static) -> BoxFuture<'static, Done> {
+    Box::pin(work.inspect(move |_| drop(share)))
+}
+
+fn judged(result: Result<Done, Refusal>) -> Done {
+    result.unwrap_or_else(|(refusal, _)| Done::Outcome(Outcome::Refusal(refusal)))
+}
+
+async fn behind(broker: Broker, request: Request, revision: Revision) -> Done {
+    let mut done = execute(&broker, request.clone()).await;
+    if let Err((_, true)) = &done
         && broker.reached(revision).await
     {
-        done = execute(broker, again).await;
+        done = execute(&broker, request).await;
     }
-    done.unwrap_or_else(|(refusal, _)| Done::Outcome(Outcome::Refusal(refusal)))
+    judged(done)
 }
 
 async fn execute(broker: &Broker, request: Request) -> Result<Done, Refusal> {

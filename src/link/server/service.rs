@@ -1,20 +1,26 @@
 //! The service of a broker's internal port.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tonic::body::Body;
+use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::broker::Broker;
 use crate::broker::api::LiteEviction;
-use crate::link::client::{MESSAGE_BYTES_MAX, WINDOWS};
+use crate::link::client::{FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOWS};
 use crate::link::hello::{Hello, Role};
+use crate::link::progress::Frames;
 use crate::link::server::outbox::{Outbox, Writer};
 use crate::link::server::stream::PeerStream;
+use crate::link::server::unseen::Unseen;
 use crate::runtime::budget::Budget;
 use crate::runtime::clock::Clock;
 use crate::runtime::tasks::{Tasks, current_lane};
@@ -33,6 +39,7 @@ pub fn tuned(server: Server) -> Server {
     server
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
+        .max_frame_size(FRAME_BYTES)
         .http2_keepalive_interval(Some(Duration::from_secs(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(2)))
         .tcp_nodelay(true)
@@ -51,6 +58,7 @@ pub struct Shared {
     pub who: Hello,
     pub bytes: Budget,
     peers: Mutex<BTreeMap<usize, Peer>>,
+    unseen: Arc<Mutex<Unseen>>,
     streams: Budget,
     trust: Trust,
     tasks: Tasks,
@@ -116,6 +124,7 @@ impl BrokerServer {
             who,
             bytes: Budget::new(CALL_BYTES_MAX),
             peers: Mutex::default(),
+            unseen: Arc::default(),
             streams: Budget::new(STREAMS_MAX),
             trust,
             tasks,
@@ -147,8 +156,34 @@ impl BrokerServer {
 
     /// For a server's routes.
     #[must_use]
-    pub fn into_service(self) -> BrokerServiceServer<Self> {
-        BrokerServiceServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub fn into_service(self) -> Counting {
+        Counting(BrokerServiceServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+}
+
+/// The service, with the frames of each stream counted as they arrive.
+#[derive(Clone, Debug)]
+pub struct Counting(BrokerServiceServer<BrokerServer>);
+
+impl NamedService for Counting {
+    const NAME: &'static str = <BrokerServiceServer<BrokerServer> as NamedService>::NAME;
+}
+
+impl tower::Service<http::Request<Body>> for Counting {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = <BrokerServiceServer<BrokerServer> as tower::Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        tower::Service::<http::Request<Body>>::poll_ready(&mut self.0, context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let frames = Frames::default();
+        let (mut parts, body) = request.into_parts();
+        let body = frames.counted(body);
+        parts.extensions.insert(frames);
+        self.0.call(http::Request::from_parts(parts, body))
     }
 }
 
@@ -164,11 +199,12 @@ impl BrokerService for BrokerServer {
         };
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let lane = if shared.on_the_spot { current_lane() } else { number };
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::new(shared.broker.clone(), number, shared.unseen.clone()));
         let stream = PeerStream::new(shared.clone(), number, outbox.clone());
+        let frames = request.extensions().get::<Frames>().cloned().unwrap_or_default();
         let incoming = request.into_inner();
         drop(shared.tasks.spawn_on_lane(lane, async move {
-            stream.serve(incoming).await;
+            stream.serve(incoming, frames).await;
             drop(share);
         }));
         Ok(Response::new(Writer(outbox)))

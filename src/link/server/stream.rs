@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::{AbortHandle, Abortable};
+use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use tonic::{Status, Streaming};
 
@@ -16,6 +17,7 @@ use crate::link::client::verb_bytes;
 use crate::link::convert::calls::{Request, request_in};
 use crate::link::convert::greeting::{hello_in, hello_out};
 use crate::link::convert::refusals::{malformed, not_done, overloaded};
+use crate::link::progress::Frames;
 use crate::link::server::outbox::{Done, Outbox};
 use crate::link::server::running::run;
 use crate::link::server::service::{Known, Shared};
@@ -32,13 +34,39 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Calls of one stream at once. Callers keep to fewer by themselves.
 const CALLS_MAX: usize = 65_536;
 
-type Running = FuturesUnordered<Pin<Box<dyn Future<Output = (u64, Done)> + Send>>>;
+/// A call that is not answered yet.
+struct UnderWay {
+    id: u64,
+    work: Work,
+}
+
+enum Work {
+    /// Done to its end, whoever waits.
+    Kept(BoxFuture<'static, Done>),
+    /// Can be broken off.
+    Waits(Abortable<BoxFuture<'static, Done>>),
+}
+
+impl Future for UnderWay {
+    type Output = (u64, Done);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = self.id;
+        let done = match &mut self.work {
+            Work::Kept(work) => work.as_mut().poll(context),
+            Work::Waits(work) => Pin::new(work)
+                .poll(context)
+                .map(|done| done.unwrap_or_else(|_| Done::Outcome(Outcome::Refusal(not_done())))),
+        };
+        done.map(|done| (id, done))
+    }
+}
 
 pub struct PeerStream {
     shared: Arc<Shared>,
     number: usize,
     outbox: Arc<Outbox>,
-    running: Running,
+    running: FuturesUnordered<UnderWay>,
     /// Calls that can be broken off, and when their callers stop waiting, by steady time.
     waits: HashMap<u64, (AbortHandle, Timestamp)>,
 }
@@ -49,6 +77,7 @@ struct Ends(Arc<Outbox>);
 impl Drop for Ends {
     fn drop(&mut self) {
         self.0.end(None);
+        self.0.unheard();
     }
 }
 
@@ -58,7 +87,7 @@ impl PeerStream {
     }
 
     /// Runs until the peer is gone, or this process ends.
-    pub async fn serve(mut self, mut incoming: Streaming<wire::ToBroker>) {
+    pub async fn serve(mut self, mut incoming: Streaming<wire::ToBroker>, frames: Frames) {
         let _ends = Ends(self.outbox.clone());
         let clock = self.shared.clock.clone();
         let shutdown = self.shared.broker.shutdown().clone();
@@ -75,6 +104,7 @@ impl PeerStream {
             }
         };
         let (mut heard, mut took) = (clock.mark(), clock.mark());
+        let mut arrived_so_far = frames.count();
         let outbox = self.outbox.clone();
         let mut tick = pin!(clock.sleep(BEAT));
         let mut stopping = pin!(shutdown.stopping());
@@ -84,10 +114,7 @@ impl PeerStream {
                 biased;
                 Some((id, done)) = self.running.next(), if has_room => self.finished(id, done, &known),
                 arrived = incoming.message() => match arrived {
-                    Ok(Some(batch)) => {
-                        heard = clock.mark();
-                        self.arrived(batch);
-                    }
+                    Ok(Some(batch)) => self.arrived(batch),
                     Ok(None) | Err(_) => return,
                 },
                 () = outbox.changed() => {
@@ -99,6 +126,10 @@ impl PeerStream {
                 () = &mut tick => {
                     if outbox.has_room() {
                         took = clock.mark();
+                    }
+                    let count = frames.count();
+                    if std::mem::replace(&mut arrived_so_far, count) != count {
+                        heard = clock.mark();
                     }
                     if heard.elapsed() > SILENCE_MAX || took.elapsed() > SILENCE_MAX {
                         return;
@@ -119,6 +150,12 @@ impl PeerStream {
         }
         if !batch.give_back.is_empty() {
             broker.give_back(&batch.give_back);
+        }
+        if !batch.handed_on.is_empty() {
+            self.outbox.handed_on(&batch.handed_on);
+        }
+        if !batch.kept.is_empty() {
+            self.outbox.kept(&batch.kept);
         }
         for call in batch.calls {
             let id = call.id;
@@ -148,22 +185,14 @@ impl PeerStream {
         let request = request_in(verb).map_err(|error| malformed(error.to_string()))?;
         let (id, revision) = (call.id, Revision(call.revision));
         let waits = matches!(request, Request::Receive(_) | Request::Pull(_));
-        let broker = self.shared.broker.clone();
-        let work = async move {
-            let done = run(&broker, request, revision).await;
-            drop(share);
-            done
-        };
+        let work = run(self.shared.broker.clone(), request, revision, share);
         if waits {
             let (handle, registration) = AbortHandle::new_pair();
             let until = self.shared.clock.steady().plus(Duration::from_millis(call.deadline_ms.into()));
             self.waits.insert(id, (handle, until));
-            let work = Abortable::new(work, registration);
-            self.running.push(Box::pin(async move {
-                (id, work.await.unwrap_or_else(|_| Done::Outcome(Outcome::Refusal(not_done()))))
-            }));
+            self.running.push(UnderWay { id, work: Work::Waits(Abortable::new(work, registration)) });
         } else {
-            self.running.push(Box::pin(async move { (id, work.await) }));
+            self.running.push(UnderWay { id, work: Work::Kept(work) });
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct View<'a> {
     pub recalls: BTreeMap<&'a str, Vec<(&'a Call, Option<i32>)>>,
     /// Instants at which the process was ending or ended.
     ends: Vec<u64>,
+    /// Times in which a part that held nothing was away.
+    away: Vec<(u64, u64)>,
     moves: Vec<(u64, i64)>,
 }
 
@@ -161,12 +163,14 @@ impl<'a> View<'a> {
             resolutions: BTreeMap::new(),
             recalls: BTreeMap::new(),
             ends: Vec::new(),
+            away: Vec::new(),
             moves: Vec::new(),
         };
         for (at, event) in &history.events {
             match event {
                 Event::Ending(_) | Event::Ended => view.ends.push(*at),
                 Event::ClockMoved(millis) => view.moves.push((*at, millis * 1000)),
+                Event::Away { since_us } => view.away.push((*since_us, *at)),
                 Event::Started | Event::Note(_) => {}
             }
         }
@@ -323,9 +327,10 @@ impl<'a> View<'a> {
         self.ends.iter().filter(|&&end| end <= at_us).count()
     }
 
-    /// Whether a process was ending or ended between two instants.
+    /// Whether a process was ending or ended between two instants, or was away.
     pub fn ends_within(&self, from_us: u64, to_us: u64) -> bool {
         self.ends.iter().any(|end| (from_us..=to_us).contains(end))
+            || self.away.iter().any(|&(since_us, until_us)| since_us <= to_us && from_us <= until_us)
     }
 
     /// Microseconds by which the server's clock ran ahead of ours at most, between two instants.
@@ -360,7 +365,8 @@ impl<'a> View<'a> {
         letters
     }
 
-    /// Receives of a group whose answer was lost, wholly or in part: each may have cost an attempt.
+    /// Receives of a group whose answer was lost, wholly or in part: each may have cost an attempt. So may each part that went
+    /// away, with what it had been granted and not handed on.
     pub fn lost_receives(&self, group: &str) -> u32 {
         let lost = |call: &&Call| match &call.request {
             Request::Receive(receive) if receive.group == group => {
@@ -368,7 +374,7 @@ impl<'a> View<'a> {
             }
             _ => false,
         };
-        u32::try_from(self.history.calls.iter().filter(lost).count()).unwrap_or(u32::MAX)
+        u32::try_from(self.history.calls.iter().filter(lost).count() + self.away.len()).unwrap_or(u32::MAX)
     }
 
     /// Whether the client of an auto-renewed delivery said goodbye before an instant.
