@@ -514,6 +514,11 @@ impl Play {
                 self.cluster.kill(shard).await;
             }
             84..87 if self.cluster.broker(shard).is_none() => self.cluster.start(shard).await,
+            87..92 if more < 4 => {
+                for shard in 0..3 {
+                    self.cluster.apply(shard).await;
+                }
+            }
             87..92 => self.cluster.apply(shard).await,
             92..95 => self.cluster.collect().await,
             95..98 if self.cluster.placement().moving.is_none() && self.cluster.placement().past.len() < 6 => {
@@ -575,7 +580,7 @@ impl Play {
 fn play(seed: u64, steps: usize) -> (u32, u64) {
     in_virtual_time(async {
         let cluster = Cluster::new(seed, 3, 2, true).await;
-        let groups = (0..7).map(|number| (format!("g{number}"), History::default())).collect();
+        let groups = (0..12).map(|number| (format!("g{number}"), History::default())).collect();
         let mut play = Play { cluster, groups, held: Vec::new(), log: Vec::new() };
         for _ in 0..steps {
             play.step(seed).await;
@@ -590,8 +595,8 @@ fn play(seed: u64, steps: usize) -> (u32, u64) {
 fn whatever_happens_no_message_overtakes_one_of_its_group_or_is_lost_or_waits_for_ever() {
     let (mut moves, mut asked) = (0, 0);
     for seed in 1..=24 {
-        let (of_this, questions) = play(seed, 400);
+        let (of_this, questions) = play(seed, 800);
         (moves, asked) = (moves + of_this, asked + questions);
     }
-    assert!(moves > 60 && asked > 100, "{moves} moves and {asked} questions are too few to prove anything");
+    assert!(moves > 100 && asked > 1_000, "{moves} moves and {asked} questions are too few to prove anything");
 }

@@ -141,7 +141,8 @@ impl Refused for PublishError {
     }
 
     fn is_not_found(&self) -> bool {
-        matches!(self, Self::TopicNotFound(_))
+        // A broker that is behind may not know yet that the message belongs to it.
+        matches!(self, Self::TopicNotFound(_) | Self::Moved)
     }
 
     fn overloaded() -> Self {

@@ -202,6 +202,8 @@ fn request() -> impl Strategy<Value = Request> {
         (group(), topic(), queue()).prop_map(|(g, t, q)| Request::Offset(g, t, q)),
         (group(), topic(), queue(), offset()).prop_map(|(g, t, q, to)| Request::UpdateOffset(g, t, q, to)),
         lite_sync().prop_map(Request::SyncLite),
+        (topic(), group(), any::<u32>(), vec(any::<u64>(), 0..4))
+            .prop_map(|(t, g, generation, keys)| Request::LanesDone(t, g, generation, keys)),
         Just(Request::TopicsToCheck),
         (topic(), vec(client(), 0..3), count(), count()).prop_map(|(topic, producers, max, bytes)| {
             Request::DueChecks(DueChecks { topic, producers, max, bytes })
