@@ -23,6 +23,9 @@ use crate::trust::Trust;
 /// Longest wait for an answer; who asks asks again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
+/// A connection, and where it is told a new address.
+type Known = (ShardClient, watch::Sender<Arc<str>>);
+
 /// Asks over links.
 pub struct FarPeers {
     route: RouteClient,
@@ -30,7 +33,7 @@ pub struct FarPeers {
     who: Hello,
     clock: Clock,
     tasks: Tasks,
-    known: Mutex<BTreeMap<ShardId, (ShardClient, watch::Sender<Arc<str>>)>>,
+    known: Mutex<BTreeMap<ShardId, Known>>,
 }
 
 impl fmt::Debug for FarPeers {
