@@ -13,7 +13,7 @@ use bolide::broker::api::{
 };
 use bolide::broker::options::BrokerOptions;
 use bolide::model::cluster::{ClusterId, PastPlacement, Placement, ReceiptKey, Revision, View, owner};
-use bolide::model::group::Group;
+use bolide::model::group::{Group, StartPosition};
 use bolide::model::message::{MessageType, NewMessage};
 use bolide::model::name::{GroupName, TopicName};
 use bolide::model::order::{order_key, queue_of};
@@ -301,6 +301,26 @@ fn group_of(orders: &[(&[u32], u32)]) -> String {
 }
 
 const NOW: Duration = Duration::ZERO;
+
+#[test]
+fn a_group_that_began_at_the_latest_skips_nothing_on_a_broker_that_its_topic_came_to() {
+    in_virtual_time(async {
+        let mut cluster = Cluster::new(9, 2, 1, false).await;
+        let latest = Group { start: StartPosition::Latest, ..Group::clone(&cluster.view.groups[&group()]) };
+        cluster.view.groups.insert(group(), Arc::new(latest));
+        cluster.view.revision.0 += 1;
+        cluster.apply(0).await;
+        cluster.apply(1).await;
+        let moves = group_of(&[(&[0, 1], 1)]);
+        send(&cluster.up(0), &moves, "before").await.unwrap();
+        assert!(receive(&cluster.up(0), 1, NOW).await.is_empty(), "it begins behind what was there");
+        send(&cluster.up(0), &moves, "there").await.unwrap();
+        cluster.moved_to(&[0, 1]).await;
+        send(&cluster.up(1), &moves, "here").await.unwrap();
+        assert_eq!(ids(&receive(&cluster.up(1), 1, NOW).await), ["here"]);
+        assert_eq!(ids(&receive(&cluster.up(0), 1, NOW).await), ["there"]);
+    });
+}
 
 #[test]
 fn what_belongs_elsewhere_is_refused_from_the_seal_on_which_is_made_once_and_outlives_a_kill() {

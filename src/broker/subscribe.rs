@@ -37,6 +37,9 @@ impl Broker {
         };
         let start = |index: usize| match (&by_time, group.start) {
             (Some(positions), _) => positions.get(index).copied().unwrap_or_default(),
+            // Here since a move that others are still reading behind: the group may have begun long ago, where the topic was then,
+            // and what has come here since is its own.
+            (None, StartPosition::Latest) if state.shards.is_newcomer() => state.tails[index].first(),
             (None, StartPosition::Latest) => state.tails[index].visible(),
             (None, _) => state.tails[index].first(),
         };

@@ -103,6 +103,13 @@ impl ShardOrder {
         self.placement.as_ref().is_some_and(|placement| !placement.past.is_empty())
     }
 
+    /// Whether the topic came to this shard by a move of which an order of before is remembered.
+    #[must_use]
+    pub fn is_newcomer(&self) -> bool {
+        let oldest = self.placement.as_ref().and_then(|placement| placement.past.first());
+        oldest.is_some_and(|past| !past.shards.contains(&self.own))
+    }
+
     /// Whether an order that ended with this generation is remembered.
     #[must_use]
     pub fn remembers(&self, generation: u32) -> bool {

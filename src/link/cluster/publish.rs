@@ -33,13 +33,14 @@ enum Sent {
 
 impl Cluster {
     /// See [`Brokers::publish`](crate::link::Brokers::publish). Messages of several shards are stored by each of them for itself:
-    /// when one fails, others may be stored, and the whole answers with its error.
+    /// when one fails and others are stored, what became of the whole is unknown.
     pub async fn publish(&self, publish: Publish, patience: Duration) -> Result<Vec<Published>, PublishError> {
         let Publish { topic: name, messages } = publish;
         let mut waiting = Waiting::new(&self.inner.clock, patience);
         let mut published = vec![Published::default(); messages.len()];
         let mut pending: Vec<usize> = (0..messages.len()).collect();
         let turn = self.turn();
+        let mut any_stored = false;
         loop {
             let view = self.view();
             let topic = view.topics.get(&name).ok_or_else(|| PublishError::TopicNotFound(name.clone()))?;
@@ -65,15 +66,18 @@ impl Cluster {
                 Ok([part]) => vec![one(part).await],
                 Err(split) => join_all(split.into_iter().map(one)).await,
             };
-            let mut first_error = None;
+            let (mut first_error, mut first_failure) = (None, None);
             let mut has_moved = false;
             pending.clear();
             for (part, sent) in sent {
                 match sent {
                     Sent::Stored(places) => {
                         part.indices.iter().zip(places).for_each(|(&index, place)| published[index] = place);
+                        any_stored = true;
                     }
-                    Sent::Failed(error) => return Err(in_request(error, &part)),
+                    Sent::Failed(error) => {
+                        first_failure.get_or_insert(in_request(error, &part));
+                    }
                     Sent::Moved => {
                         has_moved = true;
                         pending.extend(part.indices);
@@ -84,6 +88,9 @@ impl Cluster {
                     }
                 }
             }
+            if let Some(failure) = first_failure {
+                return Err(of_whole(failure, any_stored));
+            }
             if pending.is_empty() {
                 return Ok(published);
             }
@@ -93,7 +100,7 @@ impl Cluster {
                 self.inner.route.reached(Revision(view.revision.0 + 1), bound).await;
             }
             if !waiting.pause().await {
-                return Err(first_error.unwrap_or(PublishError::Unavailable));
+                return Err(of_whole(first_error.unwrap_or(PublishError::Unavailable), any_stored));
             }
         }
     }
@@ -156,6 +163,11 @@ impl Cluster {
             None => Err(Failure::Unknown),
         }
     }
+}
+
+/// What a client hears of a request of which some messages are stored and others surely not: a refusal would say that nothing is.
+fn of_whole(failure: PublishError, any_stored: bool) -> PublishError {
+    if any_stored { PublishError::ShardFailed } else { failure }
 }
 
 /// Names the place in the whole request.
