@@ -212,7 +212,7 @@ impl Broker {
         loop {
             self.check_still_there(&topic, &group)?;
             // What was handed out now would be acknowledged when nobody is here to hear it.
-            if self.inner.shutdown.is_draining() {
+            if self.inner.cluster.is_some() && self.inner.shutdown.is_draining() {
                 return Ok(self.delivery(&topic, &group, Vec::new(), false));
             }
             match self.step(&receive, &topic, &group, attempt_key, &notify, &mut parked)? {
@@ -230,7 +230,9 @@ impl Broker {
                     }
                 }
                 // A long way through messages that nobody here wants must not outlast the client's patience.
-                Step::ReadAhead(..) | Step::Judge(_) | Step::LookAgain if started.elapsed() > looks_for => {
+                Step::ReadAhead(..) | Step::Judge(_) | Step::LookAgain
+                    if started.elapsed() > looks_for || self.inner.shutdown.is_draining() =>
+                {
                     return Ok(self.delivery(&topic, &group, Vec::new(), false));
                 }
                 Step::Judge(case) => self.judge(&topic, &group, case).await,
@@ -455,7 +457,7 @@ impl Broker {
             return Ok(None);
         }
         let (mut delivery, recorded) = {
-            let core = self.inner.deciding().map_err(|error| refused(&error))?;
+            let mut core = self.inner.deciding().map_err(|error| refused(&error))?;
             let grants = core.repeat_attempt(topic.id, group.id, key, self.inner.clock.now());
             // Which unit holds them is not remembered; it is among those that were accepted so far.
             (self.delivery(topic, group, grants, true), self.inner.store.accepted())

@@ -20,7 +20,7 @@ use crate::broker::delivery::verdicts::{Judges, Ruling};
 use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
-use crate::model::position::{GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
+use crate::model::position::{GrantId, GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Topic};
 use crate::store::QueueEntry;
@@ -79,6 +79,9 @@ pub struct Selection {
     pub more: bool,
 }
 
+/// Grants remembered as handed out again. What comes back of one does so within the life of a call.
+const REPEATED_MAX: usize = 4_096;
+
 /// The state.
 #[derive(Debug)]
 pub struct Core {
@@ -96,6 +99,8 @@ pub struct Core {
     pub transactions: Transactions,
     /// Messages that are held back until their time.
     pub delays: Timers,
+    /// Grants that were handed out again to the same attempt: whoever carried them the first time gives nothing of them back.
+    pub(super) repeated: VecDeque<GrantId>,
     next_waiter: u64,
     /// Told when the earliest due instant moved forward.
     timer_changed: Arc<Notify>,
@@ -120,6 +125,7 @@ impl Core {
             acks: AckMemory::default(),
             transactions: Transactions::new(CheckPolicy::default()),
             delays: Timers::new(DELAYS_IN_MEMORY),
+            repeated: VecDeque::new(),
             next_waiter: 0,
             timer_changed,
             condemned_added,
@@ -296,8 +302,24 @@ impl Core {
 
     /// Messages that an attempt id got before and still holds.
     #[must_use]
-    pub fn repeat_attempt(&self, topic: TopicId, group: GroupId, key: u64, now: Timestamp) -> Vec<(QueueId, Grant)> {
-        self.subscription(topic, group).map_or_else(Vec::new, |subscription| subscription.repeat_attempt(key, now))
+    pub fn repeat_attempt(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        key: u64,
+        now: Timestamp,
+    ) -> Vec<(QueueId, Grant)> {
+        let grants =
+            self.subscription(topic, group).map_or_else(Vec::new, |subscription| subscription.repeat_attempt(key, now));
+        for (_, grant) in &grants {
+            if self.repeated.len() >= REPEATED_MAX {
+                self.repeated.pop_front();
+            }
+            if self.repeated.back() != Some(&grant.terms.grant) {
+                self.repeated.push_back(grant.terms.grant);
+            }
+        }
+        grants
     }
 
     /// Entries read from disk for a queue of a subscription.

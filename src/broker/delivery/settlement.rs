@@ -143,8 +143,11 @@ impl Core {
         deliveries: &[(QueueId, QueueOffset, GrantId)],
         unit: &mut Unit,
     ) {
+        // The attempt has come again, over another way, and its client has them by now.
+        let is_with_client = |grant: &GrantId| self.repeated.contains(grant);
+        let deliveries: Vec<_> = deliveries.iter().filter(|(.., grant)| !is_with_client(grant)).copied().collect();
         let Some(subscription) = self.subscription_mut(topic, group) else { return };
-        for &(queue, offset, grant) in deliveries {
+        for &(queue, offset, grant) in &deliveries {
             let Some(state) = subscription.queue_mut(queue) else { continue };
             if let Some((attempt, hash)) = state.leases.give_back(offset, grant) {
                 let lease = LeaseState::Waiting { visible_at: Timestamp(0) };
@@ -152,7 +155,7 @@ impl Core {
                 subscription.waiters.wake_for(hash);
             }
         }
-        for &(queue, ..) in deliveries {
+        for &(queue, ..) in &deliveries {
             self.lite_changed(topic, group, queue);
         }
     }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use futures::future::select_all;
 
+use crate::broker::api::{AckOutcome, ChangeOutcome};
 use crate::link::client::failure::Failure;
 use crate::link::client::pipe::{NotTaken, Order, Pipe, Reply, verb_bytes};
 use crate::link::client::session::Standing;
 use crate::link::client::shard::ShardClient;
 use crate::link::convert::calls::{Request, request_out};
+use crate::link::convert::outcomes;
 use crate::link::convert::refusals::{Refused, is_not_done};
 use crate::model::time::Timestamp;
 use crate::runtime::tasks::current_lane;
@@ -28,6 +30,13 @@ pub struct Manner {
     pub repeats: bool,
     /// Whether it may be broken off at the broker.
     pub may_cancel: bool,
+}
+
+/// Whether a broker says that a handle is not valid.
+fn denies(reply: &Reply) -> bool {
+    let Reply::Done(outcome) = reply else { return false };
+    outcomes::acked_in(outcome.clone()).is_some_and(|acked| acked.contains(&AckOutcome::InvalidHandle))
+        || outcomes::changed_in(outcome.clone()) == Some(ChangeOutcome::InvalidHandle)
 }
 
 impl ShardClient {
@@ -89,6 +98,8 @@ impl ShardClient {
                         }
                     });
                 }
+                // The first time may have done it, and so made the handle bad for the second.
+                reply if may_be_done && denies(&reply) => return Err(Failure::Unknown),
                 reply => return Ok(reply),
             }
         }

@@ -19,7 +19,7 @@ use crate::trust::Trust;
 /// for a word of the other end.
 pub const WINDOWS: (u32, u32) = (4 * 1024 * 1024, 16 * 1024 * 1024);
 /// Largest HTTP/2 frame that is taken: a batch in one piece costs less than in pieces of 16 KiB.
-pub const FRAME_BYTES: u32 = 1024 * 1024;
+pub const FRAME_BYTES: u32 = 64 * 1024;
 /// Largest message that is taken: a batch, and what did not fit into it because it is so large alone.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of small things that are put into one message.

@@ -29,6 +29,21 @@ impl Cluster {
         E: Debug + Display,
         F: Future<Output = Result<T, Failure<E>>>,
     {
+        self.ask_noting(shard, waiting, &mut false, call).await
+    }
+
+    /// The same; `may_be_done` says afterwards whether an earlier try may have done it already.
+    async fn ask_noting<T, E, F>(
+        &self,
+        shard: ShardId,
+        waiting: &mut Waiting,
+        may_be_done: &mut bool,
+        call: impl Fn(ShardClient) -> F,
+    ) -> Result<T, Unanswered<E>>
+    where
+        E: Debug + Display,
+        F: Future<Output = Result<T, Failure<E>>>,
+    {
         loop {
             if let Some(client) = self.inner.pool.client(shard) {
                 // Stays where it is: it is large, and would be moved on its way through.
@@ -36,7 +51,8 @@ impl Cluster {
                 match waiting.within(asking).await {
                     Some(Ok(answer)) => return Ok(answer),
                     Some(Err(Failure::Refused(error))) => return Err(Unanswered::Refused(error)),
-                    Some(Err(Failure::Away | Failure::Unknown)) | None => {}
+                    Some(Err(Failure::Away)) => {}
+                    Some(Err(Failure::Unknown)) | None => *may_be_done = true,
                 }
             }
             if !waiting.pause().await {
@@ -85,14 +101,16 @@ impl Cluster {
         }
         let answers = parts.into_iter().map(|(shard, (indices, handles))| async move {
             let mut waiting = self.waiting(patience);
-            let acked = self.ask(shard, &mut waiting, |client| {
+            let mut may_be_done = false;
+            let acked = self.ask_noting(shard, &mut waiting, &mut may_be_done, |client| {
                 let (group, topic, handles) = (group.clone(), topic.clone(), handles.clone());
                 async move { client.ack(&group, &topic, &handles).await }
             });
-            (indices, acked.await)
+            let acked = acked.await;
+            (indices, unless_doubtful(acked, may_be_done, |acked| acked.contains(&AckOutcome::InvalidHandle)))
         });
         for (indices, acked) in join_all(answers).await {
-            let acked = acked.map_err(settle_error)?;
+            let acked = acked?;
             for (index, outcome) in indices.into_iter().zip(acked) {
                 outcomes[index] = outcome;
             }
@@ -111,10 +129,12 @@ impl Cluster {
     ) -> Result<ChangeOutcome, SettleError> {
         let Some(shard) = self.settled_at(group, topic, handle)? else { return Ok(ChangeOutcome::InvalidHandle) };
         let mut waiting = self.waiting(patience);
-        let changed = self.ask(shard, &mut waiting, |client| async move {
+        let mut may_be_done = false;
+        let changed = self.ask_noting(shard, &mut waiting, &mut may_be_done, |client| async move {
             client.change_invisible(group, topic, handle, duration).await
         });
-        changed.await.map_err(settle_error)
+        let changed = changed.await;
+        unless_doubtful(changed, may_be_done, |changed| *changed == ChangeOutcome::InvalidHandle)
     }
 
     /// See [`Brokers::suspend`](crate::link::Brokers::suspend).
@@ -128,9 +148,12 @@ impl Cluster {
     ) -> Result<ChangeOutcome, SettleError> {
         let Some(shard) = self.settled_at(group, topic, handle)? else { return Ok(ChangeOutcome::InvalidHandle) };
         let mut waiting = self.waiting(patience);
-        let changed =
-            self.ask(shard, &mut waiting, |client| async move { client.suspend(group, topic, handle, duration).await });
-        changed.await.map_err(settle_error)
+        let mut may_be_done = false;
+        let changed = self.ask_noting(shard, &mut waiting, &mut may_be_done, |client| async move {
+            client.suspend(group, topic, handle, duration).await
+        });
+        let changed = changed.await;
+        unless_doubtful(changed, may_be_done, |changed| *changed == ChangeOutcome::InvalidHandle)
     }
 
     /// See [`Brokers::to_dead_letter`](crate::link::Brokers::to_dead_letter).
@@ -143,9 +166,12 @@ impl Cluster {
     ) -> Result<AckOutcome, SettleError> {
         let Some(shard) = self.settled_at(group, topic, handle)? else { return Ok(AckOutcome::InvalidHandle) };
         let mut waiting = self.waiting(patience);
-        let moved =
-            self.ask(shard, &mut waiting, |client| async move { client.to_dead_letter(group, topic, handle).await });
-        moved.await.map_err(settle_error)
+        let mut may_be_done = false;
+        let moved = self.ask_noting(shard, &mut waiting, &mut may_be_done, |client| async move {
+            client.to_dead_letter(group, topic, handle).await
+        });
+        let moved = moved.await;
+        unless_doubtful(moved, may_be_done, |moved| *moved == AckOutcome::InvalidHandle)
     }
 
     /// The shard of a handle; `None` when it is no handle of this cluster.
@@ -203,6 +229,18 @@ impl Cluster {
             Unanswered::Refused(error) => error,
             Unanswered::Away => LiteError::Unavailable,
         })
+    }
+}
+
+/// A handle that an earlier try may have made bad is not called bad: what became of it is unknown.
+fn unless_doubtful<T>(
+    answer: Result<T, Unanswered<SettleError>>,
+    may_be_done: bool,
+    denies: impl FnOnce(&T) -> bool,
+) -> Result<T, SettleError> {
+    match answer.map_err(settle_error) {
+        Ok(answer) if may_be_done && denies(&answer) => Err(SettleError::ShardFailed),
+        other => other,
     }
 }
 
