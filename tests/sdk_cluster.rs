@@ -75,7 +75,6 @@ impl Spread {
         let balancer = balancer((0..PROXIES).map(|proxy| cluster.grpc(proxy)).collect())?;
         let between = match suite.language {
             "java" => Some(";"),
-            "rust" => Some(","),
             // The others send all of several addresses as one `:authority`, which no HTTP/2 server takes.
             _ => None,
         };

