@@ -413,7 +413,10 @@ impl Broker {
             let (queue, offset, grant) = (*queue, grant.entry.offset, grant.terms.grant);
             match record {
                 // The one before it stays here: this one must not be seen first.
-                _ if lane.is_some_and(|lane| stuck.contains(&lane)) => drop(delivery.held.remove(index)),
+                _ if lane.is_some_and(|lane| stuck.contains(&lane)) => {
+                    delivery.held.remove(index);
+                    self.postpone(delivery, (queue, offset, grant));
+                }
                 Ok(record) if filter.confirms(&record.message.tag) => {
                     delivery.held[index].2 = Some(Box::new(record));
                     index += 1;
@@ -427,9 +430,10 @@ impl Broker {
                     self.settle_silently(delivery, queue, offset, grant, SettleReason::Expired);
                 }
                 Err(error) => {
-                    // Stays leased: one unreadable record must not hold up the others by coming back first each time.
+                    // Not back at once: one unreadable record must not hold up the others by coming first each time.
                     tracing::error!(%error, topic = %delivery.topic.name, %queue, %offset, "a message cannot be read");
                     delivery.held.remove(index);
+                    self.postpone(delivery, (queue, offset, grant));
                     unreadable = Some(error);
                     stuck.extend(lane);
                 }

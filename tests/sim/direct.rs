@@ -241,6 +241,36 @@ fn a_message_is_not_delivered_without_the_unreadable_one_before_it() {
     });
 }
 
+/// Seed 126: a message that the disk did not give once was away for its whole lease, of which its client knew nothing.
+#[test]
+fn a_message_that_could_not_be_read_comes_soon_and_not_when_a_lease_ends_that_nobody_holds() {
+    in_a_simulation(async {
+        let mut stage = stage().await;
+        stage
+            .process
+            .broker
+            .create_topic(TopicName::trusted("", "plain"), TopicSpec::default())
+            .await
+            .expect("a topic");
+        let draft = Draft { id: "a".to_owned(), body: vec![1; 10], ..Draft::default() };
+        let sent = stage.client.send("plain", &[draft]).await;
+        assert!(matches!(&sent, Answer::Sent(results) if results[0].is_ok()), "{sent:?}");
+        // Its body is only on the disk any more.
+        stage.machine.end(stage.process, End::Kill).await.expect("an end");
+        stage.process = stage.machine.start().await.expect("a start");
+        stage.machine.files.plan(Fault::fail(Call::Read));
+        let lease = Lease::Fixed { invisible_us: 3_600_000_000 };
+        let wish = Wish { topic: "plain".to_owned(), lease, ..wish(None) };
+        let failed = stage.client.receive(&wish).await;
+        assert!(got(failed).is_empty(), "the read did not fail");
+        stage.machine.files.clear_faults();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let again = got(stage.client.receive(&wish).await);
+        let seen: Vec<(&str, u32)> = again.iter().map(|got| (got.id.as_str(), got.attempt)).collect();
+        assert_eq!(seen, [("a", 1)]);
+    });
+}
+
 /// Seed 127 of all kinds: the disk did not give a body at the moment when its message fell due, and nobody asked again before
 /// the next start; a recall was told that it was too late.
 #[test]
