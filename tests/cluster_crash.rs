@@ -19,7 +19,9 @@ use common::cluster::{Cluster, ClusterOptions, Member};
 use common::say;
 use history::cast::Cast;
 use history::check::check;
-use history::staging::{any_seed, create_catalogue, dial_in_turn, lies_are_seen, number, pace, stop_and_drain, terms};
+use history::staging::{
+    any_seed, create_catalogue, dial_in_turn, lies_are_seen, number, pace, recorder, stop_and_drain,
+};
 use history::workload::Stage;
 use history::{Event, History, Recorder};
 
@@ -83,7 +85,7 @@ fn shards_are_seen(history: &History) -> Result<()> {
 
 async fn run_episode(cluster: &mut Cluster, run: &str, kills: u64, entropy: &Entropy) -> Result<History> {
     let cast = Cast::new(&format!("{run}-"), false);
-    let recorder = Recorder::new(terms(&cast)?);
+    let recorder = recorder(&cast)?;
     create_catalogue(cluster.ports(Member::Proxy(0)).internal, &cast).await?;
     let dial = dial_in_turn((0..PROXIES).map(|proxy| cluster.grpc(proxy)).collect())?;
     let stop = Arc::new(AtomicBool::new(false));

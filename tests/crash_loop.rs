@@ -19,7 +19,7 @@ mod history;
 use common::{Server, ServerOptions, say};
 use history::cast::Cast;
 use history::check::check;
-use history::staging::{any_seed, create_catalogue, lies_are_seen, number, pace, stop_and_drain, terms};
+use history::staging::{any_seed, create_catalogue, lies_are_seen, number, pace, recorder, stop_and_drain};
 use history::workload::{Dial, Stage};
 use history::{Event, History, Recorder};
 
@@ -69,7 +69,7 @@ fn repeat_with(seed: u64) -> String {
 
 async fn run_episode(server: &mut Server, run: &str, kills: u64, entropy: &Entropy) -> Result<History> {
     let cast = Cast::new(&format!("{run}-"), false);
-    let recorder = Recorder::new(terms(&cast)?);
+    let recorder = recorder(&cast)?;
     create_catalogue(server.addresses().internal, &cast).await?;
     let address = format!("http://{}", server.addresses().grpc);
     let endpoint = Endpoint::from_shared(address)?.connect_timeout(Duration::from_millis(500));

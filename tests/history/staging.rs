@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bolide::wire::admin;
 use bolide::wire::admin::admin_client::AdminClient;
 use hyper_util::rt::TokioIo;
@@ -19,7 +19,7 @@ use super::client::duration;
 use super::mutants::MUTANTS;
 use super::mutants_kinds::MUTANTS_OF_KINDS;
 use super::workload::{Dial, Kind, Pace, Stage, drain};
-use super::{History, Terms};
+use super::{History, Recorder, Terms};
 
 const MAX_ATTEMPTS: u32 = 4;
 const LEASE_MAX: Duration = Duration::from_millis(1_200);
@@ -53,15 +53,26 @@ pub fn pace() -> Pace {
     }
 }
 
-pub fn terms(cast: &Cast) -> Result<Terms> {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    Ok(Terms {
+/// A recorder of what this cast does from now on.
+pub fn recorder(cast: &Cast) -> Result<Recorder> {
+    let recorder = Recorder::new(Terms {
         groups: cast.terms(MAX_ATTEMPTS),
         session_us: 10_000_000,
-        wall_begin_ms: u64::try_from(since_1970.as_millis())?,
         first_check_us: FIRST_CHECK_US,
         ..Terms::default()
-    })
+    });
+    // The two clocks are looked at together: a pause between them would make each message of a busy machine early or late.
+    for _ in 0..1_000 {
+        let before_us = recorder.now_us();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let after_us = recorder.now_us();
+        if after_us - before_us < 1_000 {
+            let begin_us = u64::try_from(since_1970.as_micros())? - before_us;
+            recorder.update_terms(|terms| terms.wall_begin_ms = begin_us / 1000);
+            return Ok(recorder);
+        }
+    }
+    bail!("a look at two clocks took more than a millisecond, a thousand times")
 }
 
 /// A way to several servers, as through a plain TCP load balancer: each new connection goes to the next of them, and to the
