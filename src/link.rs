@@ -7,7 +7,7 @@ mod convert;
 mod delivery;
 pub mod hello;
 mod peers;
-mod progress;
+pub mod progress;
 pub mod server;
 
 pub use brokers::{AliveGuard, Brokers, DueCheck, Evictions};

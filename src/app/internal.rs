@@ -19,7 +19,8 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use crate::app::ground::Ground;
-use crate::link::client::FRAME_BYTES;
+use crate::link::client::{FRAME_BYTES, KEEPALIVE};
+use crate::link::progress::{Counted, Progress};
 use crate::runtime::clock::Clock;
 use crate::runtime::shutdown::Shutdown;
 use crate::trust::Trust;
@@ -37,8 +38,6 @@ const HANDSHAKES_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes that a peer may send ahead on one stream, and on one connection: a stream carries the messages of many clients.
 const WINDOWS: (u32, u32) = (8 * 1024 * 1024, 32 * 1024 * 1024);
-/// Silence after which a peer is asked for a sign of life, and how long it has to give one.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(4));
 
 /// The open port.
 #[derive(Debug)]
@@ -158,9 +157,11 @@ async fn accept(ground: Ground, listener: TcpListener, lanes: Vec<mpsc::Sender<i
 async fn greet(stream: std::net::TcpStream, trust: &Trust) -> io::Result<Peer> {
     let stream = TcpStream::from_std(stream)?;
     let _ = stream.set_nodelay(true);
+    let progress = Progress::default();
+    let stream = Counted::new(stream, progress.clone());
     match trust.server_tls() {
-        Some(tls) => Ok(Peer(Box::new(TlsAcceptor::from(tls).accept(stream).await?))),
-        None => Ok(Peer(Box::new(stream))),
+        Some(tls) => Ok(Peer(Box::new(TlsAcceptor::from(tls).accept(stream).await?), progress)),
+        None => Ok(Peer(Box::new(stream), progress)),
     }
 }
 
@@ -168,13 +169,15 @@ trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Bytes for S {}
 
-/// A connection, with TLS or without.
-struct Peer(Box<dyn Bytes>);
+/// A connection, with TLS or without, and what moves on it.
+struct Peer(Box<dyn Bytes>, Progress);
 
 impl Connected for Peer {
-    type ConnectInfo = ();
+    type ConnectInfo = Progress;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Progress {
+        self.1.clone()
+    }
 }
 
 impl AsyncRead for Peer {

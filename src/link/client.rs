@@ -14,7 +14,7 @@ mod writer;
 
 pub use crate::link::convert::refusals::Never;
 pub use delivery::FarDelivery;
-pub use dial::{Bounds, Connector, Dial, Duplex, FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOWS, Way};
+pub use dial::{Bounds, Connector, Dial, Duplex, FRAME_BYTES, KEEPALIVE, MESSAGE_BYTES_MAX, WINDOWS, Way};
 pub use failure::Failure;
 pub(super) use pipe::verb_bytes;
 pub use shard::{Revisions, ShardClient};

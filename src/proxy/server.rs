@@ -129,8 +129,9 @@ impl Proxy {
         listener::listen(self, tls)
     }
 
-    /// Serves the connections that `incoming` yields, on the runtime that polls this, until `incoming` ends or the broker drains;
-    /// then waits for open requests, at most the configured time. `io::duplex` streams will do.
+    /// Serves the connections that `incoming` yields, on the runtime that polls this, until `incoming` ends, as it must when
+    /// draining begins; then tells the clients of all of them to go, and waits for open requests, at most the configured time after
+    /// draining began. `io::duplex` streams will do.
     ///
     /// # Errors
     /// The HTTP/2 server failed as a whole; single connections fail by themselves.
@@ -147,7 +148,8 @@ impl Proxy {
             .initial_connection_window_size(options.connection_window_bytes)
             .http2_keepalive_interval(Some(options.keepalive_interval))
             .http2_keepalive_timeout(Some(options.keepalive_timeout))
-            .serve_with_incoming_shutdown(self.front.clone(), incoming, shutdown.draining());
+            // Never by a signal, which would overtake connections that wait in `incoming`: they would be cut.
+            .serve_with_incoming_shutdown(self.front.clone(), incoming, std::future::pending());
         let overdue = async {
             shutdown.draining().await;
             self.shared.clock.sleep(options.drain_timeout).await;

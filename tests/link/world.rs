@@ -15,6 +15,7 @@ use bolide::broker::options::BrokerOptions;
 use bolide::broker::{Broker, Delivery};
 use bolide::link::client::{Bounds, Connector, Dial, Failure, FarDelivery, ShardClient, Way};
 use bolide::link::hello::{Hello, Role};
+use bolide::link::progress::{Counted, Progress};
 use bolide::link::server::{BrokerServer, tuned};
 use bolide::model::cluster::Revision;
 use bolide::model::filter::Filter;
@@ -52,7 +53,8 @@ pub struct World {
 impl World {
     /// The broker's end of the link begins.
     pub fn serve(&mut self) {
-        let incoming = self.net.listen();
+        let counted = |stream: std::io::Result<_>| stream.map(|stream| Counted::new(stream, Progress::default()));
+        let incoming = tokio_stream::StreamExt::map(self.net.listen(), counted);
         let server =
             BrokerServer::new(self.broker.clone(), "b-0", self.trust.clone(), self.clock.clone(), self.tasks.clone())
                 .introduced_as(self.who.clone());
@@ -94,12 +96,17 @@ pub fn in_world(life: impl AsyncFnOnce(&mut World)) {
 }
 
 pub fn in_world_with(trust: Trust, who: Hello, life: impl AsyncFnOnce(&mut World)) {
+    in_world_of(trust, who, 256 * 1024, life);
+}
+
+/// With a log that takes messages of up to half of `segment_bytes`.
+pub fn in_world_of(trust: Trust, who: Hello, segment_bytes: u64, life: impl AsyncFnOnce(&mut World)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let entropy = Entropy::seeded(1);
         let tasks = Tasks::simulated(tokio::runtime::Handle::current(), entropy.clone());
         let clock = Clock::anchored(START);
-        let log = LogOptions::tiny(&Path::new("/data").to_string_lossy(), 256 * 1024);
+        let log = LogOptions::tiny(&Path::new("/data").to_string_lossy(), segment_bytes);
         let options = StoreOptions { log, ..StoreOptions::default() };
         let files = MemoryFiles::new(1);
         let store = Store::open(options, files.life(), FoldEnv::memory().unwrap(), &clock, tasks.clone()).unwrap();

@@ -7,12 +7,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tower::ServiceExt;
 
 use crate::link::hello::Hello;
+use crate::link::progress::{Counted, Progress};
 use crate::trust::Trust;
 
 /// Bytes that may be under way to one peer on one stream, and on all streams of a connection. Large, so that a batch never waits
@@ -26,6 +29,12 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const BATCH_BYTES: usize = 1024 * 1024;
 /// Pauses between attempts to connect: the first, and the longest.
 pub const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// Silence after which HTTP/2 asks for a sign of life, and how long the other end has to give one. That only clears away connections
+/// nobody looks at any more: both ends of a link judge silence by themselves, and sooner. On a slow line the sign of life comes behind
+/// all that the kernels have taken, and must not be missed for that. Nor may it be asked for while one frame is under way: whoever has to
+/// give one reads nothing before its frame is written.
+pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(60));
 
 /// Both directions of a byte stream.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -117,22 +126,32 @@ impl Dial {
         }
     }
 
-    /// A connection. Its work is done by tasks of the calling runtime.
-    pub async fn connect(&self, address: &str) -> Result<Channel, String> {
+    /// A connection, which counts what moves on it. Its work is done by tasks of the calling runtime.
+    pub async fn connect(&self, address: &str, progress: &Progress) -> Result<Channel, String> {
         let sized = |endpoint: Endpoint| {
             let endpoint = endpoint.initial_stream_window_size(WINDOWS.0).initial_connection_window_size(WINDOWS.1);
             endpoint.max_frame_size(FRAME_BYTES)
         };
+        let progress = progress.clone();
         let connected = match &self.way {
             Way::Address(_) => {
                 let endpoint = self.trust.endpoint(address).map_err(|error| error.to_string())?;
-                sized(endpoint).connect().await
+                let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE.0).keep_alive_timeout(KEEPALIVE.1);
+                let mut connector = HttpConnector::new();
+                // TLS is put on top of it.
+                connector.enforce_http(false);
+                connector.set_nodelay(true);
+                let connect = tower::service_fn(move |uri: Uri| {
+                    let (connecting, progress) = (connector.clone().oneshot(uri), progress.clone());
+                    async move { connecting.await.map(|stream| TokioIo::new(Counted::new(stream.into_inner(), progress))) }
+                });
+                sized(endpoint).connect_with_connector(connect).await
             }
             Way::Streams(connector) => {
                 let connector = connector.clone();
                 let connect = tower::service_fn(move |_: Uri| {
-                    let stream = (connector.0)();
-                    async move { stream.await.map(TokioIo::new) }
+                    let (stream, progress) = ((connector.0)(), progress.clone());
+                    async move { stream.await.map(|stream| TokioIo::new(Counted::new(stream, progress))) }
                 });
                 let endpoint = Endpoint::from_static("http://in-this-process");
                 sized(endpoint).connect_with_connector(connect).await

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -276,6 +277,19 @@ impl Pipe {
     pub fn beat(&self) {
         self.state.lock().beat = true;
         self.writer.wake();
+    }
+
+    /// Whether the sign of life before has not been written yet: the transport takes nothing new.
+    pub fn beat_waits(&self) -> bool {
+        self.state.lock().beat
+    }
+
+    /// Gives callers whose calls were written so much more time.
+    pub fn hold(&self, time: Duration) {
+        let mut state = self.state.lock();
+        for slot in state.slots.iter_mut().flatten().filter(|slot| slot.verb.is_none()) {
+            slot.until = slot.until.plus(time);
+        }
     }
 
     /// A connection begins, with these words. No call is written before [`Pipe::open`].

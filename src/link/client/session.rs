@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::{Request, Streaming};
-use tower::util::MapResponse;
 
 use crate::broker::api::LiteEviction;
 use crate::link::client::dial::{BACK_OFF, Dial, MESSAGE_BYTES_MAX};
@@ -16,7 +14,7 @@ use crate::link::client::pipe::Pipe;
 use crate::link::client::writer::Writer;
 use crate::link::convert::greeting::{hello_in, hello_out};
 use crate::link::convert::outcomes::eviction_in;
-use crate::link::progress::Frames;
+use crate::link::progress::Progress;
 use crate::runtime::clock::Clock;
 use crate::wire::broker as wire;
 use crate::wire::broker::broker_service_client::BrokerServiceClient;
@@ -25,6 +23,8 @@ use crate::wire::broker::broker_service_client::BrokerServiceClient;
 const BEAT: Duration = Duration::from_millis(500);
 /// After so much silence the other end is gone, whatever the connection says.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// After so long without a whole message, while bytes arrive, a large one is under way: two signs of life have had to wait for it.
+const BUSY_AFTER: Duration = Duration::from_secs(1);
 /// Longest time for a connection to come about, greetings included.
 const GREETING_MAX: Duration = Duration::from_secs(3);
 
@@ -89,31 +89,42 @@ impl Session {
 
     /// One connection, from its making to its end.
     async fn connection(&self, address: &str) -> Result<(), String> {
-        let frames = Frames::default();
+        let progress = Progress::default();
         let mut answers = tokio::select! {
             biased;
-            greeted = self.greet(address, &frames) => greeted?,
+            greeted = self.greet(address, &progress) => greeted?,
             () = self.clock.sleep(GREETING_MAX) => return Err("no answer in time".to_owned()),
         };
         tracing::debug!(%address, shard = ?self.dial.who.shard, "connected to a broker");
-        let (mut heard, mut arrived_so_far) = (self.clock.mark(), frames.count());
+        let (mut heard, mut arrived_so_far) = (self.clock.mark(), progress.arrived());
+        let (mut whole, mut looked, mut taken_so_far) = (self.clock.mark(), self.clock.mark(), progress.taken());
         let mut tick = pin!(self.clock.sleep(BEAT));
         loop {
             tokio::select! {
                 biased;
                 arrived = answers.message() => match arrived {
-                    Ok(Some(batch)) => self.arrived(batch),
+                    Ok(Some(batch)) => {
+                        whole = self.clock.mark();
+                        self.arrived(batch);
+                    }
                     Ok(None) => return Err("the broker ended the stream".to_owned()),
                     Err(status) => return Err(status.message().to_owned()),
                 },
                 () = &mut tick => {
-                    let count = frames.count();
-                    if std::mem::replace(&mut arrived_so_far, count) != count {
+                    let (arrived, taken) = (progress.arrived(), progress.taken());
+                    let arrives = std::mem::replace(&mut arrived_so_far, arrived) != arrived;
+                    let is_taken = std::mem::replace(&mut taken_so_far, taken) != taken;
+                    if arrives {
                         heard = self.clock.mark();
                     }
                     if heard.elapsed() > SILENCE_MAX {
                         return Err("the broker fell silent".to_owned());
                     }
+                    // An answer cannot overtake a large message, nor a call: while that moves, nobody waits in vain.
+                    if arrives && whole.elapsed() >= BUSY_AFTER || is_taken && self.pipe.beat_waits() {
+                        self.pipe.hold(looked.elapsed());
+                    }
+                    looked = self.clock.mark();
                     self.pipe.beat();
                     self.pipe.expire(self.clock.steady());
                     tick.set(self.clock.sleep(BEAT));
@@ -122,11 +133,8 @@ impl Session {
         }
     }
 
-    async fn greet(&self, address: &str, frames: &Frames) -> Result<Streaming<wire::FromBroker>, String> {
-        let channel = self.dial.connect(address).await?;
-        let frames = frames.clone();
-        let channel =
-            MapResponse::new(channel, move |answer: http::Response<Body>| answer.map(|body| frames.counted(body)));
+    async fn greet(&self, address: &str, progress: &Progress) -> Result<Streaming<wire::FromBroker>, String> {
+        let channel = self.dial.connect(address, progress).await?;
         let mut client = BrokerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let epoch = self.pipe.begin(hello_out(&self.dial.who));
         let writer = Writer { pipe: self.pipe.clone(), epoch, clock: self.clock.clone() };

@@ -35,6 +35,9 @@ use crate::wire::broker::answer::Outcome;
 const STREAMS: usize = 2;
 /// How long the answer to a call may take that waits for the disk at most.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes per second of the slowest line that is good enough. A call may take so much longer to be heard: it is handed to the transport as
+/// a whole, and from there on nobody sees how far it has come.
+const SLOWEST: usize = 16 * 1024;
 /// How much longer than the wait that was asked for the answer may take.
 const BEYOND_WAIT: Duration = Duration::from_secs(3);
 /// How long a call that may be repeated waits for a broker that is away.
@@ -144,7 +147,9 @@ impl ShardClient {
     /// # Errors
     /// [`Failure::Away`]: surely not stored; [`Failure::Unknown`]: perhaps.
     pub async fn publish(&self, publish: Publish) -> Result<Vec<Published>, Failure<PublishError>> {
-        self.asked(Request::Publish(publish), ONCE, outcomes::places_in).await
+        let bytes: usize = publish.messages.iter().map(|message| message.rest.len()).sum();
+        let manner = Manner { patience: PATIENCE + Duration::from_secs((bytes / SLOWEST) as u64), ..ONCE };
+        self.asked(Request::Publish(publish), manner, outcomes::places_in).await
     }
 
     /// Waits for messages. When this is dropped, nothing stays delivered.

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tonic::body::Body;
@@ -15,9 +14,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::broker::Broker;
 use crate::broker::api::LiteEviction;
-use crate::link::client::{FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOWS};
+use crate::link::client::{FRAME_BYTES, KEEPALIVE, MESSAGE_BYTES_MAX, WINDOWS};
 use crate::link::hello::{Hello, Role};
-use crate::link::progress::Frames;
+use crate::link::progress::Progress;
 use crate::link::server::outbox::{Outbox, Writer};
 use crate::link::server::stream::PeerStream;
 use crate::link::server::unseen::Unseen;
@@ -33,15 +32,15 @@ const CALL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Streams of all peers; one more is refused.
 const STREAMS_MAX: u64 = 4_096;
 
-/// A server of the internal port that lets a whole batch pass at once, and notices a peer that went without a word.
+/// A server of the internal port that lets a whole batch pass at once.
 #[must_use]
 pub fn tuned(server: Server) -> Server {
     server
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
         .max_frame_size(FRAME_BYTES)
-        .http2_keepalive_interval(Some(Duration::from_secs(1)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(2)))
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .tcp_nodelay(true)
 }
 
@@ -161,7 +160,7 @@ impl BrokerServer {
     }
 }
 
-/// The service, with the frames of each stream counted as they arrive.
+/// The service. Where nobody counts what moves on a connection, the frames of each stream are counted as they arrive.
 #[derive(Clone, Debug)]
 pub struct Counting(BrokerServiceServer<BrokerServer>);
 
@@ -179,10 +178,13 @@ impl tower::Service<http::Request<Body>> for Counting {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let frames = Frames::default();
+        if request.extensions().get::<Progress>().is_some() {
+            return self.0.call(request);
+        }
+        let progress = Progress::default();
         let (mut parts, body) = request.into_parts();
-        let body = frames.counted(body);
-        parts.extensions.insert(frames);
+        let body = progress.counted(body);
+        parts.extensions.insert(progress);
         self.0.call(http::Request::from_parts(parts, body))
     }
 }
@@ -201,10 +203,10 @@ impl BrokerService for BrokerServer {
         let lane = if shared.on_the_spot { current_lane() } else { number };
         let outbox = Arc::new(Outbox::new(shared.broker.clone(), number, shared.unseen.clone()));
         let stream = PeerStream::new(shared.clone(), number, outbox.clone());
-        let frames = request.extensions().get::<Frames>().cloned().unwrap_or_default();
+        let progress = request.extensions().get::<Progress>().cloned().unwrap_or_default();
         let incoming = request.into_inner();
         drop(shared.tasks.spawn_on_lane(lane, async move {
-            stream.serve(incoming, frames).await;
+            stream.serve(incoming, progress).await;
             drop(share);
         }));
         Ok(Response::new(Writer(outbox)))

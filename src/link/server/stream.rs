@@ -17,7 +17,7 @@ use crate::link::client::verb_bytes;
 use crate::link::convert::calls::{Request, request_in};
 use crate::link::convert::greeting::{hello_in, hello_out};
 use crate::link::convert::refusals::{malformed, not_done, overloaded};
-use crate::link::progress::Frames;
+use crate::link::progress::Progress;
 use crate::link::server::outbox::{Done, Outbox};
 use crate::link::server::running::run;
 use crate::link::server::service::{Known, Shared};
@@ -87,7 +87,7 @@ impl PeerStream {
     }
 
     /// Runs until the peer is gone, or this process ends.
-    pub async fn serve(mut self, mut incoming: Streaming<wire::ToBroker>, frames: Frames) {
+    pub async fn serve(mut self, mut incoming: Streaming<wire::ToBroker>, progress: Progress) {
         let _ends = Ends(self.outbox.clone());
         let clock = self.shared.clock.clone();
         let shutdown = self.shared.broker.shutdown().clone();
@@ -104,7 +104,7 @@ impl PeerStream {
             }
         };
         let (mut heard, mut took) = (clock.mark(), clock.mark());
-        let mut arrived_so_far = frames.count();
+        let (mut arrived_so_far, mut taken_so_far) = (progress.arrived(), progress.taken());
         let outbox = self.outbox.clone();
         let mut tick = pin!(clock.sleep(BEAT));
         let mut stopping = pin!(shutdown.stopping());
@@ -124,11 +124,11 @@ impl PeerStream {
                     }
                 }
                 () = &mut tick => {
-                    if outbox.has_room() {
+                    let (arrived, taken) = (progress.arrived(), progress.taken());
+                    if std::mem::replace(&mut taken_so_far, taken) != taken || outbox.has_room() {
                         took = clock.mark();
                     }
-                    let count = frames.count();
-                    if std::mem::replace(&mut arrived_so_far, count) != count {
+                    if std::mem::replace(&mut arrived_so_far, arrived) != arrived {
                         heard = clock.mark();
                     }
                     if heard.elapsed() > SILENCE_MAX || took.elapsed() > SILENCE_MAX {
