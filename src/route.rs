@@ -12,6 +12,7 @@ mod convert;
 mod leases;
 mod members;
 mod moves;
+mod registration;
 mod remote;
 pub mod server;
 mod service;

@@ -276,6 +276,63 @@ fn a_data_directory_of_somebody_else_is_refused_with_words() -> Result<()> {
     Ok(())
 }
 
+/// Starts broker `name` on another data directory than the one it has, and returns what it said when it ended.
+fn second_of_a_name(cluster: &Cluster, name: &str, data: &std::path::Path) -> Result<String> {
+    let output = std::process::Command::new(binary())
+        .args(["broker", "--name", name, "--internal", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--route", &cluster.ports(Member::Route).internal.to_string()])
+        .arg("--data")
+        .arg(data)
+        .output()?;
+    ensure!(!output.status.success(), "it ended well");
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_second_data_directory_under_a_broker_s_name_is_refused_until_the_first_is_given_up() -> Result<()> {
+    let mut cluster = Cluster::start(1, 1)?;
+    cluster.admin(&["topic", "create", "t"])?;
+    let mut client = Client::connect(cluster.grpc(0))?;
+    let sent = ids("m", 10);
+    send_all(&mut client, "t", &sent)?;
+    let (broker, empty) = (Member::Broker(0), tempfile::tempdir()?);
+    let other = empty.path().join("other");
+    let said = second_of_a_name(&cluster, "broker-0", &other)?;
+    assert!(said.contains("runs already") && said.contains("--name"), "{said}");
+    let (code, _) = cluster.readyz(broker)?;
+    assert_eq!(code, 200, "the first one was disturbed");
+    let forgotten = cluster.admin_output_at(Member::Proxy(0), &["broker", "forget", "broker-0"])?;
+    assert_eq!(forgotten.status.code(), Some(4), "{forgotten:?}");
+    client.take_all("t", &sent)?;
+    let sent = ids("acknowledged", 10);
+    send_all(&mut client, "t", &sent)?;
+    // Its directory is gone, and an empty one must not answer for what was acknowledged.
+    cluster.kill9(broker)?;
+    wait_for("the lease does not end", Duration::from_secs(20), || {
+        let said = second_of_a_name(&cluster, "broker-0", &other)?;
+        Ok(said.contains("bolide admin broker forget broker-0").then_some(()))
+    })?;
+    cluster.start_member(broker)?;
+    cluster.wait_ready(broker)?;
+    client.take_all("t", &sent)?;
+    // Lost for good: the operator says so, and the name goes on without what lay there.
+    cluster.kill9(broker)?;
+    let aside = empty.path().join("aside");
+    std::fs::rename(cluster.data_dir(broker), &aside)?;
+    wait_for("the broker is not given up", Duration::from_secs(20), || {
+        cluster.admin(&["broker", "forget", "broker-0"]).map(Some)
+    })?;
+    cluster.start_member(broker)?;
+    cluster.wait_ready(broker)?;
+    let more = ids("after", 5);
+    send_all(&mut client, "t", &more)?;
+    client.take_all("t", &more)?;
+    // The old directory came back.
+    let said = second_of_a_name(&cluster, "broker-0", &aside)?;
+    assert!(said.contains("runs already"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn a_process_with_another_secret_is_kept_out_and_so_is_an_operator() -> Result<()> {
     let secrets = tempfile::tempdir()?;

@@ -24,7 +24,7 @@ use crate::model::cluster::{ReceiptKey, Revision};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::ShardId;
 use crate::proxy::operator::{OperatorService, Seat};
-use crate::route::{Me, RemoteOptions, Role, RouteClient};
+use crate::route::{Me, RemoteOptions, Role, RouteClient, RouteError};
 use crate::runtime::clock::Clock;
 use crate::wire::admin as wire;
 use crate::wire::admin::admin_server::AdminServer;
@@ -61,6 +61,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         name: name.clone(),
         address: members::own_address(&config, internal_address)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        holder: Some(identity::holder(&*ground.files, &dir, &ground.entropy)?),
     };
     let where_route_is = addresses.join(", ");
     let route = RouteClient::start(
@@ -72,6 +73,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     );
     let registry = Registry { ground: ground.clone(), route: route.clone(), dir: dir.clone(), name: name.clone() };
     let place = registry.place(known, &where_route_is).await?;
+    drop(tasks.spawn_background(end_when_held(route.clone(), ground.clone())));
     ground.readiness.now_doing("opening the data");
     let mut store_options = config.store.clone();
     store_options.log.shard = place.shard;
@@ -194,6 +196,8 @@ impl Registry {
                     identity::settle(&*self.ground.files, &self.dir, &self.name, &place)?;
                     return Ok(place);
                 }
+                // Whatever it served from here would be without the messages that were stored under its name.
+                Err(RouteError::Refused(CatalogError::Held(words))) => return Err(RunError::GivenUp(words)),
                 Err(error) => {
                     let words = error.to_string();
                     if words != said {
@@ -205,6 +209,12 @@ impl Registry {
             }
         }
     }
+}
+
+/// Ends the process when its name has gone to another data directory, as when it was given up for lost and came back.
+async fn end_when_held(route: RouteClient, ground: Ground) {
+    let words = route.held().await;
+    ground.give_up(words);
 }
 
 /// Tells the route service what this shard has sealed and what nobody needs here any more, until it has heard it.

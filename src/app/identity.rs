@@ -2,7 +2,8 @@
 //! finds another's refuses to start, with words.
 //!
 //! `DIR/cluster.id` says whose it is, in one line; the data of a server that stands alone has none. `DIR/receipt.keys` holds the
-//! keys of receipt handles as a broker last heard of them, so that it can serve while the route service is away.
+//! keys of receipt handles as a broker last heard of them, so that it can serve while the route service is away. `DIR/broker.id`
+//! tells a broker's directory from any other, also from one under the same name.
 
 use std::fmt;
 use std::io;
@@ -10,12 +11,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::model::cluster::{ClusterId, ReceiptKey};
+use crate::model::cluster::{ClusterId, HolderId, ReceiptKey};
 use crate::model::position::ShardId;
+use crate::runtime::entropy::Entropy;
 use crate::store::files::{Files, create_dir_durably, read_small, write_small_durably};
 
 const OWNER_FILE: &str = "cluster.id";
 const KEYS_FILE: &str = "receipt.keys";
+const HOLDER_FILE: &str = "broker.id";
+const HOLDER_WORDS: &str = "bolide broker directory ";
 /// Every directory that was ever used has it.
 const USED_FILE: &str = "format";
 const ROUTE_WORDS: &str = "bolide route service";
@@ -193,6 +197,26 @@ pub(super) fn settle(files: &dyn Files, dir: &Path, name: &str, told: &Place) ->
     }
 }
 
+/// What tells this directory from any other; drawn, and on stable storage, before anybody hears of it.
+///
+/// # Errors
+/// The file cannot be read or written, or holds something else.
+pub(super) fn holder(files: &dyn Files, dir: &Path, entropy: &Entropy) -> Result<HolderId, IdentityError> {
+    let path = dir.join(HOLDER_FILE);
+    if files.exists(&path) {
+        let text = read_small(files, &path).map_err(io_error(&path))?;
+        let digits = std::str::from_utf8(&text).ok().and_then(|text| text.trim().strip_prefix(HOLDER_WORDS));
+        let id = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        return id.map(HolderId).ok_or(IdentityError::Malformed(path));
+    }
+    let mut id = [0; 16];
+    entropy.fill(&mut id);
+    let id = HolderId(u128::from_be_bytes(id));
+    create_dir_durably(files, dir).map_err(io_error(dir))?;
+    write_small_durably(files, &path, format!("{HOLDER_WORDS}{id}\n").as_bytes()).map_err(io_error(&path))?;
+    Ok(id)
+}
+
 /// The keys of receipt handles as they were last heard of; none when nothing was heard yet.
 ///
 /// # Errors
@@ -280,6 +304,18 @@ mod tests {
         assert!(place_of(files, dir, "b").unwrap_err().to_string().contains("a route service's"));
         write_small_durably(files, &dir.join(OWNER_FILE), b"something else\n").unwrap();
         assert!(matches!(claim_for_route(files, dir), Err(IdentityError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_directory_keeps_what_tells_it_from_others_and_no_two_have_the_same() {
+        let files = MemoryFiles::new(1).life();
+        let (files, entropy) = (&*files, Entropy::seeded(1));
+        let first = holder(files, Path::new("a"), &entropy).unwrap();
+        assert_ne!(holder(files, Path::new("b"), &entropy).unwrap(), first);
+        assert_eq!(holder(files, Path::new("a"), &Entropy::seeded(9)).unwrap(), first);
+        assert_eq!(place_of(files, Path::new("a"), "b").unwrap(), None, "it has no place yet");
+        write_small_durably(files, &Path::new("a").join(HOLDER_FILE), b"something else\n").unwrap();
+        assert!(matches!(holder(files, Path::new("a"), &entropy), Err(IdentityError::Malformed(_))));
     }
 
     #[test]

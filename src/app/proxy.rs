@@ -36,6 +36,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         name: name.clone(),
         address: String::new(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        holder: None,
     };
     let where_route_is = addresses.join(", ");
     let route = RouteClient::start(

@@ -23,6 +23,16 @@ impl fmt::Display for ClusterId {
     }
 }
 
+/// Names one data directory of a broker, so that two of them are never taken for each other. Drawn at its first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HolderId(pub u128);
+
+impl fmt::Display for HolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 /// Number of a state of the route service; grows with every change. Its upper 32 bits are the starts of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
@@ -60,6 +70,8 @@ pub struct Shard {
     pub alive: bool,
     /// New messages without a message group go elsewhere, and topics move away.
     pub draining: bool,
+    /// The data directory that holds it. `None`: its broker never told, or an operator gave up what was there.
+    pub holder: Option<HolderId>,
 }
 
 /// On which shards a topic lives. Each has all the topic's queues; a queue is named by shard and number.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 use thiserror::Error;
 
-use crate::model::cluster::{ClusterId, PastPlacement, Placement, ReceiptKey, Shard};
+use crate::model::cluster::{ClusterId, HolderId, PastPlacement, Placement, ReceiptKey, Shard};
 use crate::model::position::{GroupId, ShardId, TopicId};
 use crate::route::change::{Change, Numbers, Placed};
 use crate::wire::route as wire;
@@ -42,6 +42,17 @@ pub(super) fn cluster_id(bytes: &[u8]) -> Clear<ClusterId> {
         return Ok(ClusterId::default());
     }
     bytes.try_into().map(|bytes| ClusterId(u128::from_be_bytes(bytes))).map_err(|_| Unclear("cluster"))
+}
+
+pub(super) fn holder_bytes(holder: Option<HolderId>) -> Vec<u8> {
+    holder.map(|holder| holder.0.to_be_bytes().to_vec()).unwrap_or_default()
+}
+
+pub(super) fn holder_id(bytes: &[u8]) -> Clear<Option<HolderId>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    bytes.try_into().map(|bytes| Some(HolderId(u128::from_be_bytes(bytes)))).map_err(|_| Unclear("holder"))
 }
 
 fn ids(shards: &[ShardId]) -> Vec<u32> {
@@ -95,6 +106,7 @@ fn shard_out(shard: &Shard) -> wire::Shard {
         version: (*shard.version).to_owned(),
         alive: shard.alive,
         draining: shard.draining,
+        holder: holder_bytes(shard.holder),
     }
 }
 
@@ -130,6 +142,7 @@ fn change(row: wire::Row) -> Clear<Change> {
             version: shard.version.into(),
             alive: shard.alive,
             draining: shard.draining,
+            holder: holder_id(&shard.holder)?,
         })),
         Fact::ReceiptKeys(keys) => {
             let keys = keys.keys.into_iter().map(|key| {

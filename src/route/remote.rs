@@ -16,10 +16,11 @@ use tonic::{Code, Request, Status, Streaming};
 
 use crate::model::cluster::{ClusterId, Revision, View};
 use crate::model::position::ShardId;
+use crate::model::settings::CatalogError;
 use crate::route::change::{Change, apply};
 use crate::route::client::{Me, RemoteOptions, Role, RouteError};
 use crate::route::convert::{
-    changes, cluster_bytes, cluster_id, group_in, group_spec_out, refusal_in, topic_in, topic_spec_out,
+    changes, cluster_bytes, cluster_id, group_in, group_spec_out, holder_bytes, refusal_in, topic_in, topic_spec_out,
 };
 use crate::route::members::{Member, Members};
 use crate::route::state::{Command, Outcome};
@@ -70,6 +71,8 @@ struct Shared {
     connected: AtomicBool,
     /// Why there is no stream, as last seen.
     why: Mutex<String>,
+    /// Why this broker's name is somebody else's, as last heard.
+    held: watch::Sender<Option<String>>,
     leaving: Notify,
     left: watch::Sender<bool>,
     connections: Mutex<Option<Connections>>,
@@ -102,6 +105,7 @@ impl Remote {
             channel: Mutex::new(None),
             connected: AtomicBool::new(false),
             why: Mutex::new("no connection was tried yet".to_owned()),
+            held: watch::Sender::new(None),
             leaving: Notify::new(),
             left: watch::Sender::new(false),
             connections: Mutex::new(None),
@@ -140,6 +144,16 @@ impl Remote {
         self.shared.connected.load(Ordering::Acquire)
     }
 
+    pub(super) async fn held(&self) -> String {
+        let mut held = self.shared.held.subscribe();
+        let words = held.wait_for(Option::is_some).await.ok().and_then(|words| words.clone());
+        match words {
+            Some(words) => words,
+            // Nobody will hear anything any more.
+            None => std::future::pending().await,
+        }
+    }
+
     pub(super) async fn goodbye(&self) {
         let mut left = self.shared.left.subscribe();
         self.shared.leaving.notify_one();
@@ -175,6 +189,9 @@ impl Remote {
         let request = request(command);
         let trying = async {
             loop {
+                if let Some(words) = shared.held.borrow().clone() {
+                    return Err(RouteError::Refused(CatalogError::Held(words)));
+                }
                 let channel = shared.channel.lock().clone();
                 if let Some(channel) = channel {
                     let mut asked = Request::new(request.clone());
@@ -240,7 +257,7 @@ impl Shared {
             self.trust.stamp(&mut hello);
             // A new queue takes it.
             let _ = say.try_send(self.hello());
-            let events = Client::new(channel.clone()).watch(hello).await.map_err(|status| words(&status))?;
+            let events = Client::new(channel.clone()).watch(hello).await.map_err(|status| self.not_let_in(&status))?;
             Ok::<_, String>((channel, events.into_inner()))
         };
         let (channel, mut events) = tokio::select! {
@@ -248,6 +265,7 @@ impl Shared {
             opened = opening => opened?,
             () = self.clock.sleep(OPEN_LIMIT) => return Err(format!("no answer within {OPEN_LIMIT:?}")),
         };
+        self.held.send_replace(None);
         *self.channel.lock() = Some(channel);
         self.connected.store(true, Ordering::Release);
         let mut story = Story::new(View::clone(&self.view.load()));
@@ -269,6 +287,13 @@ impl Shared {
             // Also when events come all the time; a full queue holds a renewal already.
             let _ = say.try_send(saying(wire::watch_request::Request::Renew(self.renewal())));
         }
+    }
+
+    fn not_let_in(&self, status: &Status) -> String {
+        if status.code() == Code::AlreadyExists {
+            self.held.send_replace(Some(status.message().to_owned()));
+        }
+        words(status)
     }
 
     async fn drain_events(&self, mut events: Streaming<wire::WatchEvent>) {
@@ -339,6 +364,7 @@ fn hello_of(me: &Me) -> wire::Hello {
         version: me.version.clone(),
         revision: 0,
         cluster: Vec::new(),
+        holder: holder_bytes(me.holder),
     }
 }
 
@@ -392,7 +418,11 @@ fn is_of_connection(status: &Status) -> bool {
 fn is_repeatable(command: &Command) -> bool {
     !matches!(
         command,
-        Command::DeleteTopic(_) | Command::DeleteGroup(_) | Command::Rebalance(_) | Command::RotateKey(_)
+        Command::DeleteTopic(_)
+            | Command::DeleteGroup(_)
+            | Command::Rebalance(_)
+            | Command::RotateKey(_)
+            | Command::Forget(_)
     )
 }
 
@@ -410,8 +440,8 @@ fn request(command: Command) -> wire::ChangeRequest {
         shard: shard.get(),
     };
     let change = match command {
-        Command::Register { name, address, version } => {
-            let me = Me { role: Role::Broker, name, address, version };
+        Command::Register { name, address, version, holder } => {
+            let me = Me { role: Role::Broker, name, address, version, holder };
             Some(Asked::Register(hello_of(&me)))
         }
         Command::CreateTopic(of, spec) => {
@@ -433,6 +463,7 @@ fn request(command: Command) -> wire::ChangeRequest {
         Command::Drained(topic, generation, shard) => Some(Asked::Drained(report(topic, generation, shard))),
         Command::Drain(shard, draining) => Some(Asked::Drain(wire::Drain { shard: shard.get(), draining })),
         Command::RotateKey(_) => Some(Asked::RotateKey(wire::RotateKey {})),
+        Command::Forget(broker) => Some(Asked::Forget(wire::Forget { broker })),
         // The service's own.
         Command::Found(..) | Command::Alive(..) | Command::Continue => None,
     };
@@ -446,6 +477,8 @@ fn members_in(answer: wire::MembersResponse) -> Members {
             name: member.name,
             address: member.address,
             version: member.version,
+            // Not told: nobody needs it.
+            holder: None,
         },
         revision: member.revision.map(Revision),
         connections: member.connections,

@@ -12,7 +12,7 @@ use crate::model::position::{ShardId, TopicId};
 use crate::model::settings::CatalogError;
 use crate::route::client::{Me, Role};
 use crate::route::convert::{
-    Unclear, cluster_bytes, cluster_id, group_out, group_spec_in, refusal_out, topic_out, topic_spec_in,
+    Unclear, cluster_bytes, cluster_id, group_out, group_spec_in, holder_id, refusal_out, topic_out, topic_spec_in,
 };
 use crate::route::members::{Listed, Member, Members};
 use crate::route::service::{Membership, Route};
@@ -63,8 +63,9 @@ fn group_name(name: Option<wire::Name>) -> Result<GroupName, CatalogError> {
     Ok(GroupName::new(&name.namespace, &name.name)?)
 }
 
-fn register(hello: wire::Hello) -> Command {
-    Command::Register { name: hello.name, address: hello.address, version: hello.version }
+fn register(hello: wire::Hello) -> Result<Command, CatalogError> {
+    let holder = holder_id(&hello.holder).map_err(unclear)?;
+    Ok(Command::Register { name: hello.name, address: hello.address, version: hello.version, holder })
 }
 
 impl Serving {
@@ -72,7 +73,7 @@ impl Serving {
         use wire::change_request::Change;
         let change = request.change.ok_or_else(|| unclear(Unclear("change")))?;
         let command = match change {
-            Change::Register(hello) => register(hello),
+            Change::Register(hello) => register(hello)?,
             Change::CreateTopic(wish) => {
                 let spec = topic_spec_in(wish.spec.unwrap_or_default()).map_err(unclear)?;
                 Command::CreateTopic(topic_name(wish.name)?, spec)
@@ -97,6 +98,7 @@ impl Serving {
                 Command::Drained(TopicId(report.topic), report.generation, ShardId(report.shard))
             }
             Change::Drain(drain) => Command::Drain(ShardId(drain.shard), drain.draining),
+            Change::Forget(forget) => Command::Forget(forget.broker),
             Change::RotateKey(_) => {
                 return self.route.rotate_key().await.map(|revision| (Outcome::Done, revision));
             }
@@ -118,12 +120,15 @@ impl Serving {
             )));
         }
         let broker = match hello.role() {
-            wire::Role::Broker => Some(register(hello.clone())),
+            wire::Role::Broker => {
+                Some(register(hello.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?)
+            }
             wire::Role::Proxy => None,
             wire::Role::Unspecified => return Err(Status::invalid_argument("a member is a broker or a proxy")),
         };
         let joined = self.route.join(broker).await.map_err(|error| match error {
             CatalogError::TooMany(text) => Status::resource_exhausted(text),
+            CatalogError::Held(text) => Status::already_exists(text),
             CatalogError::Overloaded | CatalogError::ShardFailed => Status::unavailable(error.to_string()),
             other => Status::failed_precondition(other.to_string()),
         })?;
@@ -132,6 +137,7 @@ impl Serving {
             name: hello.name.clone(),
             address: hello.address.clone(),
             version: hello.version.clone(),
+            holder: holder_id(&hello.holder).ok().flatten(),
         };
         // What it knows of before counts until it says more; nothing, when it comes for the first time.
         Ok((joined, self.route.list(me, Some(Revision(hello.revision)))))

@@ -5,11 +5,12 @@
 //! - **R-2** A placement names shards that exist.
 //! - **R-3** A move completes when every shard of the old order has sealed under its generation, and not before. Until then it
 //!   can be given up, which is a generation of its own.
+//! - **R-4** Once a broker has told its data directory, no other directory has its shard until an operator gives up what is there.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::model::cluster::{ClusterId, ReceiptKey, Revision, Shard, View};
+use crate::model::cluster::{ClusterId, HolderId, ReceiptKey, Revision, Shard, View};
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GroupId, ShardId, TopicId};
@@ -18,7 +19,6 @@ use crate::model::settings::{
 };
 use crate::model::topic::{Topic, TopicType};
 use crate::route::change::{Change, Numbers, Placed};
-use crate::route::version;
 
 /// Keys of receipt handles that are remembered: the one that makes new ones, and those before it.
 pub const RECEIPT_KEYS_MAX: usize = 4;
@@ -53,7 +53,11 @@ pub enum Command {
         address: String,
         /// Of its program.
         version: String,
+        /// Its data directory; `None`: a program that does not tell.
+        holder: Option<HolderId>,
     },
+    /// What lies on a broker is given up: another data directory may take its name.
+    Forget(String),
     /// A shard's lease began or ended. A shard that is not known is not an error.
     Alive(ShardId, bool),
     /// A topic, which may exist with the same settings.
@@ -194,7 +198,8 @@ impl State {
     pub fn decide(&self, command: Command) -> Result<Decision, CatalogError> {
         match command {
             Command::Found(cluster, key) => Ok(self.found(cluster, key)),
-            Command::Register { name, address, version } => self.register(&name, &address, &version),
+            Command::Register { name, address, version, holder } => self.register(&name, &address, &version, holder),
+            Command::Forget(name) => self.forget(&name).map(changes),
             Command::Alive(shard, alive) => Ok(changes(self.alive(shard, alive))),
             Command::CreateTopic(name, spec) => self.create_topic(name, spec),
             Command::UpdateTopic(name, spec) => self.update_topic(&name, &spec),
@@ -228,38 +233,6 @@ impl State {
         }
         let numbers = Numbers { cluster, topic: TopicId(1), group: GroupId(1), shard: ShardId(0), receipt_key: 2 };
         changes(vec![Change::Numbers(numbers), Change::Keys(Arc::new([ReceiptKey { id: 1, key }]))])
-    }
-
-    fn register(&self, name: &str, address: &str, version: &str) -> Result<Decision, CatalogError> {
-        if name.is_empty() || name.len() > 255 || address.is_empty() || address.len() > 512 || version.len() > 64 {
-            return Err(CatalogError::Invalid(
-                "a broker registers with a name of 1 to 255 bytes and the address of its internal port".to_owned(),
-            ));
-        }
-        if let Some(words) = version::refusal(version, version::OWN) {
-            return Err(CatalogError::Invalid(words));
-        }
-        if let Some(known) = self.shard_named(name) {
-            let outcome = Outcome::Registered(known.id, self.numbers.cluster);
-            if &*known.address == address && &*known.version == version {
-                return Ok(Decision { changes: Vec::new(), outcome });
-            }
-            let shard = Shard { address: address.into(), version: version.into(), ..Shard::clone(known) };
-            return Ok(Decision { changes: vec![Change::ShardPut(Arc::new(shard))], outcome });
-        }
-        let id = self.numbers.shard;
-        let shard = Shard {
-            id,
-            name: name.into(),
-            address: address.into(),
-            version: version.into(),
-            alive: false,
-            draining: false,
-        };
-        let numbers = Numbers { shard: id.next(), ..self.numbers };
-        let mut made = vec![Change::Numbers(numbers), Change::ShardPut(Arc::new(shard))];
-        made.extend(self.dead_letters_with(id));
-        Ok(Decision { changes: made, outcome: Outcome::Registered(id, self.numbers.cluster) })
     }
 
     fn alive(&self, shard: ShardId, alive: bool) -> Vec<Change> {

@@ -11,6 +11,7 @@ use crate::model::name::NameError;
 use crate::route::change::{apply, facts};
 use crate::route::convert;
 use crate::route::moves::MOVES_AT_ONCE;
+use crate::route::version;
 
 fn t(name: &str) -> TopicName {
     TopicName::trusted("", name)
@@ -50,7 +51,7 @@ impl World {
 
     fn register(&mut self, number: u32) -> Outcome {
         let (name, address) = (format!("broker-{number}"), format!("host-{number}:8082"));
-        self.ok(Command::Register { name, address, version: version::OWN.to_owned() })
+        self.ok(Command::Register { name, address, version: version::OWN.to_owned(), holder: None })
     }
 
     fn run(&mut self, command: Command) -> Result<Outcome, CatalogError> {
@@ -98,15 +99,57 @@ impl World {
 #[test]
 fn a_broker_that_comes_back_elsewhere_has_the_shard_it_had() {
     let mut world = World::with_shards(2);
-    let moved = Command::Register { name: "broker-1".into(), address: "else:1".into(), version: version::OWN.into() };
+    let moved = Command::Register {
+        name: "broker-1".into(),
+        address: "else:1".into(),
+        version: version::OWN.into(),
+        holder: None,
+    };
     assert_eq!(world.ok(moved), Outcome::Registered(ShardId(1), ClusterId(7)));
     assert_eq!(&*world.told.shards[&ShardId(1)].address, "else:1");
     assert!(world.told.shards[&ShardId(1)].alive);
     assert_eq!(world.register(2), Outcome::Registered(ShardId(2), ClusterId(7)));
-    let far = Command::Register { name: "b".into(), address: "a:1".into(), version: "99.0.0".into() };
+    let far = Command::Register { name: "b".into(), address: "a:1".into(), version: "99.0.0".into(), holder: None };
     assert!(world.invalid(far).contains("99.0.0"));
-    let nameless = Command::Register { name: String::new(), address: "a:1".into(), version: version::OWN.into() };
+    let nameless =
+        Command::Register { name: String::new(), address: "a:1".into(), version: version::OWN.into(), holder: None };
     assert!(world.invalid(nameless).contains("name"));
+}
+
+#[test]
+fn a_second_data_directory_under_a_name_is_refused_until_the_first_is_given_up() {
+    let mut world = World::new();
+    let register = |holder: Option<u128>, address: &str| Command::Register {
+        name: "b".into(),
+        address: address.into(),
+        version: version::OWN.into(),
+        holder: holder.map(HolderId),
+    };
+    let given = Outcome::Registered(ShardId(0), ClusterId(7));
+    // A program that does not tell is accepted, and its directory is known from when it tells.
+    assert_eq!(world.ok(register(None, "h:1")), given);
+    assert_eq!(world.ok(register(Some(1), "h:1")), given);
+    assert_eq!(world.told.shards[&ShardId(0)].holder, Some(HolderId(1)));
+    assert_eq!(world.ok(register(None, "h:1")), given, "one minor version back");
+    world.ok(Command::Alive(ShardId(0), true));
+    let said = world.invalid(register(Some(2), "h:2"));
+    assert!(said.contains("runs already at h:1") && said.contains("--name"), "{said}");
+    let said = world.invalid(Command::Forget("b".into()));
+    assert!(said.contains("Stop it first"), "{said}");
+    world.ok(Command::Alive(ShardId(0), false));
+    let said = world.invalid(register(Some(2), "h:2"));
+    assert!(said.contains("bolide admin broker forget b"), "{said}");
+    assert!(matches!(world.run(Command::Forget("c".into())).unwrap_err(), CatalogError::NotFound(_)));
+    // Also after a restart of the service.
+    let rows: Vec<Change> = world.rows.iter().map(|(key, value)| convert::restored(key, value).unwrap()).collect();
+    world.state = State::new(Bounds::default());
+    world.state.apply(&rows);
+    assert!(matches!(world.run(register(Some(2), "h:2")).unwrap_err(), CatalogError::Held(_)));
+    assert_eq!(world.ok(register(Some(1), "h:1")), given, "the first one comes back");
+    world.ok(Command::Forget("b".into()));
+    world.ok(Command::Forget("b".into()));
+    assert_eq!(world.ok(register(Some(2), "h:2")), given);
+    assert!(matches!(world.run(register(Some(1), "h:1")).unwrap_err(), CatalogError::Held(_)), "given up is given up");
 }
 
 #[test]
@@ -397,6 +440,7 @@ fn command(step: &Step, state: &State) -> Command {
             name: format!("b{number}"),
             address: format!("h{}:1", number % 2),
             version: version::OWN.to_owned(),
+            holder: (number > 1).then_some(HolderId(u128::from(number % 3))),
         },
         Step::Alive(shard, alive) => Command::Alive(ShardId(shard), alive),
         Step::Create(number, kind) => {

@@ -89,6 +89,7 @@ impl World {
             name: format!("broker-{index}"),
             address: format!("host-{index}:8082"),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            holder: None,
         };
         let net = Net::new(self.entropy.clone());
         self.nets.lock().push(net.clone());
@@ -190,6 +191,7 @@ impl World {
             name: "late".to_owned(),
             address: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            holder: None,
         };
         let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me };
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
