@@ -334,6 +334,46 @@ fn a_second_data_directory_under_a_broker_s_name_is_refused_until_the_first_is_g
 }
 
 #[test]
+fn an_inspection_finds_the_shard_of_whichever_broker_had_the_directory() -> Result<()> {
+    let mut cluster = Cluster::start(2, 1)?;
+    cluster.admin(&["topic", "create", "t"])?;
+    let mut client = Client::connect(cluster.grpc(0))?;
+    send_all(&mut client, "t", &ids("m", 10))?;
+    let shards = [Member::Broker(0), Member::Broker(1)].map(|broker| {
+        cluster.sigterm(broker)?;
+        let data = cluster.data_dir(broker);
+        let name = if data.join("shard-0").exists() { "shard-0" } else { "shard-1" };
+        Ok((data, name))
+    });
+    let [first, second]: [Result<_>; 2] = shards;
+    let ((first, named), (second, other)) = (first?, second?);
+    ensure!(named != other, "both have {named}");
+    let inspect = |data: &std::path::Path, arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        let output =
+            std::process::Command::new(binary()).arg("inspect").args(arguments).arg("--data").arg(data).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+    };
+    for data in [&first, &second] {
+        let (code, said) = inspect(data, &["queue", "t", "0"])?;
+        assert!(code == Some(0) && said.contains("topic t"), "{said}");
+        let (code, said) = inspect(data, &["log"])?;
+        assert!(code == Some(0) && said.contains("folded up to"), "{said}");
+    }
+    // As when data of several brokers were put together.
+    std::fs::rename(second.join(other), first.join(other))?;
+    let (code, said) = inspect(&first, &["log"])?;
+    assert!(code == Some(2) && said.contains("shards 0, 1") && said.contains("--shard"), "{said}");
+    for shard in ["0", "1"] {
+        let (code, said) = inspect(&first, &["queue", "t", "0", "--shard", shard])?;
+        assert!(code == Some(0) && said.contains("topic t"), "{said}");
+    }
+    let (code, said) = inspect(&first, &["log", "--shard", "9"])?;
+    assert!(code == Some(3) && said.contains("shard 9"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn a_process_with_another_secret_is_kept_out_and_so_is_an_operator() -> Result<()> {
     let secrets = tempfile::tempdir()?;
     let write = |name: &str, text: &str| -> Result<String> {
