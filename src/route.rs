@@ -10,6 +10,7 @@ mod change;
 mod client;
 mod convert;
 mod leases;
+mod lineage;
 mod members;
 mod moves;
 mod registration;

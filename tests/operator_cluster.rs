@@ -184,7 +184,7 @@ impl Cluster {
             version: VERSION.to_owned(),
             holder: None,
         };
-        let options = RemoteOptions { addresses: vec![address.to_string()], me };
+        let options = RemoteOptions { addresses: vec![address.to_string()], me, known: None };
         let own = RouteClient::start(options, trust(), away.clock.clone(), away.tasks.clone(), away.entropy);
         let facts = facts(&away.clock, 42, Vec::new());
         let proxy =

@@ -175,7 +175,7 @@ impl Net {
     }
 
     fn client(&self, life: &Life, me: Me, trust: Trust) -> RouteClient {
-        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me };
+        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me, known: None };
         let (clock, tasks, entropy) = (life.clock.clone(), life.tasks.clone(), life.entropy.clone());
         RouteClient::start_over(options, self.connect(), trust, clock, tasks, entropy)
     }

@@ -20,7 +20,7 @@ use crate::console::Verdict;
 use crate::link::FarPeers;
 use crate::link::hello::{self, Hello};
 use crate::link::server::BrokerServer;
-use crate::model::cluster::{ReceiptKey, Revision};
+use crate::model::cluster::{Lineage, ReceiptKey, Revision, View};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::ShardId;
 use crate::proxy::operator::{OperatorService, Seat};
@@ -64,8 +64,10 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         holder: Some(identity::holder(&*ground.files, &dir, &ground.entropy)?),
     };
     let where_route_is = addresses.join(", ");
+    let followed = identity::followed(&*ground.files, &dir)?;
+    let of_cluster = known.as_ref().map(|place| place.cluster);
     let route = RouteClient::start(
-        RemoteOptions { addresses, me },
+        RemoteOptions { addresses, me, known: of_cluster.zip(followed) },
         ground.trust.clone(),
         clock.clone(),
         tasks.clone(),
@@ -108,6 +110,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         broker: broker.clone(),
         dir: dir.clone(),
         keys,
+        followed,
         has_complained: false,
     };
     drop(tasks.spawn_background(follower.run(has_keys.clone())));
@@ -247,6 +250,8 @@ struct Follower {
     broker: Broker,
     dir: PathBuf,
     keys: Vec<ReceiptKey>,
+    /// How far the data directory says that the route service was followed.
+    followed: Option<Lineage>,
     has_complained: bool,
 }
 
@@ -281,7 +286,7 @@ impl Follower {
             let applied = match self.broker.check_source(&view) {
                 Err(error) => Err(error),
                 // Written down before they are used: a handle must open after a restart, whoever is away then.
-                Ok(()) => match self.keep(&view.receipt_keys).await {
+                Ok(()) => match self.keep(&view).await {
                     Ok(()) => self.broker.apply(&view).await,
                     Err(()) => Err(ApplyError::Overloaded),
                 },
@@ -314,7 +319,18 @@ impl Follower {
         }
     }
 
-    async fn keep(&mut self, keys: &[ReceiptKey]) -> Result<(), ()> {
+    /// Writes down what must be known in a later life: the keys, and how far the route service was followed.
+    async fn keep(&mut self, view: &View) -> Result<(), ()> {
+        if let Some(followed) = view.lineage.filter(|_| view.lineage != self.followed) {
+            let (files, dir) = (self.ground.files.clone(), self.dir.clone());
+            let kept = self.ground.tasks.blocking(move || identity::keep_followed(&*files, &dir, followed)).await;
+            if let Err(error) = kept {
+                tracing::error!(%error, "it cannot be noted how far the route service was followed");
+                return Err(());
+            }
+            self.followed = Some(followed);
+        }
+        let keys = view.receipt_keys.as_slice();
         if keys == self.keys {
             return Ok(());
         }

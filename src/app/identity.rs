@@ -3,7 +3,8 @@
 //!
 //! `DIR/cluster.id` says whose it is, in one line; the data of a server that stands alone has none. `DIR/receipt.keys` holds the
 //! keys of receipt handles as a broker last heard of them, so that it can serve while the route service is away. `DIR/broker.id`
-//! tells a broker's directory from any other, also from one under the same name.
+//! tells a broker's directory from any other, also from one under the same name. `DIR/route.known` says how far a broker has followed
+//! the route service, which tells by it whether its own data are older than that.
 
 use std::fmt;
 use std::io;
@@ -11,13 +12,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::model::cluster::{ClusterId, HolderId, ReceiptKey};
+use crate::model::cluster::{ClusterId, HolderId, Lineage, ReceiptKey};
 use crate::model::position::ShardId;
 use crate::runtime::entropy::Entropy;
 use crate::store::files::{Files, create_dir_durably, read_small, write_small_durably};
 
 const OWNER_FILE: &str = "cluster.id";
 const KEYS_FILE: &str = "receipt.keys";
+const FOLLOWED_FILE: &str = "route.known";
+const FOLLOWED_WORDS: &str = "bolide route service followed to start ";
 const HOLDER_FILE: &str = "broker.id";
 const HOLDER_WORDS: &str = "bolide broker directory ";
 /// Every directory that was ever used has it.
@@ -217,6 +220,37 @@ pub(super) fn holder(files: &dyn Files, dir: &Path, entropy: &Entropy) -> Result
     Ok(id)
 }
 
+/// How far the route service was followed; `None`: nothing was heard yet of one that tells.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub(super) fn followed(files: &dyn Files, dir: &Path) -> Result<Option<Lineage>, IdentityError> {
+    let path = dir.join(FOLLOWED_FILE);
+    if !files.exists(&path) {
+        return Ok(None);
+    }
+    let text = read_small(files, &path).map_err(io_error(&path))?;
+    let known = || {
+        let rest = std::str::from_utf8(&text).ok()?.trim().strip_prefix(FOLLOWED_WORDS)?;
+        let (start, rest) = rest.split_once(' ')?;
+        let (life, changes) = rest.split_once(' ')?;
+        let life = u64::from_str_radix(life, 16).ok()?;
+        Some(Lineage { start: start.parse().ok()?, life, changes: changes.parse().ok()? })
+    };
+    known().map(Some).ok_or_else(|| IdentityError::Malformed(path.clone()))
+}
+
+/// Writes down how far the route service was followed.
+///
+/// # Errors
+/// The file cannot be written.
+pub(super) fn keep_followed(files: &dyn Files, dir: &Path, known: Lineage) -> Result<(), IdentityError> {
+    let Lineage { start, life, changes } = known;
+    let path = dir.join(FOLLOWED_FILE);
+    let text = format!("{FOLLOWED_WORDS}{start} {life:016x} {changes}\n");
+    write_small_durably(files, &path, text.as_bytes()).map_err(io_error(&path))
+}
+
 /// The keys of receipt handles as they were last heard of; none when nothing was heard yet.
 ///
 /// # Errors
@@ -316,6 +350,19 @@ mod tests {
         assert_eq!(place_of(files, Path::new("a"), "b").unwrap(), None, "it has no place yet");
         write_small_durably(files, &Path::new("a").join(HOLDER_FILE), b"something else\n").unwrap();
         assert!(matches!(holder(files, Path::new("a"), &entropy), Err(IdentityError::Malformed(_))));
+    }
+
+    #[test]
+    fn how_far_the_route_service_was_followed_is_found_again_and_a_damaged_file_is_refused() {
+        let files = MemoryFiles::new(1).life();
+        let (files, dir) = (&*files, Path::new(DIR));
+        create_dir_durably(files, dir).unwrap();
+        assert_eq!(followed(files, dir).unwrap(), None);
+        let known = Lineage { start: 3, life: u64::MAX - 1, changes: 17 };
+        keep_followed(files, dir, known).unwrap();
+        assert_eq!(followed(files, dir).unwrap(), Some(known));
+        write_small_durably(files, &dir.join(FOLLOWED_FILE), b"3 17\n").unwrap();
+        assert!(matches!(followed(files, dir), Err(IdentityError::Malformed(_))));
     }
 
     #[test]

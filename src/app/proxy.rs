@@ -40,7 +40,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     };
     let where_route_is = addresses.join(", ");
     let route = RouteClient::start(
-        RemoteOptions { addresses, me },
+        RemoteOptions { addresses, me, known: None },
         ground.trust.clone(),
         clock.clone(),
         tasks.clone(),

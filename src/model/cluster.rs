@@ -23,6 +23,18 @@ impl fmt::Display for ClusterId {
     }
 }
 
+/// How far somebody has followed the route service. One that does not know this any more was put back to an older copy of its
+/// data, whatever numbers it gives out now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// Starts of the service until then.
+    pub start: u64,
+    /// Drawn at that start: the same start of two copies has two of them.
+    pub life: u64,
+    /// Changes that were written down since.
+    pub changes: u64,
+}
+
 /// Names one data directory of a broker, so that two of them are never taken for each other. Drawn at its first start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HolderId(pub u128);
@@ -163,6 +175,8 @@ pub struct View {
     pub next_topic: TopicId,
     /// The same of groups.
     pub next_group: GroupId,
+    /// How far this is in the history of the route service; `None`: not told, as by one that is a minor version older.
+    pub lineage: Option<Lineage>,
 }
 
 impl View {

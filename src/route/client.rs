@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::model::cluster::{ClusterId, HolderId, Revision, View};
+use crate::model::cluster::{ClusterId, HolderId, Lineage, Revision, View};
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{ShardId, TopicId};
@@ -55,6 +55,8 @@ pub struct RemoteOptions {
     pub addresses: Vec<String>,
     /// This member.
     pub me: Me,
+    /// Which cluster it has followed in an earlier life of its own, and how far, if it remembers.
+    pub known: Option<(ClusterId, Lineage)>,
 }
 
 /// What a broker is told at its registration.

@@ -8,13 +8,15 @@ use bytes::Bytes;
 use prost::Message;
 use thiserror::Error;
 
-use crate::model::cluster::{ClusterId, HolderId, PastPlacement, Placement, ReceiptKey, Shard};
+use crate::model::cluster::{ClusterId, HolderId, Lineage, PastPlacement, Placement, ReceiptKey, Shard};
 use crate::model::position::{GroupId, ShardId, TopicId};
 use crate::route::change::{Change, Numbers, Placed};
 use crate::wire::route as wire;
 
+mod asking;
 mod settings;
 
+pub(super) use asking::{hello_of, members_in, read, request};
 pub(super) use settings::{
     group_in, group_out, group_spec_in, group_spec_out, refusal_in, refusal_out, topic_in, topic_out, topic_spec_in,
     topic_spec_out,
@@ -162,7 +164,16 @@ fn numbers_out(numbers: &Numbers) -> wire::Numbers {
         group: numbers.group.get(),
         shard: numbers.shard.get(),
         receipt_key: numbers.receipt_key.into(),
+        lives: numbers.lives.iter().copied().map(life_out).collect(),
     }
+}
+
+pub(super) fn life_out(Lineage { start, life, changes }: Lineage) -> wire::Life {
+    wire::Life { start, life, changes }
+}
+
+pub(super) fn life_in(&wire::Life { start, life, changes }: &wire::Life) -> Lineage {
+    Lineage { start, life, changes }
 }
 
 fn numbers_in(numbers: &wire::Numbers) -> Clear<Numbers> {
@@ -172,6 +183,7 @@ fn numbers_in(numbers: &wire::Numbers) -> Clear<Numbers> {
         group: GroupId(numbers.group),
         shard: ShardId(numbers.shard),
         receipt_key: u8::try_from(numbers.receipt_key).map_err(|_| Unclear("next key"))?,
+        lives: numbers.lives.iter().map(life_in).collect(),
     })
 }
 
@@ -207,9 +219,11 @@ pub(super) fn parts(changes: &[Change]) -> Vec<Bytes> {
     let mut bytes = 0;
     for change in changes {
         if let Change::Numbers(numbers) = change {
-            part.numbers = Some(wire::Numbers { shard: 0, receipt_key: 0, ..numbers_out(numbers) });
+            let mut told = wire::Numbers { shard: 0, receipt_key: 0, ..numbers_out(numbers) };
+            told.lives.drain(..told.lives.len().saturating_sub(1));
+            part.numbers = Some(told);
             // What is left of it for members is small, and not nothing.
-            bytes += 32;
+            bytes += 64;
         } else if let Some(gone) = gone(change) {
             bytes += gone.encoded_len();
             part.gone.push(gone);

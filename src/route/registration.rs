@@ -46,7 +46,7 @@ impl State {
             draining: false,
             holder,
         };
-        let numbers = Numbers { shard: id.next(), ..self.numbers };
+        let numbers = Numbers { shard: id.next(), ..self.numbers.clone() };
         let mut made = vec![Change::Numbers(numbers), Change::ShardPut(Arc::new(shard))];
         made.extend(self.dead_letters_with(id));
         Ok(Decision { changes: made, outcome: Outcome::Registered(id, self.numbers.cluster) })

@@ -12,7 +12,8 @@ use crate::model::position::{ShardId, TopicId};
 use crate::model::settings::CatalogError;
 use crate::route::client::{Me, Role};
 use crate::route::convert::{
-    Unclear, cluster_bytes, cluster_id, group_out, group_spec_in, holder_id, refusal_out, topic_out, topic_spec_in,
+    Unclear, cluster_bytes, cluster_id, group_out, group_spec_in, holder_id, life_in, refusal_out, topic_out,
+    topic_spec_in,
 };
 use crate::route::members::{Listed, Member, Members};
 use crate::route::service::{Membership, Route};
@@ -107,7 +108,7 @@ impl Serving {
     }
 
     /// Whether the member belongs here, and its place among the members.
-    async fn welcome(&self, hello: &wire::Hello) -> Result<(Membership, Listed), Status> {
+    async fn welcome(&self, hello: &wire::Hello) -> Result<(Membership, Listed, Option<Revision>), Status> {
         if let Some(words) = version::refusal(&hello.version, version::OWN) {
             return Err(Status::failed_precondition(words));
         }
@@ -118,6 +119,19 @@ impl Serving {
                 "{:?} belongs to cluster {theirs}, and this is the route service of cluster {ours}",
                 hello.name
             )));
+        }
+        // Who followed another cluster finds that out by itself, and ends with words of its own.
+        let is_of_ours = hello.known_cluster == cluster_bytes(ours);
+        let known = hello.known.as_ref().filter(|_| is_of_ours).map(life_in);
+        let (strays, forgot) = {
+            let desk = self.route.inner.desk.lock();
+            (
+                known.is_some_and(|known| desk.state.strays(known)),
+                known.and_then(|known| desk.state.forgot(&hello.name, known)),
+            )
+        };
+        if let Some(words) = forgot.filter(|_| hello.role() == wire::Role::Broker) {
+            return Err(Status::failed_precondition(words));
         }
         let broker = match hello.role() {
             wire::Role::Broker => {
@@ -139,8 +153,10 @@ impl Serving {
             version: hello.version.clone(),
             holder: holder_id(&hello.holder).ok().flatten(),
         };
-        // What it knows of before counts until it says more; nothing, when it comes for the first time.
-        Ok((joined, self.route.list(me, Some(Revision(hello.revision)))))
+        // What it knows of before counts until it says more; nothing, when it comes for the first time. Revisions of another
+        // past may be numbers of this one, too: nothing can be built on them.
+        let seen = Revision(if strays { 0 } else { hello.revision });
+        Ok((joined, self.route.list(me, Some(seen)), Some(seen).filter(|seen| seen.0 > 0)))
     }
 }
 
@@ -188,7 +204,7 @@ impl Service for Serving {
         let Some(wire::watch_request::Request::Hello(hello)) = first.and_then(|first| first.request) else {
             return Err(Status::invalid_argument("a member says hello first"));
         };
-        let (member, listed) = self.welcome(&hello).await?;
+        let (member, listed, seen) = self.welcome(&hello).await?;
         let shutdown = self.route.shutdown().clone();
         drop(self.route.inner.tasks.spawn_background(async move {
             tokio::select! {
@@ -197,7 +213,6 @@ impl Service for Serving {
                 () = hear(said, member, listed) => {}
             }
         }));
-        let seen = (hello.revision > 0).then_some(Revision(hello.revision));
         let parts = stream::unfold(Watching::new(self.route.clone(), seen), |mut watching| async move {
             let part = watching.next().await?;
             Some((part, watching))

@@ -19,6 +19,7 @@ use crate::model::settings::{
 };
 use crate::model::topic::{Topic, TopicType};
 use crate::route::change::{Change, Numbers, Placed};
+use crate::route::lineage;
 
 /// Keys of receipt handles that are remembered: the one that makes new ones, and those before it.
 pub const RECEIPT_KEYS_MAX: usize = 4;
@@ -45,6 +46,8 @@ impl Default for Bounds {
 pub enum Command {
     /// The first start of all: a name for the cluster and a first key.
     Found(ClusterId, [u8; 32]),
+    /// Another start of the service: how many there were, and what tells this one from the same of another copy.
+    Begin(u64, u64),
     /// A broker is there.
     Register {
         /// Its name, to which the shard belongs.
@@ -163,6 +166,7 @@ impl State {
             receipt_keys: self.keys.to_vec(),
             next_topic: self.numbers.topic,
             next_group: self.numbers.group,
+            lineage: self.numbers.lives.last().copied(),
         }
     }
 
@@ -170,7 +174,7 @@ impl State {
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::Numbers(numbers) => self.numbers = *numbers,
+                Change::Numbers(numbers) => self.numbers = numbers.clone(),
                 Change::TopicPut(topic) => {
                     self.topics.insert(topic.name.clone(), topic.clone());
                     self.by_id.insert(topic.id, topic.clone());
@@ -196,8 +200,18 @@ impl State {
     /// # Errors
     /// Why nothing will be.
     pub fn decide(&self, command: Command) -> Result<Decision, CatalogError> {
+        let mut decision = self.decided(command)?;
+        lineage::count(&self.numbers, &mut decision.changes);
+        Ok(decision)
+    }
+
+    fn decided(&self, command: Command) -> Result<Decision, CatalogError> {
         match command {
             Command::Found(cluster, key) => Ok(self.found(cluster, key)),
+            Command::Begin(start, life) => {
+                let lives = lineage::begun(&self.numbers.lives, start, life);
+                Ok(changes(vec![Change::Numbers(Numbers { lives, ..self.numbers.clone() })]))
+            }
             Command::Register { name, address, version, holder } => self.register(&name, &address, &version, holder),
             Command::Forget(name) => self.forget(&name).map(changes),
             Command::Alive(shard, alive) => Ok(changes(self.alive(shard, alive))),
@@ -231,7 +245,14 @@ impl State {
         if !self.is_new() {
             return Decision::default();
         }
-        let numbers = Numbers { cluster, topic: TopicId(1), group: GroupId(1), shard: ShardId(0), receipt_key: 2 };
+        let numbers = Numbers {
+            cluster,
+            topic: TopicId(1),
+            group: GroupId(1),
+            shard: ShardId(0),
+            receipt_key: 2,
+            ..Numbers::default()
+        };
         changes(vec![Change::Numbers(numbers), Change::Keys(Arc::new([ReceiptKey { id: 1, key }]))])
     }
 
@@ -265,7 +286,7 @@ impl State {
         self.check_retention(&spec)?;
         let topic = Arc::new(new_topic(self.numbers.topic, name, &spec)?);
         let placed = Arc::new(self.first_placement(&topic)?);
-        let numbers = Numbers { topic: topic.id.next(), ..self.numbers };
+        let numbers = Numbers { topic: topic.id.next(), ..self.numbers.clone() };
         let made = vec![Change::Numbers(numbers), Change::TopicPut(topic.clone()), Change::Placed(topic.id, placed)];
         Ok(Decision { changes: made, outcome: Outcome::Topic(topic) })
     }
@@ -297,7 +318,7 @@ impl State {
             return Err(CatalogError::TooMany(format!("there are {} groups already", self.bounds.groups_max)));
         }
         let group = Arc::new(changed_group(&Group::with_defaults(self.numbers.group, name), spec, false)?);
-        let numbers = Numbers { group: group.id.next(), ..self.numbers };
+        let numbers = Numbers { group: group.id.next(), ..self.numbers.clone() };
         let made = vec![Change::Numbers(numbers), Change::GroupPut(group.clone())];
         Ok(Decision { changes: made, outcome: Outcome::Group(group) })
     }
@@ -322,7 +343,7 @@ impl State {
             .unwrap_or(1);
         let mut keys = vec![ReceiptKey { id, key }];
         keys.extend(self.keys.iter().take(RECEIPT_KEYS_MAX - 1).cloned());
-        let numbers = Numbers { receipt_key: id.wrapping_add(1), ..self.numbers };
+        let numbers = Numbers { receipt_key: id.wrapping_add(1), ..self.numbers.clone() };
         vec![Change::Numbers(numbers), Change::Keys(keys.into())]
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::cluster::{Placement, owner};
+use crate::model::cluster::{Lineage, Placement, owner};
 use crate::model::name::NameError;
 use crate::route::change::{apply, facts};
 use crate::route::convert;
@@ -150,6 +150,47 @@ fn a_second_data_directory_under_a_name_is_refused_until_the_first_is_given_up()
     world.ok(Command::Forget("b".into()));
     assert_eq!(world.ok(register(Some(2), "h:2")), given);
     assert!(matches!(world.run(register(Some(1), "h:1")).unwrap_err(), CatalogError::Held(_)), "given up is given up");
+}
+
+#[test]
+fn a_copy_from_before_is_told_from_the_one_that_was_followed_also_when_it_gave_the_same_numbers_again() {
+    let mut world = World::new();
+    world.ok(Command::Begin(1, 10));
+    let held = |name: &str| Command::Register {
+        name: name.into(),
+        address: "h:1".into(),
+        version: version::OWN.into(),
+        holder: Some(HolderId(1)),
+    };
+    world.ok(held("b"));
+    world.ok(Command::Alive(ShardId(0), true));
+    world.topic("before", TopicSpec::default());
+    let (copy, at_copy) = (world.state.clone(), world.told.lineage.unwrap());
+    world.ok(Command::Alive(ShardId(0), false));
+    assert_eq!(world.told.lineage, Some(at_copy), "what is not written down does not count");
+    world.ok(Command::Alive(ShardId(0), true));
+    let gone = world.topic("gone", TopicSpec::default());
+    let known = world.told.lineage.unwrap();
+    assert_eq!(known, Lineage { changes: at_copy.changes + 1, ..at_copy });
+    assert_eq!(world.state.forgot("b", known), None);
+    // In the copy another topic has the number, and goes again: by numbers and names nothing is amiss.
+    let mut restored = World { state: copy, told: View::default(), rows: BTreeMap::new() };
+    for then in [false, true] {
+        if then {
+            restored.ok(Command::Begin(2, 20));
+            assert_eq!(restored.topic("other", TopicSpec::default()), gone);
+            restored.ok(Command::DeleteTopic(t("other")));
+        }
+        assert_eq!(restored.state.forgot("b", at_copy), None, "who knows no more than the copy may follow");
+        let words = restored.state.forgot("b", known).unwrap();
+        assert!(words.contains("older copy") && words.contains("bolide admin broker forget b"), "{words}");
+        assert!(restored.state.forgot("never-heard-of", known).is_some());
+    }
+    restored.ok(Command::Alive(ShardId(0), false));
+    restored.ok(Command::Forget("b".into()));
+    assert_eq!(restored.state.forgot("b", known), None, "the operator said so");
+    restored.ok(held("b"));
+    assert!(restored.state.forgot("b", known).is_some(), "and for this once");
 }
 
 #[test]
@@ -474,6 +515,7 @@ fn assert_same(told: &View, whole: &View) {
     assert_eq!(told.shards, whole.shards);
     assert_eq!(told.receipt_keys, whole.receipt_keys);
     assert_eq!((told.next_topic, told.next_group), (whole.next_topic, whole.next_group));
+    assert_eq!(told.lineage, whole.lineage);
 }
 
 proptest! {
@@ -483,6 +525,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..160)
     ) {
         let mut world = World::new();
+        world.ok(Command::Begin(3, 30));
         let mut given: BTreeSet<TopicId> = BTreeSet::new();
         let mut known: BTreeSet<TopicId> = BTreeSet::new();
         let mut names: BTreeMap<ShardId, String> = BTreeMap::new();

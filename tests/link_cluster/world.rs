@@ -193,7 +193,7 @@ impl World {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             holder: None,
         };
-        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me };
+        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me, known: None };
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
         let route = RouteClient::start_over(options, connect, Trust::none(), clock, tasks, self.entropy.clone());
         route.first_view().await;

@@ -29,6 +29,9 @@ A broker's name belongs to the data directory in which its messages lie; another
 directory is lost for good, or was emptied on purpose, this gives its messages up: the next broker that starts under the name has its
 place, with whatever is in its own directory. Should the old directory come back afterwards, it is refused.
 
+A broker that does not follow a route service whose data were put back to an older copy keeps its messages, and follows it afterwards:
+topics and groups that are not in the older copy are deleted there.
+
 A broker that runs is not given up: stop it first, and wait until `bolide admin broker list` shows it as away.";
 
 #[derive(Debug, Subcommand)]
