@@ -101,7 +101,7 @@ async fn rollback(broker: &Broker, id: &str) -> Result<(), TransactionError> {
 async fn checked(broker: &Broker) -> Vec<Check> {
     let mut handed = Vec::new();
     for due in broker.topics_to_check() {
-        for check in broker.due_checks(&due.name, 100, usize::MAX).await {
+        for check in broker.due_checks(&due.topic.name, 100, usize::MAX).await {
             if broker.hand_over_check(&check, || true) {
                 handed.push(check);
             }
@@ -293,6 +293,37 @@ fn a_check_taken_before_the_end_does_not_leave_after_it_and_none_follows() {
         assert!(!broker.hand_over_check(&taken[0], || panic!("a check of an ended transaction left")));
         tokio::time::sleep(HOUR).await;
         assert!(broker.topics_to_check().is_empty());
+    });
+}
+
+#[test]
+fn who_sent_what_is_open_is_told_also_after_a_kill_and_no_more_after_its_end() {
+    let named = |broker: &Broker| -> Vec<(TopicName, Vec<String>)> {
+        let mut due = broker.topics_to_check();
+        for topic in &mut due {
+            topic.senders.sort();
+        }
+        let names = |senders: Vec<ClientId>| senders.iter().map(|sender| sender.0.to_string()).collect();
+        due.into_iter().map(|due| (due.topic.name.clone(), names(due.senders))).collect()
+    };
+    let by = |sender: &str, id: &str| NewMessage { producer: sender.into(), ..half(id) };
+    let told = |senders: &[&str]| vec![(topic(), senders.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>())];
+    let mut world = world();
+    world.life(async |broker| {
+        create(&broker).await;
+        publish(&broker, vec![by("one", "a"), by("one", "b"), by("two", "c")]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(named(&broker), told(&["one", "two"]));
+        commit(&broker, "a").await.unwrap();
+        assert_eq!(named(&broker), told(&["one", "two"]), "it has another one");
+        commit(&broker, "c").await.unwrap();
+        assert_eq!(named(&broker), told(&["one"]));
+    });
+    world.life(async |broker| {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(named(&broker), told(&["one"]));
+        rollback(&broker, "b").await.unwrap();
+        assert!(named(&broker).is_empty());
     });
 }
 

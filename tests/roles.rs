@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bolide::wire::rocketmq as v2;
 use bolide::wire::rocketmq::messaging_service_client::MessagingServiceClient;
+use bolide::wire::rocketmq::telemetry_command::Command;
 use bolide::wire_receive::Content;
 use common::cluster::{Cluster, ClusterOptions, Member, wait_for};
 use common::{ServerOptions, binary};
@@ -17,6 +18,11 @@ use tonic::transport::{Channel, Endpoint};
 const OK: i32 = 20_000;
 /// Longest wait for what should come at once.
 const SOON: Duration = Duration::from_secs(10);
+
+struct Line {
+    _commands: tokio::sync::mpsc::Sender<v2::TelemetryCommand>,
+    answers: tonic::Streaming<v2::TelemetryCommand>,
+}
 
 struct Client {
     runtime: tokio::runtime::Runtime,
@@ -58,6 +64,69 @@ impl Client {
         };
         let sending = self.stub.send_message(request(v2::SendMessageRequest { messages: vec![message] }));
         expect_ok(self.runtime.block_on(sending)?.into_inner().status.as_ref())
+    }
+
+    /// Opens the stream of a producer whose settings name `topics`.
+    fn producer(&mut self, who: &str, topics: &[&str]) -> Result<Line> {
+        let (commands, receiver) = tokio::sync::mpsc::channel(8);
+        let topics = topics.iter().filter_map(|name| resource(name)).collect();
+        let publishing = v2::settings::PubSub::Publishing(v2::Publishing { topics, ..Default::default() });
+        let settings = v2::Settings { pub_sub: Some(publishing), ..Default::default() };
+        let command = v2::TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
+        self.runtime.block_on(async {
+            let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(receiver));
+            request.metadata_mut().insert("x-mq-client-id", who.parse()?);
+            commands.send(command).await?;
+            let mut answers = self.stub.telemetry(request).await?.into_inner();
+            let first = tokio::time::timeout(SOON, answers.message()).await??.and_then(|first| first.command);
+            ensure!(matches!(first, Some(Command::Settings(_))), "{first:?}");
+            Ok(Line { _commands: commands, answers })
+        })
+    }
+
+    /// The transaction that a producer is asked about next, if there is one in time.
+    fn check(&mut self, line: &mut Line, within: Duration) -> Result<Option<String>> {
+        self.runtime.block_on(async {
+            let Ok(next) = tokio::time::timeout(within, line.answers.message()).await else { return Ok(None) };
+            match next?.and_then(|next| next.command) {
+                Some(Command::RecoverOrphanedTransactionCommand(check)) => Ok(Some(check.transaction_id)),
+                other => bail!("{other:?}"),
+            }
+        })
+    }
+
+    /// Sends a half message that is asked about almost at once.
+    fn send_half(&mut self, who: &str, topic: &str, id: &str) -> Result<()> {
+        let system = v2::SystemProperties {
+            message_id: id.to_owned(),
+            message_type: v2::MessageType::Transaction as i32,
+            orphaned_transaction_recovery_duration: Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 }),
+            ..Default::default()
+        };
+        let message = v2::Message {
+            topic: resource(topic),
+            system_properties: Some(system),
+            body: id.as_bytes().to_vec().into(),
+            ..Default::default()
+        };
+        let mut request = request(v2::SendMessageRequest { messages: vec![message] });
+        request.metadata_mut().insert("x-mq-client-id", who.parse()?);
+        let answer = self.runtime.block_on(self.stub.send_message(request))?.into_inner();
+        expect_ok(answer.status.as_ref())
+    }
+
+    fn commit(&mut self, who: &str, topic: &str, id: &str) -> Result<()> {
+        let end = v2::EndTransactionRequest {
+            topic: resource(topic),
+            message_id: id.to_owned(),
+            transaction_id: id.to_owned(),
+            resolution: v2::TransactionResolution::Commit as i32,
+            ..Default::default()
+        };
+        let mut request = request(end);
+        request.metadata_mut().insert("x-mq-client-id", who.parse()?);
+        let answer = self.runtime.block_on(self.stub.end_transaction(request))?.into_inner();
+        expect_ok(answer.status.as_ref())
     }
 
     /// Bodies and handles of what there is.
@@ -146,6 +215,44 @@ fn what_one_proxy_takes_another_one_gives_and_settles_wherever_it_lies() -> Resu
         assert!(stored.contains("node_type=\"broker\"") && !stored.ends_with(" 0"), "{stored}");
     }
     assert_eq!(a.receive("t")?, [], "what was acknowledged came again");
+    Ok(())
+}
+
+#[test]
+fn a_producer_is_asked_over_its_stream_about_what_it_sent_through_another_proxy() -> Result<()> {
+    const HALVES: usize = 12;
+    let cluster = Cluster::start(2, 2)?;
+    cluster.admin(&["topic", "create", "t", "--type", "transaction"])?;
+    let (mut a, mut b) = (Client::connect(cluster.grpc(0))?, Client::connect(cluster.grpc(1))?);
+    // Its settings name no topics, and nothing that it sends comes by here.
+    let mut own = a.producer("sender", &[])?;
+    // This one could answer as well, where the sends arrive; but the sender lives.
+    let mut rival = b.producer("rival", &["t"])?;
+    let sent = ids("half", HALVES);
+    for id in &sent {
+        b.send_half("sender", "t", id)?;
+    }
+    let mut asked = Vec::new();
+    for _ in &sent {
+        asked.push(a.check(&mut own, SOON)?.with_context(|| format!("only {asked:?} were asked about"))?);
+    }
+    asked.sort();
+    let mut sorted = sent.clone();
+    sorted.sort();
+    ensure!(asked == sorted, "each once: {asked:?}");
+    for broker in [Member::Broker(0), Member::Broker(1)] {
+        let page = cluster.metrics(broker)?;
+        let stored = page.lines().find(|line| line.starts_with("rocketmq_messages_in_total{")).context(page.clone())?;
+        ensure!(!stored.ends_with(" 0"), "only one broker had some: {stored}");
+    }
+    for id in &sent {
+        b.commit("sender", "t", id)?;
+    }
+    a.take_all("t", &sent)?;
+    let more = a.check(&mut own, Duration::from_secs(1))?;
+    ensure!(more.is_none(), "asked again about {more:?}");
+    let others = b.check(&mut rival, Duration::from_millis(1))?;
+    ensure!(others.is_none(), "another one was asked about {others:?}");
     Ok(())
 }
 

@@ -570,14 +570,16 @@ fn a_hundred_brokers_catch_up_with_ten_thousand_topics_in_two_seconds_and_256_mi
         }
         let began = clock.mark();
         for part in 0..100u32 {
-            let made = (0..100u32).map(|number| {
+            // All that there may be, but one, which comes last.
+            let numbers = (0..100u32).filter(|number| part * 100 + number < 9_999);
+            let made = numbers.map(|number| {
                 let route = route.clone();
                 let name = t(&format!("topic-number-{part}-{number}"));
                 async move { route.execute(Command::CreateTopic(name, TopicSpec::default())).await.unwrap() }
             });
             futures::future::join_all(made).await;
         }
-        println!("10 000 topics created in {:?}", began.elapsed());
+        println!("9 999 topics created in {:?}", began.elapsed());
         let life = Life { route: route.clone(), clock: clock.clone(), tasks: tasks.clone(), entropy };
         let net = Net::default();
         net.serve(&life, Trust::none());
@@ -593,7 +595,7 @@ fn a_hundred_brokers_catch_up_with_ten_thousand_topics_in_two_seconds_and_256_mi
         println!("100 members caught up in {took:?}: {} MiB told in all, {grown} MiB more memory", bytes / 1024 / 1024);
         let began = clock.mark();
         let one = net.client(&life, proxy(1), Trust::none());
-        assert_eq!(one.first_view().await.topics.len(), 10_000);
+        assert_eq!(one.first_view().await.topics.len(), 9_999);
         println!("one member has its view in {:?}", began.elapsed());
         let began = clock.mark();
         let (_, revision) =

@@ -2,7 +2,7 @@
 //! clients, power cuts, kills, broken disks and moved clocks, in one thread and virtual time; the history of what the clients
 //! saw is held against the promises.
 //!
-//! `BOLIDE_SIM_SEEDS` (120): how many seeds. `BOLIDE_SIM_FROM` (1): the first. `BOLIDE_SIM_SEED`: this one alone, with its
+//! `BOLIDE_SIM_SEEDS` (200): how many seeds. `BOLIDE_SIM_FROM` (1): the first. `BOLIDE_SIM_SEED`: this one alone, with its
 //! whole history. A seed repeats exactly; every twenty-fifth is run twice to prove it.
 
 use std::cell::RefCell;
@@ -175,7 +175,7 @@ fn no_seed_breaks_a_promise() {
     if let Some(seed) = number("BOLIDE_SIM_SEED") {
         return one_seed(seed);
     }
-    let seeds = number("BOLIDE_SIM_SEEDS").unwrap_or(120);
+    let seeds = number("BOLIDE_SIM_SEEDS").unwrap_or(200);
     let first = number("BOLIDE_SIM_FROM").unwrap_or(1);
     let next = AtomicU64::new(first);
     let problems: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());

@@ -18,7 +18,7 @@ use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{QueueId, QueueOffset, TopicId};
 pub use crate::model::settings::{CatalogError, GroupSpec, TopicSpec};
 use crate::model::time::Timestamp;
-use crate::model::topic::TopicType;
+use crate::model::topic::{Topic, TopicType};
 pub use cluster::{ApplyError, Authority, ClusterSetup, NoPeers, Peers, Setup};
 pub use letters::{Letter, LetterError, LetterFate, LetterOutcome, LetterPage, LettersSettled, Remedy, Which};
 pub use lite::{LiteError, LiteEviction, LiteListing, LiteSync, LiteView};
@@ -308,6 +308,15 @@ pub enum RecallError {
     /// The broker of the message did not answer in time; the outcome is unknown.
     #[error("the broker of the message cannot be reached; try again later")]
     Unavailable,
+}
+
+/// A topic with undecided transactions whose producers are to be asked now.
+#[derive(Clone, Debug)]
+pub struct TopicToCheck {
+    /// The topic.
+    pub topic: Arc<Topic>,
+    /// Clients that sent such transactions, whose checks may be due or not. When they are many, some of them, other ones each time.
+    pub senders: Vec<ClientId>,
 }
 
 /// An undecided transaction whose producer is to be asked.

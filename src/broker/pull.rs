@@ -184,7 +184,7 @@ impl Broker {
         let mut pulled = Pulled { messages: Vec::with_capacity(records.len()), next: gather.next };
         for (entry, record) in found.iter().zip(records) {
             match record {
-                Ok(record) if gather.filter().confirms(&record.message.tag) => {
+                Ok(record) if gather.filter().confirms(&record.message.tag, &record.properties()) => {
                     let bytes = u64::from(record.body_bytes);
                     self.inner.metrics.messages_out(topic.name.name(), group.name.name(), false, 1, bytes);
                     pulled.messages.push(delivered(record));

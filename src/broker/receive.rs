@@ -24,7 +24,7 @@ use crate::model::receipt::Receipt;
 use crate::model::topic::{Topic, TopicType};
 use crate::runtime::watermark::ShardFailed;
 use crate::store::record::{DeadLetterOrigin, MessageRecord, SettleReason, Unit};
-use crate::store::{AppendError, ReadError};
+use crate::store::{AppendError, QueueEntry, ReadError};
 
 /// Messages granted to a receive. What has not been taken when this is dropped returns at once, without a counted attempt.
 #[derive(Debug)]
@@ -410,26 +410,35 @@ impl Broker {
         for record in records {
             let Some((queue, grant, _)) = delivery.held.get(index) else { break };
             let lane = delivery.lane(*queue, grant);
-            let (queue, offset, grant) = (*queue, grant.entry.offset, grant.terms.grant);
+            let (queue, entry, grant) = (*queue, grant.entry, grant.terms.grant);
+            let offset = entry.offset;
             match record {
                 // The one before it stays here: this one must not be seen first.
-                _ if lane.is_some_and(|lane| stuck.contains(&lane)) => drop(delivery.held.remove(index)),
-                Ok(record) if filter.confirms(&record.message.tag) => {
+                _ if lane.is_some_and(|lane| stuck.contains(&lane)) => {
+                    delivery.held.remove(index);
+                    self.postpone(delivery, (queue, offset, grant));
+                }
+                Ok(record) if filter.confirms(&record.message.tag, &record.properties()) => {
                     delivery.held[index].2 = Some(Box::new(record));
                     index += 1;
                 }
-                Ok(_) => {
+                Ok(record) => {
                     delivery.held.remove(index);
-                    self.settle_silently(delivery, queue, offset, grant, SettleReason::Skipped);
+                    if self.is_wanted_by_another(delivery, queue, &entry, &record) {
+                        self.postpone(delivery, (queue, offset, grant));
+                    } else {
+                        self.settle_silently(delivery, queue, offset, grant, SettleReason::Skipped);
+                    }
                 }
                 Err(ReadError::Gone { .. }) => {
                     delivery.held.remove(index);
                     self.settle_silently(delivery, queue, offset, grant, SettleReason::Expired);
                 }
                 Err(error) => {
-                    // Stays leased: one unreadable record must not hold up the others by coming back first each time.
+                    // Not back at once: one unreadable record must not hold up the others by coming first each time.
                     tracing::error!(%error, topic = %delivery.topic.name, %queue, %offset, "a message cannot be read");
                     delivery.held.remove(index);
+                    self.postpone(delivery, (queue, offset, grant));
                     unreadable = Some(error);
                     stuck.extend(lane);
                 }
@@ -439,6 +448,19 @@ impl Broker {
             Some(error) if delivery.held.is_empty() => Err(ReceiveError::ShardFailed(error.to_string())),
             _ => Ok(()),
         }
+    }
+
+    /// Judges a message anew that did not match although its filter was said to want it.
+    fn is_wanted_by_another(
+        &self,
+        delivery: &Delivery,
+        queue: QueueId,
+        entry: &QueueEntry,
+        record: &MessageRecord,
+    ) -> bool {
+        let now = self.inner.clock.steady();
+        let mut core = self.inner.core.lock();
+        core.judge_again((delivery.topic.id, delivery.group.id, queue), entry, &record.properties(), now)
     }
 
     /// What an earlier receive with this attempt id got, or nothing, at once.

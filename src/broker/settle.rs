@@ -18,6 +18,9 @@ use crate::model::topic::Topic;
 use crate::store::AppendError;
 use crate::store::record::{SettleReason, Unit};
 
+/// How long a message that the disk did not give stays aside: longer than a wink, so that it does not take the turns of others,
+/// and no lease, which may be renewed for hours.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// Shortest time that a lite topic is suspended for: a client that asks for less must not make it spin.
 const SUSPENDED_AT_LEAST: Duration = Duration::from_millis(50);
 
@@ -239,6 +242,21 @@ impl Broker {
         core.wake_if_deliverable(topic, group);
         if let Err(error) = self.inner.append_settlement(unit) {
             tracing::debug!(%error, "a skipped message is not recorded; it is skipped again after a restart");
+        }
+    }
+
+    /// Lets a message that could not be read be tried again after [`UNREADABLE_PAUSE`]. One that its client has seen before
+    /// stays with it: its handle is good.
+    pub(super) fn postpone(&self, delivery: &Delivery, which: (QueueId, QueueOffset, GrantId)) {
+        if delivery.is_repeated() {
+            return;
+        }
+        let mut unit = Unit::state();
+        let mut core = self.inner.core.lock();
+        let visible_at = self.inner.clock.now().plus(UNREADABLE_PAUSE);
+        core.postpone(delivery.topic.id, delivery.group.id, which, visible_at, &mut unit);
+        if let Err(error) = self.inner.append_settlement(unit) {
+            tracing::debug!(%error, "a postponed message is not recorded; after a restart its lease ends as it was granted");
         }
     }
 }

@@ -2,16 +2,16 @@
 //! asks which topics have something due, takes some, and hands them over; only what was handed over counts.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use crate::broker::api::{Check, ClientId, OpenTransaction, TransactionError, TransactionFilter, TransactionPage};
+use crate::broker::api::{
+    Check, ClientId, OpenTransaction, TopicToCheck, TransactionError, TransactionFilter, TransactionPage,
+};
 use crate::broker::delivery::transactions::{Due, HalfKey, Known};
 use crate::broker::members::holder_of;
 use crate::broker::verbs::Broker;
 use crate::model::name::TopicName;
 use crate::model::position::TopicId;
 use crate::model::time::Timestamp;
-use crate::model::topic::Topic;
 use crate::store::kv::half::HeldHalf;
 use crate::store::record::{Record, Unit};
 
@@ -22,14 +22,23 @@ const LISTED_MAX: usize = 1_000;
 const PAGES_MAX: usize = 16;
 /// Checks for which the sender itself is waited for while it lives.
 const CHECKS_OF_SENDER: u32 = 2;
+/// Most senders that are named at one look, of all topics together; of each topic at least one.
+const SENDERS_NAMED: usize = 1_024;
 
 impl Broker {
-    /// Topics that have an undecided transaction whose producer is to be asked now.
+    /// Topics that have an undecided transaction whose producer is to be asked now, and who sent some: whoever is connected to a
+    /// client may have seen none of its sends, and its settings need not say what it sends to.
     #[must_use]
-    pub fn topics_to_check(&self) -> Vec<Arc<Topic>> {
-        let core = self.inner.core.lock();
+    pub fn topics_to_check(&self) -> Vec<TopicToCheck> {
+        let mut core = self.inner.core.lock();
         let due = core.transactions.topics_due(self.inner.clock.now());
-        due.iter().filter_map(|topic| Some(core.topic(*topic)?.topic.clone())).collect()
+        let each = (SENDERS_NAMED / due.len().max(1)).max(1);
+        let named = due.into_iter().filter_map(|id| {
+            let topic = core.topic(id)?.topic.clone();
+            let senders = core.transactions.senders(id, each);
+            Some(TopicToCheck { topic, senders: senders.into_iter().map(ClientId).collect() })
+        });
+        named.collect()
     }
 
     /// Takes at most `max` due checks of a topic, of messages of at most `bytes_max` bytes together as they are stored, unless

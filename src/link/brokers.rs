@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 use crate::broker::api::{
     AckOutcome, BrokerStatus, ChangeOutcome, Check, ClientId, LiteError, LiteEviction, LiteSync, OffsetError, Publish,
     PublishError, Published, Pull, Pulled, QueueBoundary, RecallError, Receive, ReceiveError, Resolution, SettleError,
-    TransactionError,
+    TopicToCheck, TransactionError,
 };
 use crate::broker::{Broker, TelemetryGuard};
 use crate::link::cluster::LinkState;
@@ -323,8 +323,8 @@ impl Brokers {
         }
     }
 
-    /// Topics with transactions whose producers are to be asked now.
-    pub async fn topics_to_check(&self) -> Vec<Arc<Topic>> {
+    /// Topics with transactions whose producers are to be asked now, and some of those producers.
+    pub async fn topics_to_check(&self) -> Vec<TopicToCheck> {
         match &self.form {
             Form::Here { broker, .. } => broker.topics_to_check(),
             Form::Cluster(cluster) => cluster.topics_to_check().await,

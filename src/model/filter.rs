@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::properties::Properties;
 use crate::model::sql::Sql;
 use crate::model::tag::TagFilter;
 
@@ -27,12 +28,13 @@ impl Filter {
         }
     }
 
-    /// Whether a message that was chosen, by hash or by its properties, is not there by an equal hash alone.
+    /// Whether it wants a message that was chosen for it: by a hash, which others share, or by a verdict, which was presumed when
+    /// the disk did not give the properties.
     #[must_use]
-    pub fn confirms(&self, tag: &str) -> bool {
+    pub fn confirms(&self, tag: &str, properties: &Properties<'_>) -> bool {
         match self {
             Self::Tags(tags) => tags.matches(tag),
-            Self::Sql(_) => true,
+            Self::Sql(sql) => sql.matches(properties.pairs(|name| sql.names(name))),
         }
     }
 

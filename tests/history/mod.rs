@@ -82,6 +82,9 @@ pub struct History {
     pub checks: Vec<Check>,
 }
 
+/// Note of a disk that, for a while, is to fail at a read.
+pub const UNREAD: &str = "the disk is to fail at a read";
+
 /// What happened to the server from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

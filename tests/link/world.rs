@@ -249,11 +249,14 @@ impl Caller {
         both!(self, broker => broker.sync_lite(sync).await, client => client.sync_lite(sync).await)
     }
 
-    pub async fn topics_to_check(&self) -> Vec<TopicName> {
-        match self {
-            Self::Here(broker) => broker.topics_to_check().iter().map(|topic| topic.name.clone()).collect(),
+    pub async fn topics_to_check(&self) -> Vec<(TopicName, BTreeSet<ClientId>)> {
+        let due: Vec<(TopicName, Vec<ClientId>)> = match self {
+            Self::Here(broker) => {
+                broker.topics_to_check().into_iter().map(|due| (due.topic.name.clone(), due.senders)).collect()
+            }
             Self::Far(client) => client.topics_to_check().await.unwrap(),
-        }
+        };
+        due.into_iter().map(|(topic, senders)| (topic, senders.into_iter().collect())).collect()
     }
 
     pub async fn due_checks(&self, topic: &TopicName, producers: &[&str], max: usize) -> Vec<Check> {

@@ -81,6 +81,9 @@ fn a_check_goes_to_the_proxy_of_its_sender_and_counts_only_when_it_was_handed_ov
             send(&two, &topic, early).await;
         }
         until("checks are due", async || !one.topics_to_check().await.is_empty()).await;
+        let due = one.topics_to_check().await;
+        let told: Vec<_> = due.iter().map(|due| (&due.topic.name, &due.senders[..])).collect();
+        assert_eq!(told, [(&topic, std::slice::from_ref(&mine))], "it sent through another proxy, to several brokers");
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(
             two.due_checks(&topic, std::slice::from_ref(&other), 100, 1 << 20).await.is_empty(),

@@ -103,6 +103,17 @@ impl House {
         threads.stop();
     }
 
+    /// Another proxy before the same broker, and a plain client of it.
+    pub async fn beside(&self) -> (Listening, Client) {
+        let made = tls::self_signed(&["localhost".to_owned()]).unwrap();
+        let config = tls::server_config(made.certificate.as_bytes(), made.key.as_bytes()).unwrap();
+        let brokers = bolide::link::Brokers::here(self.broker.clone(), "broker-0");
+        let proxy = Proxy::new(quick(), brokers, Clock::system(), self.tasks(), Arc::new(Meters::noop())).unwrap();
+        let listening = proxy.listen(config).unwrap();
+        let endpoint = Endpoint::from_shared(format!("http://{}", listening.local_address())).unwrap();
+        (listening, MessagingServiceClient::new(endpoint.connect().await.unwrap()))
+    }
+
     /// Where its work is done.
     pub fn tasks(&self) -> bolide::runtime::tasks::Tasks {
         self.threads.as_ref().unwrap().tasks()

@@ -162,6 +162,44 @@ fn without_a_live_sender_another_producer_is_asked_once_it_comes() {
 }
 
 #[test]
+fn a_sender_is_asked_also_when_it_sent_before_its_stream_and_names_no_topics() {
+    House::run(quick(), |house| async move {
+        let house = house.lock().await;
+        mixed(&house, "t").await;
+        let mut client = house.plain().await;
+        send_half(&mut client, "sender", "t", "01EF").await;
+        let mut elsewhere = Line::producer(&mut client, "elsewhere", &[]).await;
+        assert_eq!(elsewhere.check(Duration::from_millis(1_200)).await, None, "it has nothing to do with the topic");
+        let mut sender = Line::producer(&mut client, "sender", &[]).await;
+        assert_eq!(sender.check(LIMIT).await.expect("asked").transaction_id, "01EF");
+    });
+}
+
+#[test]
+fn a_sender_is_asked_over_the_proxy_of_its_stream_although_its_sends_met_another_one_and_is_asked_once() {
+    House::run(quick(), |house| async move {
+        let house = house.lock().await;
+        mixed(&house, "t").await;
+        let mut near = house.plain().await;
+        let (_other, mut far) = house.beside().await;
+        let mut sender = Line::producer(&mut near, "sender", &[]).await;
+        let mut idle = Line::producer(&mut far, "idle", &[]).await;
+        for id in ["01", "02"] {
+            send_half(&mut far, "sender", "t", id).await;
+        }
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            asked.push(sender.check(LIMIT).await.expect("asked").transaction_id);
+        }
+        asked.sort();
+        assert_eq!(asked, ["01", "02"]);
+        assert_eq!(sender.check(Duration::from_millis(1_200)).await, None, "asked twice");
+        assert_eq!(idle.check(Duration::from_millis(1)).await, None);
+        assert_eq!(end(&mut far, "sender", "t", "01", COMMIT).await, 20000);
+    });
+}
+
+#[test]
 fn many_checks_of_one_producer_all_come_within_a_minute_and_each_once() {
     const COUNT: usize = 300;
     House::run(quick(), |house| async move {

@@ -8,7 +8,7 @@ use bolide::model::topic::TopicType;
 use bolide::runtime::entropy::Entropy;
 use bolide::store::files::memory::{Call, Fault};
 
-use crate::history::client::{Client, Draft, Received, Wish};
+use crate::history::client::{Client, Draft, Received, SQL, Wish};
 use crate::history::{Answer, Ask, Delivery, INVALID_RECEIPT_HANDLE, Lease, OK, Recorder, Terms};
 use crate::process::{BEGIN_MS, End, Machine, Process};
 
@@ -238,6 +238,68 @@ fn a_message_is_not_delivered_without_the_unreadable_one_before_it() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let ids: Vec<String> = got(stage.client.receive(&wish).await).into_iter().map(|got| got.id).collect();
         assert_eq!(ids, ["a", "b"]);
+    });
+}
+
+/// Seed 159: what the disk did not give to the judge of an expression was taken for wanted, and delivered once it could be read.
+#[test]
+fn a_message_whose_properties_could_not_be_read_is_judged_before_it_is_delivered() {
+    in_a_simulation(async {
+        let mut stage = stage().await;
+        stage
+            .process
+            .broker
+            .create_topic(TopicName::trusted("", "plain"), TopicSpec::default())
+            .await
+            .expect("a topic");
+        let draft = |id: &str, tag: &str| Draft {
+            id: id.to_owned(),
+            tag: tag.to_owned(),
+            body: vec![1; 10],
+            ..Draft::default()
+        };
+        let sent = stage.client.send("plain", &[draft("a", "other"), draft("b", "A")]).await;
+        assert!(matches!(&sent, Answer::Sent(results) if results.iter().all(Result::is_ok)), "{sent:?}");
+        // Nothing of it is in memory any more.
+        stage.machine.end(stage.process, End::Kill).await.expect("an end");
+        stage.process = stage.machine.start().await.expect("a start");
+        let wish = Wish { topic: "plain".to_owned(), expression: format!("{SQL}TAGS = 'A'"), batch: 2, ..wish(None) };
+        stage.machine.files.plan(Fault::fail(Call::Read));
+        let mut ids: Vec<String> = got(stage.client.receive(&wish).await).into_iter().map(|got| got.id).collect();
+        stage.machine.files.clear_faults();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        ids.extend(got(stage.client.receive(&wish).await).into_iter().map(|got| got.id));
+        assert_eq!(ids, ["b"]);
+    });
+}
+
+/// Seed 126: a message that the disk did not give once was away for its whole lease, of which its client knew nothing.
+#[test]
+fn a_message_that_could_not_be_read_comes_soon_and_not_when_a_lease_ends_that_nobody_holds() {
+    in_a_simulation(async {
+        let mut stage = stage().await;
+        stage
+            .process
+            .broker
+            .create_topic(TopicName::trusted("", "plain"), TopicSpec::default())
+            .await
+            .expect("a topic");
+        let draft = Draft { id: "a".to_owned(), body: vec![1; 10], ..Draft::default() };
+        let sent = stage.client.send("plain", &[draft]).await;
+        assert!(matches!(&sent, Answer::Sent(results) if results[0].is_ok()), "{sent:?}");
+        // Its body is only on the disk any more.
+        stage.machine.end(stage.process, End::Kill).await.expect("an end");
+        stage.process = stage.machine.start().await.expect("a start");
+        stage.machine.files.plan(Fault::fail(Call::Read));
+        let lease = Lease::Fixed { invisible_us: 3_600_000_000 };
+        let wish = Wish { topic: "plain".to_owned(), lease, ..wish(None) };
+        let failed = stage.client.receive(&wish).await;
+        assert!(got(failed).is_empty(), "the read did not fail");
+        stage.machine.files.clear_faults();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let again = got(stage.client.receive(&wish).await);
+        let seen: Vec<(&str, u32)> = again.iter().map(|got| (got.id.as_str(), got.attempt)).collect();
+        assert_eq!(seen, [("a", 1)]);
     });
 }
 

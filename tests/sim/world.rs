@@ -16,7 +16,7 @@ use bolide::store::files::memory::{Call, Effect, Ending, Fault};
 use crate::history::cast::{Cast, Role, topics};
 use crate::history::check::check;
 use crate::history::workload::{Kind, Pace, Stage, drain};
-use crate::history::{Event, History, Recorder, Terms};
+use crate::history::{Event, History, Recorder, Terms, UNREAD};
 use crate::process::{BEGIN_MS, End, Flavour, Machine, Process};
 
 const LEASE_MAX: Duration = Duration::from_secs(6);
@@ -340,7 +340,7 @@ impl World {
             3 => Fault::new(Call::Write, Effect::NoSpace),
             _ => Fault::fail(Call::Read),
         };
-        self.note(format!("disk: {fault:?}"));
+        self.note(if fault.call == Call::Read { UNREAD.to_owned() } else { format!("disk: {fault:?}") });
         self.machine.files.plan(fault.after(self.entropy.below(20)));
         tokio::time::sleep(Duration::from_millis(self.entropy.below(2_000))).await;
         self.machine.files.clear_faults();

@@ -21,6 +21,7 @@ use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GrantId, GroupId, LogPosition, QueueId, QueueOffset, RecordAt, TopicId};
+use crate::model::properties::Properties;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Topic};
 use crate::store::QueueEntry;
@@ -350,6 +351,18 @@ impl Core {
         if let Some(subscription) = self.subscription_mut(topic, group) {
             subscription.judged(judges, rulings);
         }
+    }
+
+    /// Judges a message anew, from the properties themselves. Whether any member may want it.
+    pub fn judge_again(
+        &mut self,
+        (topic, group, queue): (TopicId, GroupId, QueueId),
+        entry: &QueueEntry,
+        properties: &Properties<'_>,
+        steady: Timestamp,
+    ) -> bool {
+        let subscription = self.subscription_mut(topic, group);
+        subscription.is_some_and(|subscription| subscription.judge_again(queue, entry, properties, steady))
     }
 
     /// Makes a waiter id.

@@ -129,6 +129,29 @@ impl Core {
         Some(changed)
     }
 
+    /// A delivery that could not be read for its client stands aside until `visible_at`, without a counted attempt.
+    pub fn postpone(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        (queue, offset, grant): (QueueId, QueueOffset, GrantId),
+        visible_at: Timestamp,
+        unit: &mut Unit,
+    ) {
+        let Some(state) = self.queue_mut(topic, group, queue) else { return };
+        let Some(attempt) = state.leases.postpone(offset, grant, visible_at) else { return };
+        unit.push(&Record::LeaseChanged {
+            group,
+            topic,
+            queue,
+            offset,
+            attempt,
+            lease: LeaseState::Waiting { visible_at },
+        });
+        self.schedule(topic, group, queue);
+        self.lite_changed(topic, group, queue);
+    }
+
     /// Messages that never reached their client return at once, without a counted attempt.
     pub fn give_back(&mut self, topic: TopicId, group: GroupId, grants: &[(QueueId, Grant)], unit: &mut Unit) {
         let unseen = grants.iter().map(|(queue, grant)| (*queue, grant.entry.offset, grant.terms.grant));

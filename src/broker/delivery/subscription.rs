@@ -18,6 +18,7 @@ use crate::broker::delivery::wait_list::{WaitList, WaiterId};
 use crate::model::filter::Filter;
 use crate::model::group::Group;
 use crate::model::position::{GrantId, GroupId, QueueId, QueueOffset, TopicId};
+use crate::model::properties::Properties;
 use crate::model::time::Timestamp;
 use crate::model::topic::Growth;
 use crate::store::QueueEntry;
@@ -274,6 +275,20 @@ impl Subscription {
                 state.verdicts.add(*offset, *verdict, valid);
             }
         }
+    }
+
+    /// Judges a message anew, from the properties themselves. Whether any member may want it.
+    pub fn judge_again(
+        &mut self,
+        queue: QueueId,
+        entry: &QueueEntry,
+        properties: &Properties<'_>,
+        now: Timestamp,
+    ) -> bool {
+        let judges = self.judges(now);
+        self.judged(&judges, &[(queue, entry.offset, judges.judge(properties))]);
+        let state = self.queues.get(queue.get() as usize);
+        state.is_some_and(|state| self.filters.may_be_wanted(entry, &state.verdicts, now))
     }
 
     /// Looks at one queue for at most `max` messages, on behalf of a member that uses the filter with number `own`.

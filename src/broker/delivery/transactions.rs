@@ -5,8 +5,10 @@
 //! - **T-2** Only a check that was handed to a client counts; one that was taken and not delivered comes due again soon.
 //! - **T-3** A half that ended is not pending, so no check of it can be taken or counted any more.
 //! - **T-4** An end is remembered here until the folded state knows it; so memory and fold together know every end.
+//! - **T-5** `senders` counts the pending halves of each sender on each topic.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +20,9 @@ use crate::store::record::HalfOutcome;
 const TAKEN_FOR: Duration = Duration::from_secs(5);
 /// After so long a check that could not be delivered is due again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// From where one look at the senders begins to where the next one does: an odd number near 2^64 divided by the golden ratio. So every
+/// few looks are spread evenly over the circle of hashes, and so are every second one and every third, if several take turns.
+const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// When producers are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +143,11 @@ pub struct Transactions {
     policy: CheckPolicy,
     pending: HashMap<HalfKey, Pending>,
     due: BTreeMap<TopicId, BTreeSet<(Timestamp, Arc<str>)>>,
+    /// Pending halves of each sender, in the order of a hash: in that of their names, many that differ little in the end would
+    /// lie together, and a look that begins anywhere would mostly meet the same ones.
+    senders: BTreeMap<(TopicId, u64, Arc<str>), usize>,
+    /// Where the next look at the senders begins.
+    senders_from: u64,
     /// Those that will not be asked about again.
     last: BTreeSet<(Timestamp, HalfKey)>,
     ends: HashMap<HalfKey, End>,
@@ -153,6 +163,8 @@ impl Transactions {
             policy,
             pending: HashMap::new(),
             due: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            senders_from: 0,
             last: BTreeSet::new(),
             ends: HashMap::new(),
             end_order: VecDeque::new(),
@@ -217,6 +229,7 @@ impl Transactions {
     pub fn end(&mut self, key: HalfKey, outcome: HalfOutcome, seq: UnitSeq) {
         if let Some(pending) = self.pending.remove(&key) {
             self.unschedule(&key, pending.next);
+            self.sender_has_less(key.topic, pending.producer);
         }
         self.remember(key, outcome, seq, None);
     }
@@ -257,6 +270,16 @@ impl Transactions {
     pub fn topics_due(&self, now: Timestamp) -> Vec<TopicId> {
         let is_due = |due: &BTreeSet<(Timestamp, Arc<str>)>| due.first().is_some_and(|(at, _)| *at <= now);
         self.due.iter().filter(|(_, due)| is_due(due)).map(|(topic, _)| *topic).collect()
+    }
+
+    /// Clients that sent pending halves of a topic; at most `max`, other ones at each look, so that after a while all were named.
+    pub fn senders(&mut self, topic: TopicId, max: usize) -> Vec<Arc<str>> {
+        self.senders_from = self.senders_from.wrapping_add(STRIDE);
+        let nobody: Arc<str> = Arc::from("");
+        let (first, from) = ((topic, 0, nobody.clone()), (topic, self.senders_from, nobody.clone()));
+        let ahead = self.senders.range(from.clone()..).take_while(|((of, ..), _)| *of == topic);
+        let behind = self.senders.range(first..from);
+        ahead.chain(behind).take(max).map(|((_, _, sender), _)| sender.clone()).collect()
     }
 
     /// Takes at most `max` due checks of a topic, those that wait longest first, and no more than fit `bytes_max` bytes of the
@@ -350,6 +373,7 @@ impl Transactions {
     /// A topic is gone, and everything about it.
     pub fn remove_topic(&mut self, topic: TopicId) {
         self.due.remove(&topic);
+        self.senders.retain(|(of, ..), _| *of != topic);
         self.last.retain(|(_, key)| key.topic != topic);
         self.pending.retain(|key, _| key.topic != topic);
         self.ends.retain(|key, _| key.topic != topic);
@@ -358,11 +382,23 @@ impl Transactions {
     fn insert(&mut self, key: HalfKey, pending: Pending) {
         if let Some(before) = self.pending.remove(&key) {
             self.unschedule(&key, before.next);
+            self.sender_has_less(key.topic, before.producer);
         }
         // A trace of one with the same id is older: it ended before this one was stored.
         self.ends.remove(&key);
         self.schedule(&key, pending.next, pending.checks);
+        *self.senders.entry(sender_key(key.topic, pending.producer.clone())).or_default() += 1;
         self.pending.insert(key, pending);
+    }
+
+    fn sender_has_less(&mut self, topic: TopicId, sender: Arc<str>) {
+        let key = sender_key(topic, sender);
+        if let Some(count) = self.senders.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.senders.remove(&key);
+            }
+        }
     }
 
     fn remember(&mut self, key: HalfKey, outcome: HalfOutcome, seq: UnitSeq, position: Option<LogPosition>) {
@@ -398,6 +434,12 @@ impl Transactions {
             self.last.remove(&(at, key.clone()));
         }
     }
+}
+
+fn sender_key(topic: TopicId, sender: Arc<str>) -> (TopicId, u64, Arc<str>) {
+    let mut hasher = DefaultHasher::new();
+    sender.hash(&mut hasher);
+    (topic, hasher.finish(), sender)
 }
 
 impl CheckPolicy {

@@ -171,7 +171,32 @@ fn a_deleted_topic_leaves_nothing_behind() {
     assert_eq!((transactions.known(&key(1)), transactions.known(&key(2))), (None, None));
     assert_eq!(transactions.pending_by_topic().into_iter().collect::<Vec<_>>(), [(TopicId(2), 1)]);
     assert!(take(&mut transactions, u64::MAX).is_empty());
+    assert!(transactions.senders(TOPIC, 9).is_empty());
+    assert_eq!(transactions.senders(TopicId(2), 9), ["client".into()]);
     transactions.forget_ends(LogPosition(u64::MAX));
+}
+
+#[test]
+fn of_many_senders_some_are_named_at_a_time_and_each_soon_also_when_two_take_turns_in_asking() {
+    const SENDERS: u32 = 300;
+    let policy = CheckPolicy { pending_max: 1_000, ..policy() };
+    let mut transactions = Transactions::new(policy);
+    for id in 0..SENDERS {
+        for topic in [TopicId(0), TOPIC, TopicId(2)] {
+            // As real ones look: many processes of one host, that differ in their last characters.
+            let producer: Arc<str> = format!("host.example@4711@{}@{id}", topic.0).into();
+            transactions.admit(HalfKey::new(topic, &format!("id-{id}")), Arrival { producer, ..arrival(0, 1) });
+        }
+    }
+    let mut named = [BTreeSet::new(), BTreeSet::new()];
+    for look in 0..100 {
+        let senders = transactions.senders(TOPIC, 32);
+        assert_eq!(senders.iter().collect::<BTreeSet<_>>().len(), 32, "each once");
+        assert!(senders.iter().all(|sender| sender.contains("@1@")), "of another topic: {senders:?}");
+        named[look % 2].extend(senders);
+    }
+    assert_eq!(named.map(|named| named.len()), [SENDERS as usize; 2]);
+    assert_eq!(transactions.senders(TOPIC, 1_000).len(), SENDERS as usize);
 }
 
 /// A half as the words of the module describe it.
@@ -217,6 +242,11 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Some senders have several halves.
+fn sent_by(id: u32, arrival: Arrival) -> Arrival {
+    Arrival { producer: format!("client-{}", id % 3).into(), ..arrival }
+}
+
 const NAIVE_PAUSES: [u64; 4] = [0, 30_000, 60_000, 100_000];
 
 #[derive(Debug)]
@@ -245,7 +275,7 @@ impl World {
         if is_known || !self.real.has_room(1) {
             return;
         }
-        self.real.admit(key(id), arrival(self.now, 1));
+        self.real.admit(key(id), sent_by(id, arrival(self.now, 1)));
         self.real.placed(&key(id), at(u64::from(id)));
         let next = self.now + 6_000;
         let half = Model { ended: None, checks: 0, next, recorded: None, stored_at: self.now, taken: None };
@@ -345,7 +375,7 @@ impl World {
                     let (checks, next) = half.recorded.unwrap_or((0, half.stored_at + 6_000));
                     (half.checks, half.next) = (checks, next);
                     let checks = half.recorded.map(|(checks, next)| (checks, Timestamp(next)));
-                    real.restore(key(*id), arrival(half.stored_at, 0), at(u64::from(*id)), checks);
+                    real.restore(key(*id), sent_by(*id, arrival(half.stored_at, 0)), at(u64::from(*id)), checks);
                 }
             }
         }
@@ -371,6 +401,9 @@ impl World {
         assert_eq!(self.real.pending(), self.pending());
         let by_topic: usize = self.real.pending_by_topic().values().sum();
         assert_eq!(by_topic, self.pending(), "T-1");
+        let open = self.model.iter().filter(|(_, half)| half.ended.is_none());
+        let senders: BTreeSet<Arc<str>> = open.map(|(id, _)| sent_by(*id, arrival(0, 1)).producer).collect();
+        assert_eq!(self.real.senders(TOPIC, 100).into_iter().collect::<BTreeSet<_>>(), senders, "T-5");
     }
 }
 

@@ -327,11 +327,11 @@ impl ShardClient {
         self.asked(Request::LanesDone(topic, group, generation, keys), manner, outcomes::lanes_in).await
     }
 
-    /// Topics with transactions whose producers are to be asked now.
+    /// Topics with transactions whose producers are to be asked now, and some of the clients that sent such ones.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn topics_to_check(&self) -> Result<Vec<TopicName>, Failure<Never>> {
+    pub async fn topics_to_check(&self) -> Result<Vec<(TopicName, Vec<ClientId>)>, Failure<Never>> {
         let manner = Manner { connects_for: Duration::ZERO, ..QUESTION };
         self.asked(Request::TopicsToCheck, manner, outcomes::topics_in).await
     }

@@ -1,23 +1,22 @@
 //! Checks of transactions: taken from every shard, handed to producers that are connected here. A shard is asked for leave before a
 //! check goes out, and told when it did not go out after all.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
 
-use crate::broker::api::{Check, ClientId};
+use crate::broker::api::{Check, ClientId, TopicToCheck};
 use crate::link::cluster::Cluster;
 use crate::model::name::TopicName;
 use crate::model::position::ShardId;
-use crate::model::topic::Topic;
 
 /// Most time for one shard; those that are slower are asked at the next look.
 const ASK_TIME: Duration = Duration::from_secs(1);
 
 impl Cluster {
     /// See [`Brokers::topics_to_check`](crate::link::Brokers::topics_to_check).
-    pub async fn topics_to_check(&self) -> Vec<Arc<Topic>> {
+    pub async fn topics_to_check(&self) -> Vec<TopicToCheck> {
         let answers = self
             .inner
             .pool
@@ -25,11 +24,15 @@ impl Cluster {
             .into_iter()
             .map(|(_, client)| async move { self.waiting(ASK_TIME).within(client.topics_to_check()).await });
         let answered = join_all(answers).await.into_iter().flatten().filter_map(Result::ok);
-        let mut names: Vec<TopicName> = answered.flatten().collect();
-        names.sort();
-        names.dedup();
+        let mut due: BTreeMap<TopicName, BTreeSet<ClientId>> = BTreeMap::new();
+        for (topic, senders) in answered.flatten() {
+            due.entry(topic).or_default().extend(senders);
+        }
         let view = self.view();
-        names.iter().filter_map(|name| view.topics.get(name).cloned()).collect()
+        let named = due.into_iter().filter_map(|(name, senders)| {
+            Some(TopicToCheck { topic: view.topics.get(&name)?.clone(), senders: senders.into_iter().collect() })
+        });
+        named.collect()
     }
 
     /// See [`Brokers::due_checks`](crate::link::Brokers::due_checks): at most `max` and `bytes` from all shards together.

@@ -192,17 +192,24 @@ pub fn evictions_in(outcome: Outcome) -> Option<Vec<LiteEviction>> {
 
 /// Of a question for topics.
 #[must_use]
-pub fn topics_out<'a>(topics: impl Iterator<Item = &'a TopicName>) -> Outcome {
-    Outcome::Topics(wire::Names { names: topics.map(topic_out).collect() })
+pub fn topics_out<'a>(topics: impl Iterator<Item = (&'a TopicName, Vec<ClientId>)>) -> Outcome {
+    let sent_by = |senders: Vec<ClientId>| wire::Senders {
+        clients: senders.into_iter().map(|client| client.0.to_string()).collect(),
+    };
+    let (names, senders) = topics.map(|(topic, senders)| (topic_out(topic), sent_by(senders))).unzip();
+    Outcome::Topics(wire::Names { names, senders })
 }
 
-/// Of a question for topics.
+/// Of a question for topics. An older broker does not say who sent to them.
 #[must_use]
-pub fn topics_in(outcome: Outcome) -> Option<Vec<TopicName>> {
-    match outcome {
-        Outcome::Topics(names) => names.names.into_iter().map(|name| topic_in(Some(name)).ok()).collect(),
-        _ => None,
-    }
+pub fn topics_in(outcome: Outcome) -> Option<Vec<(TopicName, Vec<ClientId>)>> {
+    let Outcome::Topics(wire::Names { names, senders }) = outcome else { return None };
+    let senders = senders.into_iter().map(|senders| senders.clients).chain(std::iter::repeat_with(Vec::new));
+    let named = names.into_iter().zip(senders).map(|(name, senders)| {
+        let senders = senders.into_iter().map(|client| ClientId(client.into())).collect();
+        Some((topic_in(Some(name)).ok()?, senders))
+    });
+    named.collect()
 }
 
 /// Of a question about message groups that moved.

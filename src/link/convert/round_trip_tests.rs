@@ -368,7 +368,7 @@ proptest! {
         (messages, repeated, next) in (vec(delivered(), 0..3), any::<bool>(), offset()),
         (acked, handle, recalled, claimed) in (vec(any::<bool>(), 0..4), option::of(text()), text(), any::<bool>()),
         evictions in vec((client(), shared()), 0..3),
-        (topics, checks) in (vec(topic(), 0..3), vec(check(), 0..2)),
+        (topics, checks) in (vec((topic(), vec(client(), 0..3)), 0..3), vec(check(), 0..2)),
         (ready, reason, numbers, in_flight) in (any::<bool>(), text(), vec(count(), 7), any::<u64>()),
     ) {
         let places: Vec<Published> = places.into_iter()
@@ -390,7 +390,13 @@ proptest! {
         let evictions: Vec<LiteEviction> =
             evictions.into_iter().map(|(client, lite_topic)| LiteEviction { client, lite_topic }).collect();
         same(&Some(evictions.clone()), &o::evictions_in(answer(o::evictions_out(&evictions))))?;
-        same(&Some(topics.clone()), &o::topics_in(answer(o::topics_out(topics.iter()))))?;
+        let sent = topics.iter().map(|(topic, senders)| (topic, senders.clone()));
+        same(&Some(topics.clone()), &o::topics_in(answer(o::topics_out(sent))))?;
+        let names = topics.iter().map(|(topic, _)| crate::link::convert::words::topic_out(topic)).collect();
+        let of_older = Outcome::Topics(wire::Names { names, senders: Vec::new() });
+        let unsaid: Vec<(TopicName, Vec<ClientId>)> =
+            topics.iter().map(|(topic, _)| (topic.clone(), Vec::new())).collect();
+        same(&Some(unsaid), &o::topics_in(answer(of_older)))?;
         same(&Some(checks.clone()), &o::checks_in(answer(o::checks_out(checks))))?;
         let status = BrokerStatus {
             ready, reason, topics: numbers[0], groups: numbers[1], members: numbers[2], lite_topics: numbers[3],

@@ -112,7 +112,7 @@ async fn execute(broker: &Broker, request: Request) -> Result<Done, Refusal> {
         }
         Request::TopicsToCheck => {
             let topics = broker.topics_to_check();
-            Ok(Done::Outcome(outcomes::topics_out(topics.iter().map(|topic| &topic.name))))
+            Ok(Done::Outcome(outcomes::topics_out(topics.iter().map(|due| (&due.topic.name, due.senders.clone())))))
         }
         Request::DueChecks(due) => {
             let producers = due.producers.into_iter().collect();

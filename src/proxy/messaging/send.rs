@@ -16,7 +16,7 @@ pub async fn send(call: &Call, request: v2::SendMessageRequest) -> v2::SendMessa
     let outcome = match prepared {
         Ok((publish, _share)) => {
             if let (Some(client), true) = (call.caller.client(), publish.messages.iter().any(is_half)) {
-                call.shared.producers.sent_half(client, &publish.topic);
+                call.shared.producers.sent_halves(std::slice::from_ref(client), &publish.topic);
             }
             call.brokers().publish(publish).await.map_err(Refusal::from)
         }

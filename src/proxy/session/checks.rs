@@ -1,18 +1,18 @@
 //! Asks producers what became of their transactions. One task looks twice a second which topics have something due; whoever
-//! sent the message is asked first, then others who send half messages to its topic, then any producer of it.
+//! sent the message is asked first, then others who send half messages to its topic, then any producer of it. Brokers say who
+//! the senders are: a client's sends may all have met another process than its stream.
 //!
 //! A client gets the next checks only when it has read all commands sent before: one that does not read holds at most one
 //! batch, and writing never waits. As long as somebody takes what is due, the next look follows at once, so a hundred thousand
 //! checks that fall due together reach one producer that reads within a minute.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
 
-use crate::broker::api::{Check, ClientId};
-use crate::model::name::TopicName;
+use crate::broker::api::{Check, ClientId, TopicToCheck};
 use crate::proxy::convert::properties::{SHARDING_KEY, TRANSACTION_ID};
 use crate::proxy::convert::time::wire_timestamp;
 use crate::proxy::session::producers::Producer;
@@ -56,15 +56,17 @@ pub async fn run(shared: Arc<Shared>) {
         }
         let mut allowances = HashMap::new();
         let mut sent = 0;
-        for topic in shared.brokers.topics_to_check().await {
-            sent += ask_about(&shared, &topic.name, &mut allowances).await;
+        for due in shared.brokers.topics_to_check().await {
+            sent += ask_about(&shared, &due, &mut allowances).await;
         }
         pause = if sent > 0 { LOOK_AGAIN } else { LOOK_EVERY };
     }
 }
 
 /// How many checks were sent.
-async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<ClientId, Allowance>) -> usize {
+async fn ask_about(shared: &Shared, due: &TopicToCheck, allowances: &mut HashMap<ClientId, Allowance>) -> usize {
+    let topic = &due.topic.name;
+    shared.producers.sent_halves(&due.senders, topic);
     let producers = shared.producers.of(topic);
     let (mut room, mut room_bytes, mut count) = (0, 0usize, 0);
     for producer in &producers {
@@ -81,7 +83,7 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         // Without anybody to ask nothing is taken, and nothing counts: it stays due until somebody comes.
         return 0;
     }
-    let clients: Vec<ClientId> = producers.iter().map(|producer| producer.client.clone()).take(CLIENTS_NAMED).collect();
+    let clients = to_name(&producers, &due.senders);
     let bytes = room_bytes.min(BYTES_PER_TOPIC);
     let checks = shared.brokers.due_checks(topic, &clients, room.min(CHECKS_PER_TOPIC), bytes).await;
     for check in checks {
@@ -109,6 +111,15 @@ async fn ask_about(shared: &Shared, topic: &TopicName, allowances: &mut HashMap<
         }
     }
     count
+}
+
+/// The clients that brokers hear of. Senders of what is open come first: a check whose sender lives and is not named is left to
+/// another process.
+fn to_name(producers: &[Producer], senders: &[ClientId]) -> Vec<ClientId> {
+    let senders: HashSet<&ClientId> = senders.iter().collect();
+    let (first, others): (Vec<_>, Vec<_>) =
+        producers.iter().map(|producer| &producer.client).partition(|client| senders.contains(client));
+    first.into_iter().chain(others).take(CLIENTS_NAMED).cloned().collect()
 }
 
 /// Producers in the order in which they are asked about a transaction: its sender first, but not for ever, since it may be
@@ -144,4 +155,25 @@ fn command(shared: &Shared, check: &Check) -> Result<v2::TelemetryCommand, prost
         transaction_id: check.transaction_id.to_string(),
     };
     Ok(v2::TelemetryCommand { status: Some(ok()), command: Some(Command::RecoverOrphanedTransactionCommand(recover)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn of_more_producers_than_are_named_the_senders_of_what_is_open_are_named() {
+        let client = |number: usize| ClientId(format!("client-{number:05}").into());
+        let (sender, _) = mpsc::channel(1);
+        let producers: Vec<Producer> = (0..3 * CLIENTS_NAMED)
+            .map(|number| Producer { client: client(number), sender: sender.clone(), sent_half: true })
+            .collect();
+        let last = client(3 * CLIENTS_NAMED - 1);
+        let named = to_name(&producers, &[client(99_999), last.clone(), client(7)]);
+        assert_eq!(named.len(), CLIENTS_NAMED);
+        assert_eq!(named[..3], [client(7), last, client(0)]);
+        assert_eq!(named.iter().collect::<HashSet<_>>().len(), CLIENTS_NAMED, "each once");
+    }
 }

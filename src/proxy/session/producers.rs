@@ -1,5 +1,6 @@
 //! Producers that can be asked what became of a transaction: those with an open telemetry stream, by the topics that their
-//! settings name or that they sent half messages to. Forgotten with the stream, so that nobody is asked who cannot hear.
+//! settings name or that they sent half messages to, through this process or, as brokers say, through another one. Forgotten with
+//! the stream, so that nobody is asked who cannot hear.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,18 +65,11 @@ impl Producers {
         known.clients.insert(client.clone(), Live { stream, sender: sender.clone(), topics });
     }
 
-    /// A client sent a half message.
-    pub fn sent_half(&self, client: &ClientId, topic: &TopicName) {
+    /// Clients sent half messages to a topic. Those that have no stream here are passed over.
+    pub fn sent_halves(&self, clients: &[ClientId], topic: &TopicName) {
         let mut known = self.known.lock();
-        let Some(live) = known.clients.get_mut(client) else { return };
-        let is_full = live.topics.len() >= TOPICS_MAX;
-        match live.topics.get_mut(topic) {
-            Some(sent_half) => *sent_half = true,
-            None if is_full => {}
-            None => {
-                live.topics.insert(topic.clone(), true);
-                known.by_topic.entry(topic.clone()).or_default().insert(client.clone());
-            }
+        for client in clients {
+            known.sent_half(client, topic);
         }
     }
 
@@ -108,6 +102,19 @@ impl Producers {
 }
 
 impl Known {
+    fn sent_half(&mut self, client: &ClientId, topic: &TopicName) {
+        let Some(live) = self.clients.get_mut(client) else { return };
+        let is_full = live.topics.len() >= TOPICS_MAX;
+        match live.topics.get_mut(topic) {
+            Some(sent_half) => *sent_half = true,
+            None if is_full => {}
+            None => {
+                live.topics.insert(topic.clone(), true);
+                self.by_topic.entry(topic.clone()).or_default().insert(client.clone());
+            }
+        }
+    }
+
     fn remove(&mut self, client: &ClientId) -> Option<Live> {
         let live = self.clients.remove(client)?;
         for topic in live.topics.keys() {
@@ -151,9 +158,9 @@ mod tests {
         came(&producers, "a", 1, &["t"]);
         came(&producers, "b", 2, &["u"]);
         assert_eq!(of(&producers, "t"), ["a"]);
-        producers.sent_half(&client("b"), &topic("t"));
+        producers.sent_halves(&[client("c"), client("b")], &topic("t"));
         assert_eq!(of(&producers, "t"), ["b", "a"], "who sent half messages comes first");
-        producers.sent_half(&client("nobody"), &topic("t"));
+        producers.sent_halves(&[client("nobody")], &topic("t"));
         assert_eq!(of(&producers, "t").len(), 2, "without a stream nobody can be asked");
     }
 
@@ -161,7 +168,7 @@ mod tests {
     fn settings_sent_again_replace_the_topics_and_keep_what_was_sent_to() {
         let producers = Producers::default();
         came(&producers, "a", 1, &["t", "u"]);
-        producers.sent_half(&client("a"), &topic("v"));
+        producers.sent_halves(&[client("a")], &topic("v"));
         came(&producers, "a", 1, &["t"]);
         assert_eq!((of(&producers, "t"), of(&producers, "v")), (vec!["a".to_owned()], vec!["a".to_owned()]));
         assert!(of(&producers, "u").is_empty());

@@ -10,6 +10,7 @@ use crate::model::message::{MessageType, StoredMessage};
 use crate::model::position::{
     GrantId, GroupId, HoldId, HolderId, LogPosition, QueueId, QueueOffset, ShardId, Term, TopicId,
 };
+use crate::model::properties::Properties;
 use crate::model::time::Timestamp;
 use crate::model::topic::{Growth, Promise, Topic};
 
@@ -182,6 +183,14 @@ pub struct MessageRecord {
     pub message: StoredMessage,
     /// Set on dead letters.
     pub origin: Option<DeadLetterOrigin>,
+}
+
+impl MessageRecord {
+    /// Its properties.
+    #[must_use]
+    pub fn properties(&self) -> Properties<'_> {
+        Properties { rest: &self.message.rest, system: &self.message.system_static }
+    }
 }
 
 /// A message of a transaction, stored and invisible until the transaction ends.

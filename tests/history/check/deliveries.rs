@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Answer, Call, Request};
+use super::super::{Answer, Call, Event, Request, UNREAD};
 use super::Violation;
 use super::view::{Outcome, View};
 
@@ -104,6 +104,10 @@ pub(super) const END_MARGIN_US: u64 = 2_000_000;
 pub(super) const WAIT_US_MAX: u64 = 5_000_000;
 pub(super) const LEASE_US_MAX: u64 = 60_000_000;
 
+/// After a disk was told not to give what is read, a message may stand aside: the time that the fault may wait for its read, the
+/// pause of the broker, and a clock that is set back.
+const UNREAD_US_MAX: u64 = 6_000_000;
+
 /// "Nothing" means that nothing was deliverable to the group during the whole receive. Judged for messages of which it is
 /// certain: acknowledged before the receive began, and taken by no receive that may have been there first.
 pub fn an_empty_receive_means_that_nothing_was_deliverable(view: &View<'_>) -> Result<(), Violation> {
@@ -116,9 +120,12 @@ pub fn an_empty_receive_means_that_nothing_was_deliverable(view: &View<'_>) -> R
         let lost = view.history.calls.iter().filter(|call| receives(call, group) && !is_whole(call));
         let lost_us: Vec<u64> = lost.map(|call| call.begin_us).collect();
         let may_have_taken = |from_us: u64, to_us: u64| lost_us.iter().any(|at_us| (from_us..=to_us).contains(at_us));
+        let unread = unread_us(view);
         for call in view.history.calls.iter().filter(|call| receives(call, group) && is_whole(call)) {
             let Some(end_us) = call.end_us.filter(|_| call.deliveries().is_empty()) else { continue };
-            if view.ends_within(call.begin_us.saturating_sub(END_MARGIN_US), end_us) {
+            let from_us = call.begin_us.saturating_sub(END_MARGIN_US);
+            let unread_from_us = call.begin_us.saturating_sub(UNREAD_US_MAX);
+            if view.ends_within(from_us, end_us) || unread.iter().any(|at| (unread_from_us..=end_us).contains(at)) {
                 continue;
             }
             let overlooked = view.sends.iter().find(|send| {
@@ -149,6 +156,11 @@ pub fn an_empty_receive_means_that_nothing_was_deliverable(view: &View<'_>) -> R
         }
     }
     Ok(())
+}
+
+fn unread_us(view: &View<'_>) -> Vec<u64> {
+    let notes = view.history.events.iter();
+    notes.filter(|(_, event)| matches!(event, Event::Note(text) if text == UNREAD)).map(|(at_us, _)| *at_us).collect()
 }
 
 pub(super) fn receives(call: &Call, group: &str) -> bool {

@@ -132,13 +132,23 @@ pub fn may_have_returned(view: &View<'_>, again: &Delivered<'_>, acked_us: u64) 
     let Some(lane) = view.lane(again) else { return false };
     let group = again.receive.group.as_str();
     let letters = view.dead_letters(group);
+    // Where segments leave the log, so may the letter.
+    let may_have_died = |other: &Delivered<'_>| {
+        letters.contains_key(other.got.id.as_str()) || (view.history.terms.forgets && !is_acked(view, group, other))
+    };
     view.deliveries.iter().any(|other| {
         let got = other.got;
         other.receive.group == group
             && (got.queue != again.got.queue || got.offset < again.got.offset)
-            && (letters.contains_key(got.id.as_str()) || (acked_us..=again.got.at_us).contains(&got.at_us))
+            && (may_have_died(other) || (acked_us..=again.got.at_us).contains(&got.at_us))
             && view.lane(other) == Some(lane)
     })
+}
+
+fn is_acked(view: &View<'_>, group: &str, delivered: &Delivered<'_>) -> bool {
+    let deliveries = view.by_copy.get(&(group, delivered.copy())).into_iter().flatten();
+    let mut settles = deliveries.flat_map(|&index| &view.deliveries[index].settles);
+    settles.any(|settle| settle.ok() && settle.group == group && settle.kind == Kind::Ack)
 }
 
 /// Whether a message may have had to wait for an earlier one of its lane: one that was not certainly acked by then.

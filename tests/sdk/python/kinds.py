@@ -125,10 +125,11 @@ def fifo_order():
 
     # A push consumer whose listener fails once in the middle of a group.
     listener = Order(fails_once="g1-3")
-    push = PushConsumer(
-        configuration(), group("fifo-push", "--ordered"), listener, {name: FilterExpression("*")}, tls_enable=driver.TLS
+    members = group("fifo-push", "--ordered")
+    expression = FilterExpression("*")
+    driver.start_push(
+        lambda: PushConsumer(configuration(), members, listener, {name: expression}, tls_enable=driver.TLS)
     )
-    push.startup()
 
     # A simple consumer that gives the head of one group back: it comes first again, its followers behind it.
     consumer = simple_consumer(group("fifo-simple"), name)
@@ -238,8 +239,10 @@ def sql_filter():
     consumer = simple_consumer(group("sql"), name, expression)
     assert sorted(m.body for m in receive_until(consumer, 2)) == [b"n2", b"n4"]
     listener = Order()
-    push = PushConsumer(configuration(), group("sql-push"), listener, {name: expression}, tls_enable=driver.TLS)
-    push.startup()
+    members = group("sql-push")
+    driver.start_push(
+        lambda: PushConsumer(configuration(), members, listener, {name: expression}, tls_enable=driver.TLS)
+    )
     wait_for("two by push", lambda: listener.count() >= 2, 30)
     nothing_comes(consumer)
     assert sorted(body for bodies in listener.by_group.values() for body in bodies) == ["n2", "n4"]
@@ -258,8 +261,10 @@ def lite():
     name = typed_topic("lite", "lite")
     sender = producer(name)
     push_listener = Order()
-    push = LitePushConsumer(configuration(), group("lite-push"), name, push_listener, tls_enable=driver.TLS)
-    push.startup()
+    members = group("lite-push")
+    push = driver.start_push(
+        lambda: LitePushConsumer(configuration(), members, name, push_listener, tls_enable=driver.TLS)
+    )
     simple = LiteSimpleConsumer(name, configuration(), group("lite-simple"), POLL, tls_enable=driver.TLS)
     simple.startup()
     # This client sends the letters of a name one by one; a name of one letter is what both sides understand.

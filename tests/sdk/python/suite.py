@@ -54,15 +54,15 @@ def simple_consumer(group_name, topic_name, expression="*"):
 
 
 def push_consumer(group_name, topic_name, listener):
-    client = PushConsumer(
-        configuration(),
-        group_name,
-        listener,
-        {topic_name: FilterExpression("*")},
-        tls_enable=driver.TLS,
+    return driver.start_push(
+        lambda: PushConsumer(
+            configuration(),
+            group_name,
+            listener,
+            {topic_name: FilterExpression("*")},
+            tls_enable=driver.TLS,
+        )
     )
-    client.startup()
-    return client
 
 
 class Recorder(MessageListener):
