@@ -7,6 +7,7 @@ mod cluster;
 mod dead_letter;
 mod delay;
 pub mod delivery;
+mod filling;
 mod give_back;
 mod handles;
 mod holding;

@@ -395,31 +395,6 @@ impl QueueLeases {
         Some(changed)
     }
 
-    /// A delivery that never reached its client: the attempt does not count. Attempts so far and tag hash, if it was current.
-    pub fn give_back(&mut self, offset: QueueOffset, grant: GrantId) -> Option<(u32, u32)> {
-        let slot = self.take_granted(offset, grant)?;
-        let attempt = slot.attempt.saturating_sub(1);
-        let slot = Slot { attempt, state: State::Ready { since: slot.entry.stored_at }, ..slot };
-        self.put(offset, slot);
-        Some((attempt, self.deliverable_hash(&slot).unwrap_or(slot.entry.tag_hash)))
-    }
-
-    /// A delivery that could not be read for its client stands aside until `visible_at`; the attempt does not count. Attempts
-    /// so far, if it was current.
-    pub fn postpone(&mut self, offset: QueueOffset, grant: GrantId, visible_at: Timestamp) -> Option<u32> {
-        let slot = self.take_granted(offset, grant)?;
-        let attempt = slot.attempt.saturating_sub(1);
-        self.put(offset, Slot { attempt, state: State::Waiting { visible_at }, ..slot });
-        Some(attempt)
-    }
-
-    fn take_granted(&mut self, offset: QueueOffset, grant: GrantId) -> Option<Slot> {
-        match self.slots.get(&offset) {
-            Some(Slot { state: State::Leased(terms), .. }) if terms.grant == grant => self.take(offset),
-            _ => None,
-        }
-    }
-
     /// Marks a message as on its way to the dead-letter topic.
     pub fn condemn(&mut self, offset: QueueOffset) {
         if let Some(slot) = self.take(offset) {
