@@ -177,9 +177,14 @@ impl Cluster {
         let routes = Routes::new(RouteServer::new(route.clone(), trust()));
         let (address, port) = serve(routes);
         let away = ground(90);
-        let me =
-            Me { role: Role::Proxy, name: "proxy-0".to_owned(), address: String::new(), version: VERSION.to_owned() };
-        let options = RemoteOptions { addresses: vec![address.to_string()], me };
+        let me = Me {
+            role: Role::Proxy,
+            name: "proxy-0".to_owned(),
+            address: String::new(),
+            version: VERSION.to_owned(),
+            holder: None,
+        };
+        let options = RemoteOptions { addresses: vec![address.to_string()], me, known: None };
         let own = RouteClient::start(options, trust(), away.clock.clone(), away.tasks.clone(), away.entropy);
         let facts = facts(&away.clock, 42, Vec::new());
         let proxy =
@@ -204,7 +209,8 @@ impl Cluster {
             facts(&clock, 0, vec![log]),
         );
         let (address, port) = serve(Routes::new(guarded!(operators)));
-        let me = Me { role: Role::Broker, name, address: address.to_string(), version: VERSION.to_owned() };
+        let me =
+            Me { role: Role::Broker, name, address: address.to_string(), version: VERSION.to_owned(), holder: None };
         let own = RouteClient::of_member(route.clone(), me);
         assert_eq!(own.register().await.unwrap().shard, ShardId(number));
         let following = Arc::new(tokio::sync::Mutex::new(()));

@@ -319,11 +319,11 @@ fn a_broker_that_was_never_anywhere_waits_for_the_route_service_with_words() -> 
     let mut cluster = ClusterOptions::default().build(1, 0)?;
     let broker = Member::Broker(0);
     cluster.start_member(broker)?;
-    let said = wait_for("the broker says nothing", SOON, || {
+    wait_for("the broker does not say what it waits for", SOON, || {
         let (code, said) = cluster.readyz(broker)?;
-        Ok(Some(said).filter(|_| code == 503))
+        let is_said = code == 503 && said.contains("waiting for the route service at 127.0.0.1:");
+        if is_said { Ok(Some(())) } else { bail!("{code}: {said}") }
     })?;
-    assert!(said.contains("waiting for the route service at 127.0.0.1:"), "{said}");
     cluster.start_member(Member::Route)?;
     cluster.wait_all_ready()?;
     let health = std::process::Command::new(binary())
@@ -380,6 +380,164 @@ fn a_data_directory_of_somebody_else_is_refused_with_words() -> Result<()> {
     std::fs::rename(alone.data_dir(), cluster.data_dir(b1))?;
     let said = refused(&mut cluster, b1)?;
     assert!(said.contains("stands alone"), "{said}");
+    Ok(())
+}
+
+/// Starts broker `name` on another data directory than the one it has, and returns what it said when it ended.
+fn second_of_a_name(cluster: &Cluster, name: &str, data: &std::path::Path) -> Result<String> {
+    let output = std::process::Command::new(binary())
+        .args(["broker", "--name", name, "--internal", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--route", &cluster.ports(Member::Route).internal.to_string()])
+        .arg("--data")
+        .arg(data)
+        .output()?;
+    ensure!(!output.status.success(), "it ended well");
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_second_data_directory_under_a_broker_s_name_is_refused_until_the_first_is_given_up() -> Result<()> {
+    let mut cluster = Cluster::start(1, 1)?;
+    cluster.admin(&["topic", "create", "t"])?;
+    let mut client = Client::connect(cluster.grpc(0))?;
+    let sent = ids("m", 10);
+    send_all(&mut client, "t", &sent)?;
+    let (broker, empty) = (Member::Broker(0), tempfile::tempdir()?);
+    let other = empty.path().join("other");
+    let said = second_of_a_name(&cluster, "broker-0", &other)?;
+    assert!(said.contains("runs already") && said.contains("--name"), "{said}");
+    let (code, _) = cluster.readyz(broker)?;
+    assert_eq!(code, 200, "the first one was disturbed");
+    let forgotten = cluster.admin_output_at(Member::Proxy(0), &["broker", "forget", "broker-0"])?;
+    assert_eq!(forgotten.status.code(), Some(4), "{forgotten:?}");
+    client.take_all("t", &sent)?;
+    let sent = ids("acknowledged", 10);
+    send_all(&mut client, "t", &sent)?;
+    // Its directory is gone, and an empty one must not answer for what was acknowledged.
+    cluster.kill9(broker)?;
+    wait_for("the lease does not end", Duration::from_secs(20), || {
+        let said = second_of_a_name(&cluster, "broker-0", &other)?;
+        Ok(said.contains("bolide admin broker forget broker-0").then_some(()))
+    })?;
+    cluster.start_member(broker)?;
+    cluster.wait_ready(broker)?;
+    client.take_all("t", &sent)?;
+    // Lost for good: the operator says so, and the name goes on without what lay there.
+    cluster.kill9(broker)?;
+    let aside = empty.path().join("aside");
+    std::fs::rename(cluster.data_dir(broker), &aside)?;
+    wait_for("the broker is not given up", Duration::from_secs(20), || {
+        cluster.admin(&["broker", "forget", "broker-0"]).map(Some)
+    })?;
+    cluster.start_member(broker)?;
+    cluster.wait_ready(broker)?;
+    let more = ids("after", 5);
+    send_all(&mut client, "t", &more)?;
+    client.take_all("t", &more)?;
+    // The old directory came back.
+    let said = second_of_a_name(&cluster, "broker-0", &aside)?;
+    assert!(said.contains("runs already"), "{said}");
+    Ok(())
+}
+
+fn copy_dir(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_route_service_put_back_to_an_older_copy_deletes_nothing_on_a_broker_that_was_started_again() -> Result<()> {
+    let mut cluster = Cluster::start(1, 1)?;
+    cluster.admin(&["topic", "create", "before"])?;
+    let (route, broker, proxy) = (Member::Route, Member::Broker(0), Member::Proxy(0));
+    let aside = tempfile::tempdir()?;
+    let (older, newest) = (aside.path().join("older"), aside.path().join("newest"));
+    assert!(cluster.sigterm(route)?.success());
+    copy_dir(&cluster.data_dir(route), &older)?;
+    cluster.start_member(route)?;
+    cluster.wait_ready(route)?;
+    wait_for("no topic can be made", SOON, || cluster.admin(&["topic", "create", "t"]).map(Some))?;
+    let mut client = Client::connect(cluster.grpc(0))?;
+    let sent = ids("m", 10);
+    send_all(&mut client, "t", &sent)?;
+    for member in [proxy, broker, route] {
+        cluster.sigterm(member)?;
+    }
+    // The older copy gives the number of `t` to another topic, which goes again: numbers and names tell nothing.
+    std::fs::rename(cluster.data_dir(route), &newest)?;
+    std::fs::rename(&older, cluster.data_dir(route))?;
+    cluster.start_member(route)?;
+    cluster.start_member(proxy)?;
+    cluster.wait_ready(route)?;
+    for what in [["topic", "create", "other"], ["topic", "delete", "other"]] {
+        wait_for("a change is refused", SOON, || {
+            let done = cluster.admin_output_at(route, &what)?;
+            Ok(done.status.success().then_some(()))
+        })?;
+    }
+    cluster.start_member(broker)?;
+    cluster.wait_ready(broker)?;
+    wait_for("the broker does not say why", SOON, || {
+        let said = cluster.log_tail(broker, 40);
+        Ok((said.contains("older copy") && said.contains("bolide admin broker forget broker-0")).then_some(()))
+    })?;
+    // With the newest copy everything is as it was.
+    cluster.sigterm(route)?;
+    std::fs::remove_dir_all(cluster.data_dir(route))?;
+    std::fs::rename(&newest, cluster.data_dir(route))?;
+    cluster.start_member(route)?;
+    cluster.kill9(proxy)?;
+    cluster.start_member(proxy)?;
+    cluster.wait_all_ready()?;
+    Client::connect(cluster.grpc(0))?.take_all("t", &sent)
+}
+
+#[test]
+fn an_inspection_finds_the_shard_of_whichever_broker_had_the_directory() -> Result<()> {
+    let mut cluster = Cluster::start(2, 1)?;
+    cluster.admin(&["topic", "create", "t"])?;
+    let mut client = Client::connect(cluster.grpc(0))?;
+    send_all(&mut client, "t", &ids("m", 10))?;
+    let shards = [Member::Broker(0), Member::Broker(1)].map(|broker| {
+        cluster.sigterm(broker)?;
+        let data = cluster.data_dir(broker);
+        let name = if data.join("shard-0").exists() { "shard-0" } else { "shard-1" };
+        Ok((data, name))
+    });
+    let [first, second]: [Result<_>; 2] = shards;
+    let ((first, named), (second, other)) = (first?, second?);
+    ensure!(named != other, "both have {named}");
+    let inspect = |data: &std::path::Path, arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        let output =
+            std::process::Command::new(binary()).arg("inspect").args(arguments).arg("--data").arg(data).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+    };
+    for data in [&first, &second] {
+        let (code, said) = inspect(data, &["queue", "t", "0"])?;
+        assert!(code == Some(0) && said.contains("topic t"), "{said}");
+        let (code, said) = inspect(data, &["log"])?;
+        assert!(code == Some(0) && said.contains("folded up to"), "{said}");
+    }
+    // As when data of several brokers were put together.
+    std::fs::rename(second.join(other), first.join(other))?;
+    let (code, said) = inspect(&first, &["log"])?;
+    assert!(code == Some(2) && said.contains("shards 0, 1") && said.contains("--shard"), "{said}");
+    for shard in ["0", "1"] {
+        let (code, said) = inspect(&first, &["queue", "t", "0", "--shard", shard])?;
+        assert!(code == Some(0) && said.contains("topic t"), "{said}");
+    }
+    let (code, said) = inspect(&first, &["log", "--shard", "9"])?;
+    assert!(code == Some(3) && said.contains("shard 9"), "{said}");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bolide::model::cluster::{ClusterId, Revision};
+use bolide::model::cluster::{ClusterId, HolderId, Revision};
 use bolide::model::name::{GroupName, TopicName};
 use bolide::model::position::{ShardId, TopicId};
 use bolide::model::settings::{CatalogError, GroupSpec, TopicSpec};
@@ -102,11 +102,18 @@ fn broker(number: u32) -> Me {
         name: format!("broker-{number}"),
         address: format!("host-{number}:8082"),
         version: VERSION.to_owned(),
+        holder: None,
     }
 }
 
 fn proxy(number: u32) -> Me {
-    Me { role: Role::Proxy, name: format!("proxy-{number}"), address: String::new(), version: VERSION.to_owned() }
+    Me {
+        role: Role::Proxy,
+        name: format!("proxy-{number}"),
+        address: String::new(),
+        version: VERSION.to_owned(),
+        holder: None,
+    }
 }
 
 /// Where the service listens; cuts every pipe when told so.
@@ -168,7 +175,7 @@ impl Net {
     }
 
     fn client(&self, life: &Life, me: Me, trust: Trust) -> RouteClient {
-        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me };
+        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me, known: None };
         let (clock, tasks, entropy) = (life.clock.clone(), life.tasks.clone(), life.entropy.clone());
         RouteClient::start_over(options, self.connect(), trust, clock, tasks, entropy)
     }
@@ -432,8 +439,38 @@ fn who_does_not_belong_here_is_refused_with_words() {
         assert_eq!(far.view().revision, Revision(0));
         let near = net.client(&life, broker(2), trust);
         assert_eq!(near.register().await.unwrap().shard, ShardId(0));
-        let second = Command::Register { name: String::new(), address: String::new(), version: VERSION.to_owned() };
+        let (name, address, version) = (String::new(), String::new(), VERSION.to_owned());
+        let second = Command::Register { name, address, version, holder: None };
         assert!(matches!(life.route.execute(second).await.unwrap_err(), CatalogError::Invalid(_)));
+    });
+}
+
+#[test]
+fn a_broker_with_another_data_directory_hears_why_at_once_and_is_let_in_when_the_first_was_given_up() {
+    World::new(12).life(async |life: Life| {
+        let net = Net::default();
+        net.serve(&life, Trust::none());
+        let of = |holder: u128| Me { holder: Some(HolderId(holder)), ..broker(1) };
+        let first = net.client(&life, of(1), Trust::none());
+        let shard = first.register().await.unwrap().shard;
+        let second = net.client(&life, of(2), Trust::none());
+        let began = tokio::time::Instant::now();
+        let refused = second.register().await.unwrap_err();
+        assert!(matches!(&refused, RouteError::Refused(CatalogError::Held(_))), "{refused}");
+        assert_eq!(second.held().await, refused.to_string());
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        let operator = net.client(&life, proxy(1), Trust::none());
+        operator.first_view().await;
+        let early = operator.forget("broker-1").await.unwrap_err();
+        assert!(early.to_string().contains("Stop it first"), "{early}");
+        // The second one tries all the time and must not have kept the first one's lease alive.
+        first.goodbye().await;
+        until("the first one is away", Duration::from_secs(10), || !life.route.view().shards[&shard].alive).await;
+        operator.forget("broker-1").await.unwrap();
+        until("the second one is let in", Duration::from_secs(5), || second.connected()).await;
+        assert_eq!(second.register().await.unwrap().shard, shard);
+        let late = net.client(&life, of(1), Trust::none());
+        assert!(late.held().await.contains("runs already"));
     });
 }
 

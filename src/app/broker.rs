@@ -20,11 +20,11 @@ use crate::console::Verdict;
 use crate::link::FarPeers;
 use crate::link::hello::{self, Hello};
 use crate::link::server::BrokerServer;
-use crate::model::cluster::{ReceiptKey, Revision};
+use crate::model::cluster::{Lineage, ReceiptKey, Revision, View};
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::ShardId;
 use crate::proxy::operator::{OperatorService, Seat};
-use crate::route::{Me, RemoteOptions, Role, RouteClient};
+use crate::route::{Me, RemoteOptions, Role, RouteClient, RouteError};
 use crate::runtime::clock::Clock;
 use crate::wire::admin as wire;
 use crate::wire::admin::admin_server::AdminServer;
@@ -61,10 +61,13 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         name: name.clone(),
         address: members::own_address(&config, internal_address)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        holder: Some(identity::holder(&*ground.files, &dir, &ground.entropy)?),
     };
     let where_route_is = addresses.join(", ");
+    let followed = identity::followed(&*ground.files, &dir)?;
+    let of_cluster = known.as_ref().map(|place| place.cluster);
     let route = RouteClient::start(
-        RemoteOptions { addresses, me },
+        RemoteOptions { addresses, me, known: of_cluster.zip(followed) },
         ground.trust.clone(),
         clock.clone(),
         tasks.clone(),
@@ -72,6 +75,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
     );
     let registry = Registry { ground: ground.clone(), route: route.clone(), dir: dir.clone(), name: name.clone() };
     let place = registry.place(known, &where_route_is).await?;
+    drop(tasks.spawn_background(end_when_held(route.clone(), ground.clone())));
     ground.readiness.now_doing("opening the data");
     let mut store_options = config.store.clone();
     store_options.log.shard = place.shard;
@@ -106,6 +110,7 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         broker: broker.clone(),
         dir: dir.clone(),
         keys,
+        followed,
         has_complained: false,
     };
     drop(tasks.spawn_background(follower.run(has_keys.clone())));
@@ -194,6 +199,8 @@ impl Registry {
                     identity::settle(&*self.ground.files, &self.dir, &self.name, &place)?;
                     return Ok(place);
                 }
+                // Whatever it served from here would be without the messages that were stored under its name.
+                Err(RouteError::Refused(CatalogError::Held(words))) => return Err(RunError::GivenUp(words)),
                 Err(error) => {
                     let words = error.to_string();
                     if words != said {
@@ -205,6 +212,12 @@ impl Registry {
             }
         }
     }
+}
+
+/// Ends the process when its name has gone to another data directory, as when it was given up for lost and came back.
+async fn end_when_held(route: RouteClient, ground: Ground) {
+    let words = route.held().await;
+    ground.give_up(words);
 }
 
 /// Tells the route service what this shard has sealed and what nobody needs here any more, until it has heard it.
@@ -237,6 +250,8 @@ struct Follower {
     broker: Broker,
     dir: PathBuf,
     keys: Vec<ReceiptKey>,
+    /// How far the data directory says that the route service was followed.
+    followed: Option<Lineage>,
     has_complained: bool,
 }
 
@@ -271,7 +286,7 @@ impl Follower {
             let applied = match self.broker.check_source(&view) {
                 Err(error) => Err(error),
                 // Written down before they are used: a handle must open after a restart, whoever is away then.
-                Ok(()) => match self.keep(&view.receipt_keys).await {
+                Ok(()) => match self.keep(&view).await {
                     Ok(()) => self.broker.apply(&view).await,
                     Err(()) => Err(ApplyError::Overloaded),
                 },
@@ -304,7 +319,18 @@ impl Follower {
         }
     }
 
-    async fn keep(&mut self, keys: &[ReceiptKey]) -> Result<(), ()> {
+    /// Writes down what must be known in a later life: the keys, and how far the route service was followed.
+    async fn keep(&mut self, view: &View) -> Result<(), ()> {
+        if let Some(followed) = view.lineage.filter(|_| view.lineage != self.followed) {
+            let (files, dir) = (self.ground.files.clone(), self.dir.clone());
+            let kept = self.ground.tasks.blocking(move || identity::keep_followed(&*files, &dir, followed)).await;
+            if let Err(error) = kept {
+                tracing::error!(%error, "it cannot be noted how far the route service was followed");
+                return Err(());
+            }
+            self.followed = Some(followed);
+        }
+        let keys = view.receipt_keys.as_slice();
         if keys == self.keys {
             return Ok(());
         }

@@ -2,7 +2,9 @@
 //! finds another's refuses to start, with words.
 //!
 //! `DIR/cluster.id` says whose it is, in one line; the data of a server that stands alone has none. `DIR/receipt.keys` holds the
-//! keys of receipt handles as a broker last heard of them, so that it can serve while the route service is away.
+//! keys of receipt handles as a broker last heard of them, so that it can serve while the route service is away. `DIR/broker.id`
+//! tells a broker's directory from any other, also from one under the same name. `DIR/route.known` says how far a broker has followed
+//! the route service, which tells by it whether its own data are older than that.
 
 use std::fmt;
 use std::io;
@@ -10,12 +12,17 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::model::cluster::{ClusterId, ReceiptKey};
+use crate::model::cluster::{ClusterId, HolderId, Lineage, ReceiptKey};
 use crate::model::position::ShardId;
+use crate::runtime::entropy::Entropy;
 use crate::store::files::{Files, create_dir_durably, read_small, write_small_durably};
 
 const OWNER_FILE: &str = "cluster.id";
 const KEYS_FILE: &str = "receipt.keys";
+const FOLLOWED_FILE: &str = "route.known";
+const FOLLOWED_WORDS: &str = "bolide route service followed to start ";
+const HOLDER_FILE: &str = "broker.id";
+const HOLDER_WORDS: &str = "bolide broker directory ";
 /// Every directory that was ever used has it.
 const USED_FILE: &str = "format";
 const ROUTE_WORDS: &str = "bolide route service";
@@ -193,6 +200,57 @@ pub(super) fn settle(files: &dyn Files, dir: &Path, name: &str, told: &Place) ->
     }
 }
 
+/// What tells this directory from any other; drawn, and on stable storage, before anybody hears of it.
+///
+/// # Errors
+/// The file cannot be read or written, or holds something else.
+pub(super) fn holder(files: &dyn Files, dir: &Path, entropy: &Entropy) -> Result<HolderId, IdentityError> {
+    let path = dir.join(HOLDER_FILE);
+    if files.exists(&path) {
+        let text = read_small(files, &path).map_err(io_error(&path))?;
+        let digits = std::str::from_utf8(&text).ok().and_then(|text| text.trim().strip_prefix(HOLDER_WORDS));
+        let id = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        return id.map(HolderId).ok_or(IdentityError::Malformed(path));
+    }
+    let mut id = [0; 16];
+    entropy.fill(&mut id);
+    let id = HolderId(u128::from_be_bytes(id));
+    create_dir_durably(files, dir).map_err(io_error(dir))?;
+    write_small_durably(files, &path, format!("{HOLDER_WORDS}{id}\n").as_bytes()).map_err(io_error(&path))?;
+    Ok(id)
+}
+
+/// How far the route service was followed; `None`: nothing was heard yet of one that tells.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub(super) fn followed(files: &dyn Files, dir: &Path) -> Result<Option<Lineage>, IdentityError> {
+    let path = dir.join(FOLLOWED_FILE);
+    if !files.exists(&path) {
+        return Ok(None);
+    }
+    let text = read_small(files, &path).map_err(io_error(&path))?;
+    let known = || {
+        let rest = std::str::from_utf8(&text).ok()?.trim().strip_prefix(FOLLOWED_WORDS)?;
+        let (start, rest) = rest.split_once(' ')?;
+        let (life, changes) = rest.split_once(' ')?;
+        let life = u64::from_str_radix(life, 16).ok()?;
+        Some(Lineage { start: start.parse().ok()?, life, changes: changes.parse().ok()? })
+    };
+    known().map(Some).ok_or_else(|| IdentityError::Malformed(path.clone()))
+}
+
+/// Writes down how far the route service was followed.
+///
+/// # Errors
+/// The file cannot be written.
+pub(super) fn keep_followed(files: &dyn Files, dir: &Path, known: Lineage) -> Result<(), IdentityError> {
+    let Lineage { start, life, changes } = known;
+    let path = dir.join(FOLLOWED_FILE);
+    let text = format!("{FOLLOWED_WORDS}{start} {life:016x} {changes}\n");
+    write_small_durably(files, &path, text.as_bytes()).map_err(io_error(&path))
+}
+
 /// The keys of receipt handles as they were last heard of; none when nothing was heard yet.
 ///
 /// # Errors
@@ -280,6 +338,31 @@ mod tests {
         assert!(place_of(files, dir, "b").unwrap_err().to_string().contains("a route service's"));
         write_small_durably(files, &dir.join(OWNER_FILE), b"something else\n").unwrap();
         assert!(matches!(claim_for_route(files, dir), Err(IdentityError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_directory_keeps_what_tells_it_from_others_and_no_two_have_the_same() {
+        let files = MemoryFiles::new(1).life();
+        let (files, entropy) = (&*files, Entropy::seeded(1));
+        let first = holder(files, Path::new("a"), &entropy).unwrap();
+        assert_ne!(holder(files, Path::new("b"), &entropy).unwrap(), first);
+        assert_eq!(holder(files, Path::new("a"), &Entropy::seeded(9)).unwrap(), first);
+        assert_eq!(place_of(files, Path::new("a"), "b").unwrap(), None, "it has no place yet");
+        write_small_durably(files, &Path::new("a").join(HOLDER_FILE), b"something else\n").unwrap();
+        assert!(matches!(holder(files, Path::new("a"), &entropy), Err(IdentityError::Malformed(_))));
+    }
+
+    #[test]
+    fn how_far_the_route_service_was_followed_is_found_again_and_a_damaged_file_is_refused() {
+        let files = MemoryFiles::new(1).life();
+        let (files, dir) = (&*files, Path::new(DIR));
+        create_dir_durably(files, dir).unwrap();
+        assert_eq!(followed(files, dir).unwrap(), None);
+        let known = Lineage { start: 3, life: u64::MAX - 1, changes: 17 };
+        keep_followed(files, dir, known).unwrap();
+        assert_eq!(followed(files, dir).unwrap(), Some(known));
+        write_small_durably(files, &dir.join(FOLLOWED_FILE), b"3 17\n").unwrap();
+        assert!(matches!(followed(files, dir), Err(IdentityError::Malformed(_))));
     }
 
     #[test]

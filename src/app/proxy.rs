@@ -36,10 +36,11 @@ async fn open(config: Config, ground: Ground) -> Result<Running, RunError> {
         name: name.clone(),
         address: String::new(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        holder: None,
     };
     let where_route_is = addresses.join(", ");
     let route = RouteClient::start(
-        RemoteOptions { addresses, me },
+        RemoteOptions { addresses, me, known: None },
         ground.trust.clone(),
         clock.clone(),
         tasks.clone(),

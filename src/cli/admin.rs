@@ -104,7 +104,7 @@ enum What {
     /// See a whole cluster: what is wrong, members, shards, topics on their way
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
-    /// List the brokers of a cluster, and empty one before it goes
+    /// List the brokers of a cluster, empty one before it goes, and give up one that is lost
     #[command(subcommand)]
     Broker(broker::BrokerCommand),
     /// Change the key of receipt handles

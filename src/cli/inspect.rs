@@ -9,7 +9,7 @@ use crate::cli::print;
 use crate::cli::table::Table;
 use crate::config::units::size_rounded;
 use crate::model::name::{GroupName, TopicName};
-use crate::model::position::{LogPosition, QueueId, QueueOffset};
+use crate::model::position::{LogPosition, QueueId, QueueOffset, ShardId};
 use crate::model::time::Timestamp;
 use crate::store::inspect::{InspectError, Inspection, SegmentEnd, describe, describe_lease};
 
@@ -19,6 +19,7 @@ Examples:
   bolide inspect frame 1048640              the frame at a log position, with its records
   bolide inspect queue orders 3 --from 100  messages of queue 3 of topic orders
   bolide inspect group billing              where a group is, and what it holds
+  bolide inspect log --shard 2              when the directory holds several shards
 
 Nothing is changed, replayed or repaired. Queues and groups are shown as the folded state was last flushed; after a crash and
 beside a running broker it is behind the log, which is said above the answer, and the next start replays the rest. Beside a running broker the picture may change while it is read.";
@@ -30,6 +31,9 @@ pub struct InspectArgs {
     /// Data directory
     #[arg(long, global = true, env = "BOLIDE_SERVER_DATA", default_value = "data", value_name = "DIR")]
     data: PathBuf,
+    /// Which shard, when several are in the directory; in a cluster each broker has one of its own
+    #[arg(long, global = true, value_name = "NUMBER")]
+    shard: Option<u32>,
     /// Namespace of the topic or group
     #[arg(long, global = true, env = "BOLIDE_NAMESPACE", default_value = "", hide_default_value = true)]
     namespace: String,
@@ -64,7 +68,9 @@ impl From<InspectError> for Failure {
             InspectError::Unknown { .. }
             | InspectError::NoQueue { .. }
             | InspectError::NoFrame { .. }
+            | InspectError::NoShard { .. }
             | InspectError::NoSegment(_) => Self::NotFound(error.to_string()),
+            InspectError::Several { .. } => Self::Usage(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -75,7 +81,7 @@ impl From<InspectError> for Failure {
 /// # Errors
 /// It is no data directory, or what was asked for is not in it. A damaged segment is shown and makes `log` fail.
 pub fn run(args: &InspectArgs) -> Result<(), Failure> {
-    let inspection = Inspection::of_directory(&args.data)?;
+    let inspection = Inspection::of_directory(&args.data, args.shard.map(ShardId))?;
     if let Some(holder) = inspection.holder() {
         eprintln!("note: {holder} uses {}; the picture may change while it is read", args.data.display());
     }

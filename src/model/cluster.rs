@@ -23,6 +23,28 @@ impl fmt::Display for ClusterId {
     }
 }
 
+/// How far somebody has followed the route service. One that does not know this any more was put back to an older copy of its
+/// data, whatever numbers it gives out now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// Starts of the service until then.
+    pub start: u64,
+    /// Drawn at that start: the same start of two copies has two of them.
+    pub life: u64,
+    /// Changes that were written down since.
+    pub changes: u64,
+}
+
+/// Names one data directory of a broker, so that two of them are never taken for each other. Drawn at its first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HolderId(pub u128);
+
+impl fmt::Display for HolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 /// Number of a state of the route service; grows with every change. Its upper 32 bits are the starts of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
@@ -60,6 +82,8 @@ pub struct Shard {
     pub alive: bool,
     /// New messages without a message group go elsewhere, and topics move away.
     pub draining: bool,
+    /// The data directory that holds it. `None`: its broker never told, or an operator gave up what was there.
+    pub holder: Option<HolderId>,
 }
 
 /// On which shards a topic lives. Each has all the topic's queues; a queue is named by shard and number.
@@ -151,6 +175,8 @@ pub struct View {
     pub next_topic: TopicId,
     /// The same of groups.
     pub next_group: GroupId,
+    /// How far this is in the history of the route service; `None`: not told, as by one that is a minor version older.
+    pub lineage: Option<Lineage>,
 }
 
 impl View {

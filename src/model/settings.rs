@@ -81,6 +81,9 @@ pub enum CatalogError {
     /// The bound on topics or groups is reached.
     #[error("{0}")]
     TooMany(String),
+    /// Somebody has it who is in the way.
+    #[error("{0}")]
+    Held(String),
     /// Too much is in flight.
     #[error("too much is waiting to be stored; try again later")]
     Overloaded,

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::cluster::{ClusterId, Placement, ReceiptKey, Shard, View};
+use crate::model::cluster::{ClusterId, Lineage, Placement, ReceiptKey, Shard, View};
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GroupId, ShardId, TopicId};
 use crate::model::topic::Topic;
 
 /// What is given out next, so that no number is used twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
     /// Of which cluster.
     pub cluster: ClusterId,
@@ -22,6 +22,8 @@ pub struct Numbers {
     pub shard: ShardId,
     /// Next key of receipt handles.
     pub receipt_key: u8,
+    /// Starts of the service that are remembered, the oldest first. Members are told of the last one.
+    pub lives: Arc<[Lineage]>,
 }
 
 /// Where a topic lives, and who has reported what about it.
@@ -66,6 +68,7 @@ pub fn apply(view: &mut View, changes: &[Change]) {
         match change {
             Change::Numbers(numbers) => {
                 (view.cluster, view.next_topic, view.next_group) = (numbers.cluster, numbers.topic, numbers.group);
+                view.lineage = numbers.lives.last().copied();
             }
             Change::TopicPut(topic) => drop(view.topics.insert(topic.name.clone(), topic.clone())),
             Change::TopicGone(_, name) => drop(view.topics.remove(name)),
@@ -84,8 +87,13 @@ pub fn apply(view: &mut View, changes: &[Change]) {
 pub fn facts(view: &View) -> Vec<Change> {
     let placed = |placement: &Arc<Placement>| Arc::new(Placed { placement: placement.clone(), ..Placed::default() });
     // Shards first: who reads it in order never meets a placement on a shard it does not know.
-    let numbers =
-        Numbers { cluster: view.cluster, topic: view.next_topic, group: view.next_group, ..Numbers::default() };
+    let numbers = Numbers {
+        cluster: view.cluster,
+        topic: view.next_topic,
+        group: view.next_group,
+        lives: view.lineage.into_iter().collect(),
+        ..Numbers::default()
+    };
     let numbers = std::iter::once(Change::Numbers(numbers));
     let shards = view.shards.values().map(|shard| Change::ShardPut(shard.clone()));
     let keys = (!view.receipt_keys.is_empty()).then(|| Change::Keys(view.receipt_keys.as_slice().into()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::model::cluster::{ClusterId, Revision, View};
+use crate::model::cluster::{ClusterId, HolderId, Lineage, Revision, View};
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{ShardId, TopicId};
@@ -44,6 +44,8 @@ pub struct Me {
     pub address: String,
     /// Of its program, `MAJOR.MINOR` and more.
     pub version: String,
+    /// Of a broker: its data directory; `None` of a program that does not tell.
+    pub holder: Option<HolderId>,
 }
 
 /// Where the route service is, and who asks.
@@ -53,6 +55,8 @@ pub struct RemoteOptions {
     pub addresses: Vec<String>,
     /// This member.
     pub me: Me,
+    /// Which cluster it has followed in an earlier life of its own, and how far, if it remembers.
+    pub known: Option<(ClusterId, Lineage)>,
 }
 
 /// What a broker is told at its registration.
@@ -194,6 +198,15 @@ impl RouteClient {
         }
     }
 
+    /// Waits until the route service refuses this broker because its name belongs to another data directory, and says so in its
+    /// words. Never, as long as it does not.
+    pub async fn held(&self) -> String {
+        match &self.form {
+            Form::Here(..) => std::future::pending().await,
+            Form::Far(remote) => remote.held().await,
+        }
+    }
+
     /// From now on this member tells how many connections of clients it has.
     pub fn tell_connections(&self, connections: Connections) {
         if let Form::Far(remote) = &self.form {
@@ -239,8 +252,8 @@ impl RouteClient {
         let Some(me) = me.filter(|me| me.role == Role::Broker) else {
             return Err(CatalogError::Invalid("only a broker registers".to_owned()).into());
         };
-        let Me { name, address, version, .. } = Me::clone(&me);
-        match self.change(Command::Register { name, address, version }).await?.0 {
+        let Me { name, address, version, holder, .. } = Me::clone(&me);
+        match self.change(Command::Register { name, address, version, holder }).await?.0 {
             Outcome::Registered(shard, cluster) => Ok(Registered { shard, cluster }),
             _ => Err(strange()),
         }
@@ -351,6 +364,14 @@ impl RouteClient {
     /// Refused, or the route service is away.
     pub async fn drain(&self, shard: ShardId, draining: bool) -> Result<Revision, RouteError> {
         self.plain_change(Command::Drain(shard, draining)).await
+    }
+
+    /// Gives up what lies on a broker that is away: another data directory may take its name.
+    ///
+    /// # Errors
+    /// Refused, as for a live broker, or the route service is away.
+    pub async fn forget(&self, broker: &str) -> Result<Revision, RouteError> {
+        self.plain_change(Command::Forget(broker.to_owned())).await
     }
 
     /// Makes another key for receipt handles; those before it stay for opening.

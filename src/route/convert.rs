@@ -8,13 +8,15 @@ use bytes::Bytes;
 use prost::Message;
 use thiserror::Error;
 
-use crate::model::cluster::{ClusterId, PastPlacement, Placement, ReceiptKey, Shard};
+use crate::model::cluster::{ClusterId, HolderId, Lineage, PastPlacement, Placement, ReceiptKey, Shard};
 use crate::model::position::{GroupId, ShardId, TopicId};
 use crate::route::change::{Change, Numbers, Placed};
 use crate::wire::route as wire;
 
+mod asking;
 mod settings;
 
+pub(super) use asking::{hello_of, members_in, read, request};
 pub(super) use settings::{
     group_in, group_out, group_spec_in, group_spec_out, refusal_in, refusal_out, topic_in, topic_out, topic_spec_in,
     topic_spec_out,
@@ -42,6 +44,17 @@ pub(super) fn cluster_id(bytes: &[u8]) -> Clear<ClusterId> {
         return Ok(ClusterId::default());
     }
     bytes.try_into().map(|bytes| ClusterId(u128::from_be_bytes(bytes))).map_err(|_| Unclear("cluster"))
+}
+
+pub(super) fn holder_bytes(holder: Option<HolderId>) -> Vec<u8> {
+    holder.map(|holder| holder.0.to_be_bytes().to_vec()).unwrap_or_default()
+}
+
+pub(super) fn holder_id(bytes: &[u8]) -> Clear<Option<HolderId>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    bytes.try_into().map(|bytes| Some(HolderId(u128::from_be_bytes(bytes)))).map_err(|_| Unclear("holder"))
 }
 
 fn ids(shards: &[ShardId]) -> Vec<u32> {
@@ -95,6 +108,7 @@ fn shard_out(shard: &Shard) -> wire::Shard {
         version: (*shard.version).to_owned(),
         alive: shard.alive,
         draining: shard.draining,
+        holder: holder_bytes(shard.holder),
     }
 }
 
@@ -130,6 +144,7 @@ fn change(row: wire::Row) -> Clear<Change> {
             version: shard.version.into(),
             alive: shard.alive,
             draining: shard.draining,
+            holder: holder_id(&shard.holder)?,
         })),
         Fact::ReceiptKeys(keys) => {
             let keys = keys.keys.into_iter().map(|key| {
@@ -149,7 +164,16 @@ fn numbers_out(numbers: &Numbers) -> wire::Numbers {
         group: numbers.group.get(),
         shard: numbers.shard.get(),
         receipt_key: numbers.receipt_key.into(),
+        lives: numbers.lives.iter().copied().map(life_out).collect(),
     }
+}
+
+pub(super) fn life_out(Lineage { start, life, changes }: Lineage) -> wire::Life {
+    wire::Life { start, life, changes }
+}
+
+pub(super) fn life_in(&wire::Life { start, life, changes }: &wire::Life) -> Lineage {
+    Lineage { start, life, changes }
 }
 
 fn numbers_in(numbers: &wire::Numbers) -> Clear<Numbers> {
@@ -159,6 +183,7 @@ fn numbers_in(numbers: &wire::Numbers) -> Clear<Numbers> {
         group: GroupId(numbers.group),
         shard: ShardId(numbers.shard),
         receipt_key: u8::try_from(numbers.receipt_key).map_err(|_| Unclear("next key"))?,
+        lives: numbers.lives.iter().map(life_in).collect(),
     })
 }
 
@@ -194,9 +219,11 @@ pub(super) fn parts(changes: &[Change]) -> Vec<Bytes> {
     let mut bytes = 0;
     for change in changes {
         if let Change::Numbers(numbers) = change {
-            part.numbers = Some(wire::Numbers { shard: 0, receipt_key: 0, ..numbers_out(numbers) });
+            let mut told = wire::Numbers { shard: 0, receipt_key: 0, ..numbers_out(numbers) };
+            told.lives.drain(..told.lives.len().saturating_sub(1));
+            part.numbers = Some(told);
             // What is left of it for members is small, and not nothing.
-            bytes += 32;
+            bytes += 64;
         } else if let Some(gone) = gone(change) {
             bytes += gone.encoded_len();
             part.gone.push(gone);

@@ -14,14 +14,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
-use crate::model::cluster::{ClusterId, Revision, View};
-use crate::model::position::ShardId;
+use crate::model::cluster::{ClusterId, Lineage, Revision, View};
+use crate::model::settings::CatalogError;
 use crate::route::change::{Change, apply};
-use crate::route::client::{Me, RemoteOptions, Role, RouteError};
-use crate::route::convert::{
-    changes, cluster_bytes, cluster_id, group_in, group_spec_out, refusal_in, topic_in, topic_spec_out,
-};
-use crate::route::members::{Member, Members};
+use crate::route::client::{Me, RemoteOptions, RouteError};
+use crate::route::convert::{changes, cluster_bytes, cluster_id, hello_of, life_out, members_in, read, request};
+use crate::route::members::Members;
 use crate::route::state::{Command, Outcome};
 use crate::runtime::clock::Clock;
 use crate::runtime::entropy::Entropy;
@@ -59,6 +57,7 @@ pub struct Remote {
 
 struct Shared {
     me: Arc<Me>,
+    known: Option<(ClusterId, Lineage)>,
     addresses: Vec<String>,
     connect: Connect,
     trust: Trust,
@@ -70,6 +69,8 @@ struct Shared {
     connected: AtomicBool,
     /// Why there is no stream, as last seen.
     why: Mutex<String>,
+    /// Why this broker's name is somebody else's, as last heard.
+    held: watch::Sender<Option<String>>,
     leaving: Notify,
     left: watch::Sender<bool>,
     connections: Mutex<Option<Connections>>,
@@ -92,6 +93,7 @@ impl Remote {
     ) -> Self {
         let shared = Arc::new(Shared {
             me: Arc::new(options.me),
+            known: options.known,
             addresses: options.addresses,
             connect,
             trust,
@@ -102,6 +104,7 @@ impl Remote {
             channel: Mutex::new(None),
             connected: AtomicBool::new(false),
             why: Mutex::new("no connection was tried yet".to_owned()),
+            held: watch::Sender::new(None),
             leaving: Notify::new(),
             left: watch::Sender::new(false),
             connections: Mutex::new(None),
@@ -140,6 +143,16 @@ impl Remote {
         self.shared.connected.load(Ordering::Acquire)
     }
 
+    pub(super) async fn held(&self) -> String {
+        let mut held = self.shared.held.subscribe();
+        let words = held.wait_for(Option::is_some).await.ok().and_then(|words| words.clone());
+        match words {
+            Some(words) => words,
+            // Nobody will hear anything any more.
+            None => std::future::pending().await,
+        }
+    }
+
     pub(super) async fn goodbye(&self) {
         let mut left = self.shared.left.subscribe();
         self.shared.leaving.notify_one();
@@ -175,6 +188,9 @@ impl Remote {
         let request = request(command);
         let trying = async {
             loop {
+                if let Some(words) = shared.held.borrow().clone() {
+                    return Err(RouteError::Refused(CatalogError::Held(words)));
+                }
                 let channel = shared.channel.lock().clone();
                 if let Some(channel) = channel {
                     let mut asked = Request::new(request.clone());
@@ -240,7 +256,7 @@ impl Shared {
             self.trust.stamp(&mut hello);
             // A new queue takes it.
             let _ = say.try_send(self.hello());
-            let events = Client::new(channel.clone()).watch(hello).await.map_err(|status| words(&status))?;
+            let events = Client::new(channel.clone()).watch(hello).await.map_err(|status| self.not_let_in(&status))?;
             Ok::<_, String>((channel, events.into_inner()))
         };
         let (channel, mut events) = tokio::select! {
@@ -248,6 +264,7 @@ impl Shared {
             opened = opening => opened?,
             () = self.clock.sleep(OPEN_LIMIT) => return Err(format!("no answer within {OPEN_LIMIT:?}")),
         };
+        self.held.send_replace(None);
         *self.channel.lock() = Some(channel);
         self.connected.store(true, Ordering::Release);
         let mut story = Story::new(View::clone(&self.view.load()));
@@ -269,6 +286,13 @@ impl Shared {
             // Also when events come all the time; a full queue holds a renewal already.
             let _ = say.try_send(saying(wire::watch_request::Request::Renew(self.renewal())));
         }
+    }
+
+    fn not_let_in(&self, status: &Status) -> String {
+        if status.code() == Code::AlreadyExists {
+            self.held.send_replace(Some(status.message().to_owned()));
+        }
+        words(status)
     }
 
     async fn drain_events(&self, mut events: Streaming<wire::WatchEvent>) {
@@ -319,26 +343,14 @@ impl Shared {
 
     fn hello(&self) -> wire::WatchRequest {
         let view = self.view.load();
+        let known = view.lineage.map(|lineage| (view.cluster, lineage)).or(self.known);
         saying(wire::watch_request::Request::Hello(wire::Hello {
             revision: view.revision.0,
             cluster: if view.revision == Revision(0) { Vec::new() } else { cluster_bytes(view.cluster) },
+            known: known.map(|(_, lineage)| life_out(lineage)),
+            known_cluster: known.map(|(cluster, _)| cluster_bytes(cluster)).unwrap_or_default(),
             ..hello_of(&self.me)
         }))
-    }
-}
-
-fn hello_of(me: &Me) -> wire::Hello {
-    let role = match me.role {
-        Role::Broker => wire::Role::Broker,
-        Role::Proxy => wire::Role::Proxy,
-    };
-    wire::Hello {
-        role: role.into(),
-        name: me.name.clone(),
-        address: me.address.clone(),
-        version: me.version.clone(),
-        revision: 0,
-        cluster: Vec::new(),
     }
 }
 
@@ -392,84 +404,10 @@ fn is_of_connection(status: &Status) -> bool {
 fn is_repeatable(command: &Command) -> bool {
     !matches!(
         command,
-        Command::DeleteTopic(_) | Command::DeleteGroup(_) | Command::Rebalance(_) | Command::RotateKey(_)
+        Command::DeleteTopic(_)
+            | Command::DeleteGroup(_)
+            | Command::Rebalance(_)
+            | Command::RotateKey(_)
+            | Command::Forget(_)
     )
-}
-
-fn name(namespace: &str, name: &str) -> wire::Name {
-    wire::Name { namespace: namespace.to_owned(), name: name.to_owned(), id: 0 }
-}
-
-fn request(command: Command) -> wire::ChangeRequest {
-    use wire::change_request::Change as Asked;
-    let topic = |of: &crate::model::name::TopicName| name(of.namespace(), of.name());
-    let group = |of: &crate::model::name::GroupName| name(of.namespace(), of.name());
-    let report = |topic: crate::model::position::TopicId, generation, shard: ShardId| wire::Report {
-        topic: topic.get(),
-        generation,
-        shard: shard.get(),
-    };
-    let change = match command {
-        Command::Register { name, address, version } => {
-            let me = Me { role: Role::Broker, name, address, version };
-            Some(Asked::Register(hello_of(&me)))
-        }
-        Command::CreateTopic(of, spec) => {
-            Some(Asked::CreateTopic(wire::TopicWish { name: Some(topic(&of)), spec: Some(topic_spec_out(&spec)) }))
-        }
-        Command::UpdateTopic(of, spec) => {
-            Some(Asked::UpdateTopic(wire::TopicWish { name: Some(topic(&of)), spec: Some(topic_spec_out(&spec)) }))
-        }
-        Command::DeleteTopic(of) => Some(Asked::DeleteTopic(topic(&of))),
-        Command::CreateGroup(of, spec) => {
-            Some(Asked::CreateGroup(wire::GroupWish { name: Some(group(&of)), spec: Some(group_spec_out(&spec)) }))
-        }
-        Command::UpdateGroup(of, spec) => {
-            Some(Asked::UpdateGroup(wire::GroupWish { name: Some(group(&of)), spec: Some(group_spec_out(&spec)) }))
-        }
-        Command::DeleteGroup(of) => Some(Asked::DeleteGroup(group(&of))),
-        Command::Rebalance(of) => Some(Asked::Rebalance(topic(&of))),
-        Command::Sealed(topic, generation, shard) => Some(Asked::Sealed(report(topic, generation, shard))),
-        Command::Drained(topic, generation, shard) => Some(Asked::Drained(report(topic, generation, shard))),
-        Command::Drain(shard, draining) => Some(Asked::Drain(wire::Drain { shard: shard.get(), draining })),
-        Command::RotateKey(_) => Some(Asked::RotateKey(wire::RotateKey {})),
-        // The service's own.
-        Command::Found(..) | Command::Alive(..) | Command::Continue => None,
-    };
-    wire::ChangeRequest { change }
-}
-
-fn members_in(answer: wire::MembersResponse) -> Members {
-    let member = |member: wire::Member| Member {
-        me: Me {
-            role: if member.role() == wire::Role::Broker { Role::Broker } else { Role::Proxy },
-            name: member.name,
-            address: member.address,
-            version: member.version,
-        },
-        revision: member.revision.map(Revision),
-        connections: member.connections,
-    };
-    let sealed = |sealed: wire::Sealed| {
-        (crate::model::position::TopicId(sealed.topic), sealed.shards.into_iter().map(ShardId).collect())
-    };
-    Members {
-        members: answer.members.into_iter().map(member).collect(),
-        sealed: answer.sealed.into_iter().map(sealed).collect(),
-    }
-}
-
-fn read(answer: wire::ChangeResponse) -> Result<(Outcome, Revision), RouteError> {
-    use wire::change_response::Outcome as Said;
-    let unclear = |error: crate::route::convert::Unclear| RouteError::Away(error.to_string());
-    let outcome = match answer.outcome {
-        None | Some(Said::Done(_)) => Outcome::Done,
-        Some(Said::Topic(topic)) => Outcome::Topic(Arc::new(topic_in(topic).map_err(unclear)?)),
-        Some(Said::Group(group)) => Outcome::Group(Arc::new(group_in(group).map_err(unclear)?)),
-        Some(Said::Registered(registered)) => {
-            Outcome::Registered(ShardId(registered.shard), cluster_id(&registered.cluster).map_err(unclear)?)
-        }
-        Some(Said::Refusal(refusal)) => return Err(RouteError::Refused(refusal_in(refusal))),
-    };
-    Ok((outcome, Revision(answer.revision)))
 }

@@ -12,7 +12,8 @@ use crate::model::position::{ShardId, TopicId};
 use crate::model::settings::CatalogError;
 use crate::route::client::{Me, Role};
 use crate::route::convert::{
-    Unclear, cluster_bytes, cluster_id, group_out, group_spec_in, refusal_out, topic_out, topic_spec_in,
+    Unclear, cluster_bytes, cluster_id, group_out, group_spec_in, holder_id, life_in, refusal_out, topic_out,
+    topic_spec_in,
 };
 use crate::route::members::{Listed, Member, Members};
 use crate::route::service::{Membership, Route};
@@ -63,8 +64,9 @@ fn group_name(name: Option<wire::Name>) -> Result<GroupName, CatalogError> {
     Ok(GroupName::new(&name.namespace, &name.name)?)
 }
 
-fn register(hello: wire::Hello) -> Command {
-    Command::Register { name: hello.name, address: hello.address, version: hello.version }
+fn register(hello: wire::Hello) -> Result<Command, CatalogError> {
+    let holder = holder_id(&hello.holder).map_err(unclear)?;
+    Ok(Command::Register { name: hello.name, address: hello.address, version: hello.version, holder })
 }
 
 impl Serving {
@@ -72,7 +74,7 @@ impl Serving {
         use wire::change_request::Change;
         let change = request.change.ok_or_else(|| unclear(Unclear("change")))?;
         let command = match change {
-            Change::Register(hello) => register(hello),
+            Change::Register(hello) => register(hello)?,
             Change::CreateTopic(wish) => {
                 let spec = topic_spec_in(wish.spec.unwrap_or_default()).map_err(unclear)?;
                 Command::CreateTopic(topic_name(wish.name)?, spec)
@@ -97,6 +99,7 @@ impl Serving {
                 Command::Drained(TopicId(report.topic), report.generation, ShardId(report.shard))
             }
             Change::Drain(drain) => Command::Drain(ShardId(drain.shard), drain.draining),
+            Change::Forget(forget) => Command::Forget(forget.broker),
             Change::RotateKey(_) => {
                 return self.route.rotate_key().await.map(|revision| (Outcome::Done, revision));
             }
@@ -105,7 +108,7 @@ impl Serving {
     }
 
     /// Whether the member belongs here, and its place among the members.
-    async fn welcome(&self, hello: &wire::Hello) -> Result<(Membership, Listed), Status> {
+    async fn welcome(&self, hello: &wire::Hello) -> Result<(Membership, Listed, Option<Revision>), Status> {
         if let Some(words) = version::refusal(&hello.version, version::OWN) {
             return Err(Status::failed_precondition(words));
         }
@@ -117,13 +120,29 @@ impl Serving {
                 hello.name
             )));
         }
+        // Who followed another cluster finds that out by itself, and ends with words of its own.
+        let is_of_ours = hello.known_cluster == cluster_bytes(ours);
+        let known = hello.known.as_ref().filter(|_| is_of_ours).map(life_in);
+        let (strays, forgot) = {
+            let desk = self.route.inner.desk.lock();
+            (
+                known.is_some_and(|known| desk.state.strays(known)),
+                known.and_then(|known| desk.state.forgot(&hello.name, known)),
+            )
+        };
+        if let Some(words) = forgot.filter(|_| hello.role() == wire::Role::Broker) {
+            return Err(Status::failed_precondition(words));
+        }
         let broker = match hello.role() {
-            wire::Role::Broker => Some(register(hello.clone())),
+            wire::Role::Broker => {
+                Some(register(hello.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?)
+            }
             wire::Role::Proxy => None,
             wire::Role::Unspecified => return Err(Status::invalid_argument("a member is a broker or a proxy")),
         };
         let joined = self.route.join(broker).await.map_err(|error| match error {
             CatalogError::TooMany(text) => Status::resource_exhausted(text),
+            CatalogError::Held(text) => Status::already_exists(text),
             CatalogError::Overloaded | CatalogError::ShardFailed => Status::unavailable(error.to_string()),
             other => Status::failed_precondition(other.to_string()),
         })?;
@@ -132,9 +151,12 @@ impl Serving {
             name: hello.name.clone(),
             address: hello.address.clone(),
             version: hello.version.clone(),
+            holder: holder_id(&hello.holder).ok().flatten(),
         };
-        // What it knows of before counts until it says more; nothing, when it comes for the first time.
-        Ok((joined, self.route.list(me, Some(Revision(hello.revision)))))
+        // What it knows of before counts until it says more; nothing, when it comes for the first time. Revisions of another
+        // past may be numbers of this one, too: nothing can be built on them.
+        let seen = Revision(if strays { 0 } else { hello.revision });
+        Ok((joined, self.route.list(me, Some(seen)), Some(seen).filter(|seen| seen.0 > 0)))
     }
 }
 
@@ -182,7 +204,7 @@ impl Service for Serving {
         let Some(wire::watch_request::Request::Hello(hello)) = first.and_then(|first| first.request) else {
             return Err(Status::invalid_argument("a member says hello first"));
         };
-        let (member, listed) = self.welcome(&hello).await?;
+        let (member, listed, seen) = self.welcome(&hello).await?;
         let shutdown = self.route.shutdown().clone();
         drop(self.route.inner.tasks.spawn_background(async move {
             tokio::select! {
@@ -191,7 +213,6 @@ impl Service for Serving {
                 () = hear(said, member, listed) => {}
             }
         }));
-        let seen = (hello.revision > 0).then_some(Revision(hello.revision));
         let parts = stream::unfold(Watching::new(self.route.clone(), seen), |mut watching| async move {
             let part = watching.next().await?;
             Some((part, watching))

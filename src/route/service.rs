@@ -87,6 +87,9 @@ pub enum OpenRouteError {
     /// The first facts of a new cluster could not be stored.
     #[error("the cluster could not be founded: {0}")]
     Found(CatalogError),
+    /// This start could not be stored.
+    #[error("this start of the route service could not be noted: {0}")]
+    Begin(CatalogError),
 }
 
 /// Cheap handle of the route service in this process.
@@ -223,8 +226,23 @@ impl Route {
             let found = Command::Found(ClusterId(u128::from_be_bytes(cluster)), key);
             route.execute(found).await.map_err(OpenRouteError::Found)?;
         }
+        route.begin().await?;
         route.inner.moves.notify_one();
         Ok(route)
+    }
+
+    /// Notes this start, before anybody can hear of anything that happens in it.
+    async fn begin(&self) -> Result<(), OpenRouteError> {
+        let begin = Command::Begin(self.inner.store.term().get(), self.inner.entropy.next_u64());
+        match self.execute(begin).await {
+            Ok(_) => Ok(()),
+            // On a full disk what is known is told all the same; what is changed once there is room counts for the start before.
+            Err(CatalogError::Overloaded) => {
+                tracing::warn!("the disk has no room to note this start of the route service");
+                Ok(())
+            }
+            Err(error) => Err(OpenRouteError::Begin(error)),
+        }
     }
 
     /// What is known and durable.

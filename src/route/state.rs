@@ -5,11 +5,12 @@
 //! - **R-2** A placement names shards that exist.
 //! - **R-3** A move completes when every shard of the old order has sealed under its generation, and not before. Until then it
 //!   can be given up, which is a generation of its own.
+//! - **R-4** Once a broker has told its data directory, no other directory has its shard until an operator gives up what is there.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::model::cluster::{ClusterId, ReceiptKey, Revision, Shard, View};
+use crate::model::cluster::{ClusterId, HolderId, ReceiptKey, Revision, Shard, View};
 use crate::model::group::Group;
 use crate::model::name::{GroupName, TopicName};
 use crate::model::position::{GroupId, ShardId, TopicId};
@@ -18,7 +19,7 @@ use crate::model::settings::{
 };
 use crate::model::topic::{Topic, TopicType};
 use crate::route::change::{Change, Numbers, Placed};
-use crate::route::version;
+use crate::route::lineage;
 
 /// Keys of receipt handles that are remembered: the one that makes new ones, and those before it.
 pub const RECEIPT_KEYS_MAX: usize = 4;
@@ -45,6 +46,8 @@ impl Default for Bounds {
 pub enum Command {
     /// The first start of all: a name for the cluster and a first key.
     Found(ClusterId, [u8; 32]),
+    /// Another start of the service: how many there were, and what tells this one from the same of another copy.
+    Begin(u64, u64),
     /// A broker is there.
     Register {
         /// Its name, to which the shard belongs.
@@ -53,7 +56,11 @@ pub enum Command {
         address: String,
         /// Of its program.
         version: String,
+        /// Its data directory; `None`: a program that does not tell.
+        holder: Option<HolderId>,
     },
+    /// What lies on a broker is given up: another data directory may take its name.
+    Forget(String),
     /// A shard's lease began or ended. A shard that is not known is not an error.
     Alive(ShardId, bool),
     /// A topic, which may exist with the same settings.
@@ -159,6 +166,7 @@ impl State {
             receipt_keys: self.keys.to_vec(),
             next_topic: self.numbers.topic,
             next_group: self.numbers.group,
+            lineage: self.numbers.lives.last().copied(),
         }
     }
 
@@ -166,7 +174,7 @@ impl State {
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::Numbers(numbers) => self.numbers = *numbers,
+                Change::Numbers(numbers) => self.numbers = numbers.clone(),
                 Change::TopicPut(topic) => {
                     self.topics.insert(topic.name.clone(), topic.clone());
                     self.by_id.insert(topic.id, topic.clone());
@@ -192,9 +200,20 @@ impl State {
     /// # Errors
     /// Why nothing will be.
     pub fn decide(&self, command: Command) -> Result<Decision, CatalogError> {
+        let mut decision = self.decided(command)?;
+        lineage::count(&self.numbers, &mut decision.changes);
+        Ok(decision)
+    }
+
+    fn decided(&self, command: Command) -> Result<Decision, CatalogError> {
         match command {
             Command::Found(cluster, key) => Ok(self.found(cluster, key)),
-            Command::Register { name, address, version } => self.register(&name, &address, &version),
+            Command::Begin(start, life) => {
+                let lives = lineage::begun(&self.numbers.lives, start, life);
+                Ok(changes(vec![Change::Numbers(Numbers { lives, ..self.numbers.clone() })]))
+            }
+            Command::Register { name, address, version, holder } => self.register(&name, &address, &version, holder),
+            Command::Forget(name) => self.forget(&name).map(changes),
             Command::Alive(shard, alive) => Ok(changes(self.alive(shard, alive))),
             Command::CreateTopic(name, spec) => self.create_topic(name, spec),
             Command::UpdateTopic(name, spec) => self.update_topic(&name, &spec),
@@ -226,40 +245,15 @@ impl State {
         if !self.is_new() {
             return Decision::default();
         }
-        let numbers = Numbers { cluster, topic: TopicId(1), group: GroupId(1), shard: ShardId(0), receipt_key: 2 };
-        changes(vec![Change::Numbers(numbers), Change::Keys(Arc::new([ReceiptKey { id: 1, key }]))])
-    }
-
-    fn register(&self, name: &str, address: &str, version: &str) -> Result<Decision, CatalogError> {
-        if name.is_empty() || name.len() > 255 || address.is_empty() || address.len() > 512 || version.len() > 64 {
-            return Err(CatalogError::Invalid(
-                "a broker registers with a name of 1 to 255 bytes and the address of its internal port".to_owned(),
-            ));
-        }
-        if let Some(words) = version::refusal(version, version::OWN) {
-            return Err(CatalogError::Invalid(words));
-        }
-        if let Some(known) = self.shard_named(name) {
-            let outcome = Outcome::Registered(known.id, self.numbers.cluster);
-            if &*known.address == address && &*known.version == version {
-                return Ok(Decision { changes: Vec::new(), outcome });
-            }
-            let shard = Shard { address: address.into(), version: version.into(), ..Shard::clone(known) };
-            return Ok(Decision { changes: vec![Change::ShardPut(Arc::new(shard))], outcome });
-        }
-        let id = self.numbers.shard;
-        let shard = Shard {
-            id,
-            name: name.into(),
-            address: address.into(),
-            version: version.into(),
-            alive: false,
-            draining: false,
+        let numbers = Numbers {
+            cluster,
+            topic: TopicId(1),
+            group: GroupId(1),
+            shard: ShardId(0),
+            receipt_key: 2,
+            ..Numbers::default()
         };
-        let numbers = Numbers { shard: id.next(), ..self.numbers };
-        let mut made = vec![Change::Numbers(numbers), Change::ShardPut(Arc::new(shard))];
-        made.extend(self.dead_letters_with(id));
-        Ok(Decision { changes: made, outcome: Outcome::Registered(id, self.numbers.cluster) })
+        changes(vec![Change::Numbers(numbers), Change::Keys(Arc::new([ReceiptKey { id: 1, key }]))])
     }
 
     fn alive(&self, shard: ShardId, alive: bool) -> Vec<Change> {
@@ -292,7 +286,7 @@ impl State {
         self.check_retention(&spec)?;
         let topic = Arc::new(new_topic(self.numbers.topic, name, &spec)?);
         let placed = Arc::new(self.first_placement(&topic)?);
-        let numbers = Numbers { topic: topic.id.next(), ..self.numbers };
+        let numbers = Numbers { topic: topic.id.next(), ..self.numbers.clone() };
         let made = vec![Change::Numbers(numbers), Change::TopicPut(topic.clone()), Change::Placed(topic.id, placed)];
         Ok(Decision { changes: made, outcome: Outcome::Topic(topic) })
     }
@@ -324,7 +318,7 @@ impl State {
             return Err(CatalogError::TooMany(format!("there are {} groups already", self.bounds.groups_max)));
         }
         let group = Arc::new(changed_group(&Group::with_defaults(self.numbers.group, name), spec, false)?);
-        let numbers = Numbers { group: group.id.next(), ..self.numbers };
+        let numbers = Numbers { group: group.id.next(), ..self.numbers.clone() };
         let made = vec![Change::Numbers(numbers), Change::GroupPut(group.clone())];
         Ok(Decision { changes: made, outcome: Outcome::Group(group) })
     }
@@ -349,7 +343,7 @@ impl State {
             .unwrap_or(1);
         let mut keys = vec![ReceiptKey { id, key }];
         keys.extend(self.keys.iter().take(RECEIPT_KEYS_MAX - 1).cloned());
-        let numbers = Numbers { receipt_key: id.wrapping_add(1), ..self.numbers };
+        let numbers = Numbers { receipt_key: id.wrapping_add(1), ..self.numbers.clone() };
         vec![Change::Numbers(numbers), Change::Keys(keys.into())]
     }
 }

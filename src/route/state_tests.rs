@@ -6,11 +6,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::cluster::{Placement, owner};
+use crate::model::cluster::{Lineage, Placement, owner};
 use crate::model::name::NameError;
 use crate::route::change::{apply, facts};
 use crate::route::convert;
 use crate::route::moves::MOVES_AT_ONCE;
+use crate::route::version;
 
 fn t(name: &str) -> TopicName {
     TopicName::trusted("", name)
@@ -50,7 +51,7 @@ impl World {
 
     fn register(&mut self, number: u32) -> Outcome {
         let (name, address) = (format!("broker-{number}"), format!("host-{number}:8082"));
-        self.ok(Command::Register { name, address, version: version::OWN.to_owned() })
+        self.ok(Command::Register { name, address, version: version::OWN.to_owned(), holder: None })
     }
 
     fn run(&mut self, command: Command) -> Result<Outcome, CatalogError> {
@@ -98,15 +99,98 @@ impl World {
 #[test]
 fn a_broker_that_comes_back_elsewhere_has_the_shard_it_had() {
     let mut world = World::with_shards(2);
-    let moved = Command::Register { name: "broker-1".into(), address: "else:1".into(), version: version::OWN.into() };
+    let moved = Command::Register {
+        name: "broker-1".into(),
+        address: "else:1".into(),
+        version: version::OWN.into(),
+        holder: None,
+    };
     assert_eq!(world.ok(moved), Outcome::Registered(ShardId(1), ClusterId(7)));
     assert_eq!(&*world.told.shards[&ShardId(1)].address, "else:1");
     assert!(world.told.shards[&ShardId(1)].alive);
     assert_eq!(world.register(2), Outcome::Registered(ShardId(2), ClusterId(7)));
-    let far = Command::Register { name: "b".into(), address: "a:1".into(), version: "99.0.0".into() };
+    let far = Command::Register { name: "b".into(), address: "a:1".into(), version: "99.0.0".into(), holder: None };
     assert!(world.invalid(far).contains("99.0.0"));
-    let nameless = Command::Register { name: String::new(), address: "a:1".into(), version: version::OWN.into() };
+    let nameless =
+        Command::Register { name: String::new(), address: "a:1".into(), version: version::OWN.into(), holder: None };
     assert!(world.invalid(nameless).contains("name"));
+}
+
+#[test]
+fn a_second_data_directory_under_a_name_is_refused_until_the_first_is_given_up() {
+    let mut world = World::new();
+    let register = |holder: Option<u128>, address: &str| Command::Register {
+        name: "b".into(),
+        address: address.into(),
+        version: version::OWN.into(),
+        holder: holder.map(HolderId),
+    };
+    let given = Outcome::Registered(ShardId(0), ClusterId(7));
+    // A program that does not tell is accepted, and its directory is known from when it tells.
+    assert_eq!(world.ok(register(None, "h:1")), given);
+    assert_eq!(world.ok(register(Some(1), "h:1")), given);
+    assert_eq!(world.told.shards[&ShardId(0)].holder, Some(HolderId(1)));
+    assert_eq!(world.ok(register(None, "h:1")), given, "one minor version back");
+    world.ok(Command::Alive(ShardId(0), true));
+    let said = world.invalid(register(Some(2), "h:2"));
+    assert!(said.contains("runs already at h:1") && said.contains("--name"), "{said}");
+    let said = world.invalid(Command::Forget("b".into()));
+    assert!(said.contains("Stop it first"), "{said}");
+    world.ok(Command::Alive(ShardId(0), false));
+    let said = world.invalid(register(Some(2), "h:2"));
+    assert!(said.contains("bolide admin broker forget b"), "{said}");
+    assert!(matches!(world.run(Command::Forget("c".into())).unwrap_err(), CatalogError::NotFound(_)));
+    // Also after a restart of the service.
+    let rows: Vec<Change> = world.rows.iter().map(|(key, value)| convert::restored(key, value).unwrap()).collect();
+    world.state = State::new(Bounds::default());
+    world.state.apply(&rows);
+    assert!(matches!(world.run(register(Some(2), "h:2")).unwrap_err(), CatalogError::Held(_)));
+    assert_eq!(world.ok(register(Some(1), "h:1")), given, "the first one comes back");
+    world.ok(Command::Forget("b".into()));
+    world.ok(Command::Forget("b".into()));
+    assert_eq!(world.ok(register(Some(2), "h:2")), given);
+    assert!(matches!(world.run(register(Some(1), "h:1")).unwrap_err(), CatalogError::Held(_)), "given up is given up");
+}
+
+#[test]
+fn a_copy_from_before_is_told_from_the_one_that_was_followed_also_when_it_gave_the_same_numbers_again() {
+    let mut world = World::new();
+    world.ok(Command::Begin(1, 10));
+    let held = |name: &str| Command::Register {
+        name: name.into(),
+        address: "h:1".into(),
+        version: version::OWN.into(),
+        holder: Some(HolderId(1)),
+    };
+    world.ok(held("b"));
+    world.ok(Command::Alive(ShardId(0), true));
+    world.topic("before", TopicSpec::default());
+    let (copy, at_copy) = (world.state.clone(), world.told.lineage.unwrap());
+    world.ok(Command::Alive(ShardId(0), false));
+    assert_eq!(world.told.lineage, Some(at_copy), "what is not written down does not count");
+    world.ok(Command::Alive(ShardId(0), true));
+    let gone = world.topic("gone", TopicSpec::default());
+    let known = world.told.lineage.unwrap();
+    assert_eq!(known, Lineage { changes: at_copy.changes + 1, ..at_copy });
+    assert_eq!(world.state.forgot("b", known), None);
+    // In the copy another topic has the number, and goes again: by numbers and names nothing is amiss.
+    let mut restored = World { state: copy, told: View::default(), rows: BTreeMap::new() };
+    for then in [false, true] {
+        if then {
+            restored.ok(Command::Begin(2, 20));
+            assert_eq!(restored.topic("other", TopicSpec::default()), gone);
+            restored.ok(Command::DeleteTopic(t("other")));
+        }
+        assert_eq!(restored.state.forgot("b", at_copy), None, "who knows no more than the copy may follow");
+        let words = restored.state.forgot("b", known).unwrap();
+        assert!(words.contains("older copy") && words.contains("bolide admin broker forget b"), "{words}");
+        assert!(restored.state.forgot("never-heard-of", known).is_some());
+    }
+    restored.ok(Command::Alive(ShardId(0), false));
+    restored.ok(Command::Forget("b".into()));
+    assert_eq!(restored.state.forgot("b", known), None, "the operator said so");
+    restored.ok(held("b"));
+    assert!(restored.state.forgot("b", known).is_some(), "and for this once");
 }
 
 #[test]
@@ -397,6 +481,7 @@ fn command(step: &Step, state: &State) -> Command {
             name: format!("b{number}"),
             address: format!("h{}:1", number % 2),
             version: version::OWN.to_owned(),
+            holder: (number > 1).then_some(HolderId(u128::from(number % 3))),
         },
         Step::Alive(shard, alive) => Command::Alive(ShardId(shard), alive),
         Step::Create(number, kind) => {
@@ -430,6 +515,7 @@ fn assert_same(told: &View, whole: &View) {
     assert_eq!(told.shards, whole.shards);
     assert_eq!(told.receipt_keys, whole.receipt_keys);
     assert_eq!((told.next_topic, told.next_group), (whole.next_topic, whole.next_group));
+    assert_eq!(told.lineage, whole.lineage);
 }
 
 proptest! {
@@ -439,6 +525,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..160)
     ) {
         let mut world = World::new();
+        world.ok(Command::Begin(3, 30));
         let mut given: BTreeSet<TopicId> = BTreeSet::new();
         let mut known: BTreeSet<TopicId> = BTreeSet::new();
         let mut names: BTreeMap<ShardId, String> = BTreeMap::new();

@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/LOCK                                      held while a process uses the directory
 //! DIR/format                                    text: version of this layout
-//! DIR/shard-0/log/                              segments
+//! DIR/shard-0/log/                              segments; in a cluster each broker has another number
 //! DIR/shard-0/fold/                             RocksDB
 //! DIR/shard-0/fold-checkpoints/POSITION/        copies of the fold, see `checkpoint`
 //! DIR/shard-0/clean                             text: end of the log at a clean end; absent while the log is in use
@@ -66,6 +66,18 @@ impl DataDir {
     #[must_use]
     pub fn new(root: &Path, shard: ShardId) -> Self {
         Self { root: root.to_owned(), shard: root.join(format!("shard-{shard}")) }
+    }
+
+    /// Shards of which there is data in a directory, ascending.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn shards(files: &dyn Files, root: &Path) -> Result<Vec<ShardId>, DataDirError> {
+        let names = files.list(root).map_err(|source| DataDirError::Io { path: root.to_owned(), source })?;
+        let shard = |name: &String| name.strip_prefix("shard-")?.parse().ok().map(ShardId);
+        let mut shards: Vec<ShardId> = names.iter().filter_map(shard).collect();
+        shards.sort_unstable();
+        Ok(shards)
     }
 
     /// Directory of the log's segments.
@@ -184,6 +196,17 @@ mod tests {
         let error = dir.claim(files.as_ref()).unwrap_err();
         assert!(matches!(error, DataDirError::UnknownFormat { .. }));
         assert!(error.to_string().contains("newer program"), "{error}");
+    }
+
+    #[test]
+    fn the_shards_of_a_directory_are_found_whatever_else_lies_there() {
+        let files = MemoryFiles::new(1).life();
+        for shard in [7, 12] {
+            drop(DataDir::new(Path::new("data"), ShardId(shard)).claim(files.as_ref()).unwrap());
+        }
+        create_dir_durably(files.as_ref(), Path::new("data/shard-x")).unwrap();
+        let found = DataDir::shards(files.as_ref(), Path::new("data")).unwrap();
+        assert_eq!(found, [ShardId(7), ShardId(12)]);
     }
 
     #[test]

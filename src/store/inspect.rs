@@ -38,6 +38,24 @@ pub enum InspectError {
     /// Not a data directory of this program.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// It cannot be told which shard is meant.
+    #[error("{dir} holds the shards {}: say which one by --shard", words::numbers(.shards))]
+    Several {
+        /// The directory.
+        dir: std::path::PathBuf,
+        /// What is there.
+        shards: Vec<ShardId>,
+    },
+    /// The directory has no data of the shard that was asked for.
+    #[error("{dir} holds no data of shard {shard}; there is {}", words::numbers(.shards))]
+    NoShard {
+        /// The directory.
+        dir: std::path::PathBuf,
+        /// Which was asked for.
+        shard: ShardId,
+        /// What is there.
+        shards: Vec<ShardId>,
+    },
     /// The fold does not open.
     #[error(transparent)]
     OpenFold(#[from] OpenFoldError),
@@ -149,12 +167,24 @@ impl Inspection {
         Ok(Self { dir, env, segments, holder })
     }
 
-    /// Looks at the one shard of a directory of the operating system.
+    /// Looks at a shard of a directory of the operating system; `None`: the one that is there.
     ///
     /// # Errors
-    /// As [`Inspection::open`].
-    pub fn of_directory(root: &Path) -> Result<Self, InspectError> {
-        Self::open(root, ShardId(0), crate::store::files::real(), FoldEnv::Disk)
+    /// As [`Inspection::open`]; several shards are there and none was named, or another than those.
+    pub fn of_directory(root: &Path, shard: Option<ShardId>) -> Result<Self, InspectError> {
+        let files = crate::store::files::real();
+        // First: of what is no data directory no shard can be missing.
+        DataDir::new(root, ShardId(0)).check_format(files.as_ref())?;
+        let shards = DataDir::shards(files.as_ref(), root)?;
+        let dir = root.to_owned();
+        let shard = match (shard, shards.as_slice()) {
+            (None, [only]) => *only,
+            (None, []) => ShardId(0),
+            (None, _) => return Err(InspectError::Several { dir, shards }),
+            (Some(shard), _) if shards.contains(&shard) => shard,
+            (Some(shard), _) => return Err(InspectError::NoShard { dir, shard, shards }),
+        };
+        Self::open(root, shard, files, FoldEnv::Disk)
     }
 
     /// Who uses the directory at the moment; what is shown may then change meanwhile.

@@ -89,6 +89,7 @@ impl World {
             name: format!("broker-{index}"),
             address: format!("host-{index}:8082"),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            holder: None,
         };
         let net = Net::new(self.entropy.clone());
         self.nets.lock().push(net.clone());
@@ -190,8 +191,9 @@ impl World {
             name: "late".to_owned(),
             address: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            holder: None,
         };
-        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me };
+        let options = RemoteOptions { addresses: vec!["route:1".to_owned()], me, known: None };
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
         let route = RouteClient::start_over(options, connect, Trust::none(), clock, tasks, self.entropy.clone());
         route.first_view().await;

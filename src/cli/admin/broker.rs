@@ -24,6 +24,16 @@ emptying itself; the same command shows the rest.
 Dead letters stay where they are (bolide admin dlq list GROUP): redrive or purge them before the broker goes. `undrain`
 gives the broker new messages again; topics come back with bolide admin topic rebalance --all.";
 
+const FORGET_HELP: &str = "\
+A broker's name belongs to the data directory in which its messages lie; another directory under that name is refused. When the
+directory is lost for good, or was emptied on purpose, this gives its messages up: the next broker that starts under the name has its
+place, with whatever is in its own directory. Should the old directory come back afterwards, it is refused.
+
+A broker that does not follow a route service whose data were put back to an older copy keeps its messages, and follows it afterwards:
+topics and groups that are not in the older copy are deleted there.
+
+A broker that runs is not given up: stop it first, and wait until `bolide admin broker list` shows it as away.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum BrokerCommand {
     /// List the brokers of a cluster
@@ -38,6 +48,9 @@ pub(super) enum BrokerCommand {
     },
     /// Let a broker take new messages again
     Undrain { name: String },
+    /// Give up what lay on a broker whose data directory is lost, so that another one can take its name
+    #[command(after_help = FORGET_HELP)]
+    Forget { name: String },
 }
 
 #[derive(Debug, Serialize)]
@@ -59,6 +72,13 @@ struct DrainView {
     leaving: Vec<String>,
     /// Dead-letter topics that may hold something there.
     dead_letters: Vec<String>,
+}
+
+/// A name that is free again, in the answer to a script.
+#[derive(Debug, Serialize)]
+struct ForgetView {
+    broker: String,
+    revision: u64,
 }
 
 impl DrainView {
@@ -94,6 +114,14 @@ pub(super) async fn run(client: &mut Client, common: &CommonArgs, command: Broke
             wait::everywhere(client, Some(answer.into_inner().revision), &done).await?;
             let view = look(client, &name).await?;
             show(common.output, &view, |_| format!("{done}; topics come back with bolide admin topic rebalance --all"));
+            Ok(())
+        }
+        BrokerCommand::Forget { name } => {
+            let answer = client.forget_broker(admin::ForgetBrokerRequest { broker: name.clone() }).await?.into_inner();
+            let view = ForgetView { broker: name, revision: answer.revision };
+            show(common.output, &view, |view| {
+                format!("what lay on {} is given up: the next broker of this name has its place", view.broker)
+            });
             Ok(())
         }
     }

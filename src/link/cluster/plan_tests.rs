@@ -29,6 +29,7 @@ fn view(draining: &[u32]) -> View {
         version: "".into(),
         alive: true,
         draining: draining.contains(&id),
+        holder: None,
     };
     View { shards: (0..4).map(|id| (ShardId(id), Arc::new(shard(id)))).collect(), ..View::default() }
 }

@@ -288,7 +288,7 @@ pub(super) fn refused(error: CatalogError) -> Status {
         CatalogError::Name(_) | CatalogError::Invalid(_) => Status::invalid_argument(text),
         CatalogError::Differs { .. } => Status::already_exists(text),
         CatalogError::NotFound(_) => Status::not_found(text),
-        CatalogError::TooMany(_) => Status::failed_precondition(text),
+        CatalogError::TooMany(_) | CatalogError::Held(_) => Status::failed_precondition(text),
         CatalogError::Overloaded => Status::resource_exhausted(text),
         CatalogError::ShardFailed => Status::internal(text),
     }

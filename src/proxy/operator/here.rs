@@ -236,6 +236,13 @@ impl Here {
         self.no_cluster()
     }
 
+    pub(super) async fn forget_broker(
+        &self,
+        _: wire::ForgetBrokerRequest,
+    ) -> Result<wire::ForgetBrokerResponse, Status> {
+        self.no_cluster()
+    }
+
     pub(super) async fn show_broker(&self, _: wire::ShowBrokerRequest) -> Result<wire::ShowBrokerResponse, Status> {
         self.no_cluster()
     }

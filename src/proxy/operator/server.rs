@@ -159,6 +159,7 @@ verbs! {
     cluster_status(ClusterStatusRequest) -> ClusterStatusResponse;
     await_revision(AwaitRevisionRequest) -> AwaitRevisionResponse;
     drain_broker(DrainBrokerRequest) -> DrainBrokerResponse;
+    forget_broker(ForgetBrokerRequest) -> ForgetBrokerResponse;
     show_broker(ShowBrokerRequest) -> ShowBrokerResponse;
     rebalance_topic(RebalanceTopicRequest) -> RebalanceTopicResponse;
     list_moves(ListMovesRequest) -> ListMovesResponse;

@@ -236,6 +236,7 @@ pub(in crate::route) fn refusal_out(error: CatalogError) -> wire::Refusal {
         CatalogError::Differs { name, differing } => (Reason::Differs, name, differing),
         CatalogError::NotFound(what) => (Reason::NotFound, what, String::new()),
         CatalogError::TooMany(text) => (Reason::TooMany, text, String::new()),
+        CatalogError::Held(text) => (Reason::Held, text, String::new()),
         CatalogError::Overloaded => (Reason::Overloaded, text, String::new()),
         CatalogError::ShardFailed => (Reason::Failed, text, String::new()),
     };
@@ -249,6 +250,7 @@ pub(in crate::route) fn refusal_in(refusal: wire::Refusal) -> CatalogError {
         Reason::Differs => CatalogError::Differs { name: refusal.text, differing: refusal.differing },
         Reason::NotFound => CatalogError::NotFound(refusal.text),
         Reason::TooMany => CatalogError::TooMany(refusal.text),
+        Reason::Held => CatalogError::Held(refusal.text),
         Reason::Overloaded => CatalogError::Overloaded,
         Reason::Failed => CatalogError::ShardFailed,
     }

@@ -1,5 +1,6 @@
 //! Records in one line of words.
 
+use crate::model::position::ShardId;
 use crate::model::time::Timestamp;
 use crate::store::record::{LeaseState, Record};
 
@@ -113,5 +114,13 @@ pub fn describe(record: &Record) -> String {
             let from = from.map_or_else(|| "caught up".to_owned(), |from| format!("passed over from {from}"));
             format!("lane: group {group}, topic {topic}, queue {queue}, message group {order_key:016x}, {from}")
         }
+    }
+}
+
+/// Shards, as they are named to people.
+pub(super) fn numbers(shards: &[ShardId]) -> String {
+    match shards {
+        [] => "none".to_owned(),
+        some => some.iter().map(ShardId::to_string).collect::<Vec<_>>().join(", "),
     }
 }

@@ -108,6 +108,7 @@ mod tests {
                 version: "".into(),
                 alive,
                 draining: false,
+                holder: None,
             };
             let mut view = View::default();
             view.shards.insert(ShardId(0), Arc::new(shard));

@@ -31,6 +31,17 @@ impl Cluster {
         Ok(wire::DrainBrokerResponse { revision: revision.0 })
     }
 
+    pub(in super::super) async fn forget_broker(
+        &self,
+        request: wire::ForgetBrokerRequest,
+    ) -> Result<wire::ForgetBrokerResponse, Status> {
+        let name = known(&self.route.view(), &request.broker)?.name.clone();
+        let revision = self.route.forget(&name).await.map_err(|error| not_done(&error))?;
+        tracing::warn!(broker = %name, "an operator gave up what lies on a broker");
+        seen(&self.route, revision).await;
+        Ok(wire::ForgetBrokerResponse { revision: revision.0 })
+    }
+
     pub(in super::super) async fn show_broker(
         &self,
         request: wire::ShowBrokerRequest,

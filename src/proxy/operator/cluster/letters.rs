@@ -183,6 +183,7 @@ mod tests {
             version: "".into(),
             alive: true,
             draining: false,
+            holder: None,
         };
         (0..count).map(|id| Arc::new(shard(id))).collect()
     }

@@ -20,6 +20,7 @@ fn view() -> View {
             version: "0.2.0".into(),
             alive: true,
             draining: false,
+            holder: None,
         };
         view.shards.insert(ShardId(id), Arc::new(shard));
         add_topic(&mut view, id + 1, &format!("t{id}"), TopicType::Normal, Placement::first(vec![ShardId(id)]));

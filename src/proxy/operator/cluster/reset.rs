@@ -112,6 +112,7 @@ mod tests {
             version: "".into(),
             alive: true,
             draining: false,
+            holder: None,
         })
     }
 

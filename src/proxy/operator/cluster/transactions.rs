@@ -133,6 +133,7 @@ mod tests {
             version: "".into(),
             alive: true,
             draining: false,
+            holder: None,
         })
     }
 
