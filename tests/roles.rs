@@ -234,7 +234,11 @@ fn a_producer_is_asked_over_its_stream_about_what_it_sent_through_another_proxy(
     }
     let mut asked = Vec::new();
     for _ in &sent {
-        asked.push(a.check(&mut own, SOON)?.with_context(|| format!("only {asked:?} were asked about"))?);
+        let Some(id) = a.check(&mut own, SOON)? else {
+            let others = b.check(&mut rival, Duration::from_millis(1))?;
+            bail!("only {asked:?} were asked about; another one was asked about {others:?}");
+        };
+        asked.push(id);
     }
     asked.sort();
     let mut sorted = sent.clone();

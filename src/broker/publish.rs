@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::api::{Publish, PublishError, Published, TopicSpec};
+use crate::broker::api::{ClientId, Publish, PublishError, Published, TopicSpec};
 use crate::broker::delivery::transactions::{Arrival, HalfKey};
 use crate::broker::lite::LitePlacing;
+use crate::broker::members::holder_of;
 use crate::broker::placing::Placing;
 use crate::broker::verbs::Broker;
 use crate::model::limits::SEND_BATCH_BYTES_MAX;
@@ -164,6 +165,8 @@ impl Broker {
         lite.accepted(&mut core, topic.id, now);
         placing.accepted(&mut core);
         for (key, producer, first_check_after) in halves {
+            // It lives, and may be connected elsewhere: the first check is left to whoever it is connected to.
+            self.inner.members.seen(holder_of(&ClientId(producer.clone())), false, self.inner.clock.steady());
             core.transactions.admit(key, Arrival { stored_at: now, first_check_after, producer, seq });
         }
         Ok(Some((seq.max(awaited), published)))
