@@ -110,13 +110,21 @@ impl Targets {
         (0..count).map(move |step| (first + step) % count)
     }
 
+    /// All of them, the one that has taken the fewest first: a client that keeps one connection for a whole run meets another
+    /// target after each end of it, however many were down in between.
+    fn fewest_first(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.addresses.len()).collect();
+        order.sort_by_key(|&target| self.served[target].load(Ordering::Relaxed));
+        order
+    }
+
     fn count(&self, target: usize) {
         self.served[target].fetch_add(1, Ordering::Relaxed);
     }
 }
 
 async fn connection(mut near: TcpStream, targets: Arc<Targets>) {
-    for target in targets.turn() {
+    for target in targets.fewest_first() {
         let Ok(mut far) = TcpStream::connect(targets.addresses[target]).await else { continue };
         targets.count(target);
         let _ = far.set_nodelay(true);

@@ -197,9 +197,11 @@ async fn serve(proxy: Proxy, shutdown: Shutdown, mut incoming: Incoming) {
         };
         let Some(stream) = accepted else { break };
         let proxy = proxy.clone();
+        let shutdown = shutdown.clone();
         connections.spawn(async move {
-            // The stream of connections must not end: its end would be that of the one that came.
-            let _ = proxy.serve(stream::iter([stream]).chain(stream::pending())).await;
+            // The stream of connections ends with the draining and not before: its end is that of the one that came, too.
+            let ended = async move { shutdown.draining().await };
+            let _ = proxy.serve(stream::iter([stream]).chain(stream::pending().take_until(Box::pin(ended)))).await;
         });
     }
     while connections.join_next().await.is_some() {}
