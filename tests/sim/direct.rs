@@ -74,6 +74,12 @@ fn wish(attempt_id: Option<&str>) -> Wish {
     }
 }
 
+/// A normal topic.
+async fn plain_topic(stage: &Stage) {
+    let name = TopicName::trusted("", "plain");
+    stage.process.broker.create_topic(name, TopicSpec::default()).await.expect("a topic");
+}
+
 /// What a receive got, however it ended.
 fn got(received: Received) -> Vec<Delivery> {
     match received {
@@ -246,12 +252,7 @@ fn a_message_is_not_delivered_without_the_unreadable_one_before_it() {
 fn a_message_whose_properties_could_not_be_read_is_judged_before_it_is_delivered() {
     in_a_simulation(async {
         let mut stage = stage().await;
-        stage
-            .process
-            .broker
-            .create_topic(TopicName::trusted("", "plain"), TopicSpec::default())
-            .await
-            .expect("a topic");
+        plain_topic(&stage).await;
         let draft = |id: &str, tag: &str| Draft {
             id: id.to_owned(),
             tag: tag.to_owned(),
@@ -278,12 +279,7 @@ fn a_message_whose_properties_could_not_be_read_is_judged_before_it_is_delivered
 fn a_message_that_could_not_be_read_comes_soon_and_not_when_a_lease_ends_that_nobody_holds() {
     in_a_simulation(async {
         let mut stage = stage().await;
-        stage
-            .process
-            .broker
-            .create_topic(TopicName::trusted("", "plain"), TopicSpec::default())
-            .await
-            .expect("a topic");
+        plain_topic(&stage).await;
         let draft = Draft { id: "a".to_owned(), body: vec![1; 10], ..Draft::default() };
         let sent = stage.client.send("plain", &[draft]).await;
         assert!(matches!(&sent, Answer::Sent(results) if results[0].is_ok()), "{sent:?}");
